@@ -1,0 +1,4 @@
+//! New migrations must be compiled in.
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+}

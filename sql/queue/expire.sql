@@ -1,0 +1,24 @@
+-- End waiting calls whose expires_at has passed: EXPIRED when never dialed, FAILED with their last disposition otherwise.
+-- $1 limit bigint
+-- Needs the admission lock, shared. Used by queue::expire.
+with gone as (
+  update calls
+  set
+    state = case when dials = 0 then 'expired'::call_state else 'failed' end,
+    ended_at = clock(), updated_at = clock()
+  where state in ('waiting', 'parked') and id = any (array(
+    select id from calls
+    where state in ('waiting', 'parked') and expires_at is not null and expires_at <= clock()
+    order by expires_at
+    limit $1
+    for update skip locked
+  ))
+  returning user_id, campaign_id, state, phone
+),
+tallied as (
+  insert into tally_deltas (user_id, campaign_id, what, n)
+  select user_id, campaign_id, 'PENDING', -count(*) from gone group by user_id, campaign_id
+  union all
+  select user_id, campaign_id, public_status(state), count(*) from gone group by user_id, campaign_id, state
+)
+select distinct phone as "phone!" from gone

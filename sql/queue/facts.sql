@@ -1,0 +1,15 @@
+-- All that a decision about attempts $1 rests on.
+-- $1 attempt_ids uuid[]
+-- Used by queue::facts.
+select
+  a.id, a.call_id, a.revision, a.state as "state: AttemptState", a.number, a.dialed, a.weight, a.misses, a.told, a.disposition,
+  a.provider_call_id,
+  extract(epoch from clock() - coalesce(a.sent_at, a.claimed_at))::float8 as "unheard_secs!",
+  c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials, c.dials_max, c.priority, c.rank,
+  c.cancel_requested_at is not null as "cancel_requested!",
+  coalesce(c.expires_at <= clock(), false) as "expired!",
+  g.retry_delay_secs as "retry_delay_secs?"
+from attempts a
+join calls c on c.id = a.call_id
+left join campaigns g on g.id = c.campaign_id
+where a.id = any ($1)

@@ -1,0 +1,101 @@
+-- Write what was decided about attempts and their calls: one row each, fenced by revision, newest attempt and state.
+-- $1 attempt_ids uuid[]         $2 revisions int[]        $3 states text[]?, null = keep   $4 provider_call_ids text[]?
+-- $5 dialed bool[]              $6 weights smallint[]?    $7 dispositions text[]?          $8 hangup_causes text[]?
+-- $9 durations int[]?           $10 told jsonb[]?         $11 transcripts text[]?          $12 misses smallint[]
+-- $13 started bool[]            $14 sent_secs_ago float8[]?       $15 check_in_secs float8[]?
+-- $16 call_was text[]           $17 call_becomes text[]?, null = keep    $18 due_in_secs float8[]?  $19 due_ats timestamptz[]?
+-- $20 ranks smallint[]?         $21 dials_maxes smallint[]?
+-- Zero of an item's rows is a normal answer (applied = false): somebody else settled it first; decide again on fresh facts.
+-- Needs the admission lock, either mode. Used by queue::settle. Plan pinned by tests/it/plans.rs.
+with now as materialized (
+  select clock() as at
+),
+item as materialized (
+  select *
+  from unnest(
+    $1::uuid[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::smallint[], $7::text[], $8::text[], $9::int[], $10::jsonb[],
+    $11::text[], $12::smallint[], $13::bool[], $14::float8[], $15::float8[], $16::text[], $17::text[], $18::float8[],
+    $19::timestamptz[], $20::smallint[], $21::smallint[]
+  ) as i(
+    attempt_id, revision, state, provider_call_id, dialed, weight, disposition, hangup_cause, duration_secs, told,
+    transcript, misses, started, sent_secs_ago, check_in_secs, call_was, call_becomes, due_in_secs, due_at, rank, dials_max
+  )
+),
+settled as (
+  update attempts a
+  set
+    revision = a.revision + 1,
+    state = coalesce(i.state::attempt_state, a.state),
+    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, n.at) else a.ended_at end,
+    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, n.at) else a.accepted_at end,
+    started_at = case when i.started then coalesce(a.started_at, n.at) else a.started_at end,
+    provider_call_id = coalesce(i.provider_call_id, a.provider_call_id),
+    dialed = a.dialed or i.dialed,
+    weight = coalesce(i.weight, a.weight),
+    disposition = coalesce(i.disposition, a.disposition),
+    hangup_cause = coalesce(i.hangup_cause, a.hangup_cause),
+    duration_secs = coalesce(i.duration_secs, a.duration_secs),
+    told = coalesce(i.told, a.told),
+    transcript = coalesce(i.transcript, a.transcript),
+    misses = i.misses,
+    sent_at = coalesce(n.at - make_interval(secs => i.sent_secs_ago), a.sent_at),
+    check_at = coalesce(n.at + make_interval(secs => i.check_in_secs), a.check_at)
+  from item i, now n
+  where a.id = any ($1) and a.id = i.attempt_id and a.revision = i.revision
+  returning
+    a.id, a.call_id, a.number, a.phone, a.user_id, a.lane_id, a.campaign_id, a.claimed_at,
+    i.dialed as dials_more, i.disposition, i.call_was, i.call_becomes, i.due_in_secs, i.due_at, i.rank, i.dials_max,
+    i.state = 'ended' as ends
+),
+moved as (
+  update calls c
+  set
+    state = coalesce(s.call_becomes::call_state, c.state),
+    dials = c.dials + s.dials_more::int,
+    dials_max = coalesce(s.dials_max, c.dials_max),
+    rank = coalesce(s.rank, c.rank),
+    due_at = coalesce(s.due_at, n.at + make_interval(secs => s.due_in_secs), c.due_at),
+    disposition = coalesce(s.disposition, c.disposition),
+    ended_at = case
+      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, n.at)
+      when s.call_becomes is not null then null
+      else c.ended_at end,
+    updated_at = n.at
+  from settled s, now n
+  where c.id = any (array(select call_id from settled where call_becomes is not null or dials_more or disposition is not null))
+    and c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
+  returning c.id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
+),
+suppressed as (
+  insert into suppressions (phone, user_id, reason)
+  select distinct phone, user_id, 'asked during a call' from settled where disposition = 'DO_NOT_CALL'
+  on conflict do nothing
+),
+tallied as (
+  insert into tally_deltas (user_id, campaign_id, what, n)
+  select user_id, campaign_id, what, sum(n)
+  from (
+    select user_id, campaign_id, public_status(call_was::call_state) as what, -1 as n from moved where state <> call_was::call_state
+    union all
+    select user_id, campaign_id, public_status(state), 1 from moved where state <> call_was::call_state
+    union all
+    select user_id, campaign_id, 'RETRIES', 1 from moved where dials_more and dials > 1
+  ) m
+  group by user_id, campaign_id, what
+  having sum(n) <> 0
+)
+select
+  i.attempt_id as "attempt_id!", s.id is not null as "applied!", s.call_id as "call_id?", s.phone as "phone?",
+  s.user_id as "user_id?", s.lane_id as "lane_id?", s.campaign_id as "campaign_id?", coalesce(s.ends, false) as "ends!",
+  m.state as "call_state?: CallState", m.due_at as "due_at?", m.rank as "rank?",
+  extract(epoch from (select at from now) - s.claimed_at)::float8 as "since_claim_secs?",
+  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as "parked_behind!",
+  coalesce(s.ends and (
+    exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
+    or exists (select from lanes l
+               where l.user_id = s.user_id
+                 and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
+  ), false) as "blocked_behind!"
+from item i
+left join settled s on s.id = i.attempt_id
+left join moved m on m.id = s.call_id

@@ -1,0 +1,4 @@
+-- Keep a new key by its hash.
+-- $1 id uuid   $2 user_id uuid?, null = admin   $3 name text   $4 hash bytea
+-- Used by store::keys::create.
+insert into api_keys (id, user_id, name, hash) values ($1, $2, $3, $4)

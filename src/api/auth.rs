@@ -1,0 +1,120 @@
+//! Who may: keys, and the local operator.
+//!
+//! On a loopback bind, requests without a key act as the local operator, an admin. On any other bind a key is needed, unless the
+//! service was told to run open by name. A key that is given is always checked.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use secrecy::{ExposeSecret, SecretString};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use crate::api::Api;
+use crate::api::error::Error;
+use crate::domain::ids::{OPERATOR, UserId};
+use crate::store::keys::{self, Owner};
+
+/// How callers are told apart.
+#[derive(Debug)]
+pub struct Rules {
+    /// Requests without a key are the local operator's: a loopback bind, or open by name.
+    pub keyless_is_operator: bool,
+    /// The admin key of the settings; empty: none.
+    pub admin_key: SecretString,
+}
+
+/// Who makes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    Admin,
+    User(UserId),
+}
+
+impl Caller {
+    /// Whose rows it may see; none: everybody's.
+    #[must_use]
+    pub fn scope(self) -> Option<UserId> {
+        match self {
+            Self::Admin => None,
+            Self::User(user) => Some(user),
+        }
+    }
+
+    /// Who it is when nobody else is named.
+    #[must_use]
+    pub fn itself(self) -> UserId {
+        match self {
+            Self::Admin => OPERATOR,
+            Self::User(user) => user,
+        }
+    }
+
+    /// # Errors
+    /// 403 for anybody but an admin.
+    pub fn require_admin(self) -> Result<(), Error> {
+        match self {
+            Self::Admin => Ok(()),
+            Self::User(_) => Err(Error::forbidden("this needs an admin key")),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        let Some(key) = key_in(&parts.headers)? else {
+            return if api.who.keyless_is_operator {
+                Ok(Self::Admin)
+            } else {
+                Err(Error::unauthorized(
+                    "send a key: Authorization: Bearer <key>",
+                ))
+            };
+        };
+        let admin = api.who.admin_key.expose_secret();
+        // Hashes are compared, so that time tells nothing of the key.
+        if !admin.is_empty() && keys::hash(key) == keys::hash(admin) {
+            return Ok(Self::Admin);
+        }
+        match keys::owner(&api.db.read, key).await? {
+            Some(Owner(None)) => Ok(Self::Admin),
+            Some(Owner(Some(user))) => Ok(Self::User(user)),
+            None => Err(Error::unauthorized("this key is unknown")),
+        }
+    }
+}
+
+fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str());
+    let given = match (text(AUTHORIZATION.as_str()), text("x-api-key")) {
+        (Some(value), _) => value.ok().and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        }),
+        (None, Some(value)) => value.ok().map(str::trim),
+        (None, None) => return Ok(None),
+    };
+    let key = given.filter(|key| !key.is_empty());
+    key.map(Some).ok_or_else(|| {
+        Error::unauthorized("the key must come as Authorization: Bearer <key> or X-API-Key: <key>")
+    })
+}
+
+/// The two ways to send a key, for the document.
+pub struct SecuritySchemes;
+
+impl utoipa::Modify for SecuritySchemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme(
+            "apiKey",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! New calls: one, one at a time to come, or a list with a verdict for each row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::auth::Caller;
+use crate::api::calls::input::CallInput;
+use crate::api::calls::{Call, Payload};
+use crate::api::envelope::Data;
+use crate::api::error::{Error, FieldError, Problems};
+use crate::api::extract::{self, Json};
+use crate::api::idempotent::{Answer, Key, once};
+use crate::api::{Api, State};
+use crate::domain::call::{CallStatus, Priority};
+use crate::domain::ids::{CallId, UserId, grown_from};
+use crate::queue::{NewCall, Verdict};
+use crate::store::{calls, users};
+
+/// Creates a call. It is dialed at once when a slot is free, or when its time comes.
+#[utoipa::path(post, path = "/calls", tag = "calls",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
+    request_body = CallInput,
+    responses((status = 201, description = "Created", body = Data<Call>), Problems))]
+pub async fn create_call(
+    state: State,
+    caller: Caller,
+    key: Key,
+    input: Json<CallInput>,
+) -> Result<Response<Body>, Error> {
+    create(&state.0, caller, key, input).await
+}
+
+/// Creates a call for a time: `scheduledAt` is needed.
+#[utoipa::path(post, path = "/calls/schedule", tag = "calls",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
+    request_body = CallInput,
+    responses((status = 201, description = "Created", body = Data<Call>), Problems))]
+pub async fn schedule_call(
+    state: State,
+    caller: Caller,
+    key: Key,
+    input: Json<CallInput>,
+) -> Result<Response<Body>, Error> {
+    if input.body.scheduled_at.is_none() {
+        return Err(Error::invalid_field("scheduledAt", "is needed here"));
+    }
+    create(&state.0, caller, key, input).await
+}
+
+async fn create(
+    api: &Arc<Api>,
+    caller: Caller,
+    key: Key,
+    input: Json<CallInput>,
+) -> Result<Response<Body>, Error> {
+    let user = owner_of(api, caller, input.body.user_id.as_deref()).await?;
+    allow_ignoring_windows(caller, &input.body)?;
+    // Faults are found before the key is used up: a corrected request may come under the same key.
+    let draft = input.body.read(
+        CallId(Uuid::nil()),
+        user,
+        api.limits.max_attempts,
+        Utc::now(),
+    )?;
+    let inner = Arc::clone(api);
+    once(
+        api,
+        caller.itself(),
+        key,
+        &input.hash,
+        move |seed| async move {
+            let call = NewCall {
+                id: CallId(seed),
+                ..draft
+            };
+            let verdicts = inner.enqueuer.enqueue(vec![call.clone()]).await?;
+            let verdict = verdicts.first().copied().unwrap_or(Verdict::Exists);
+            Answer::json(
+                StatusCode::CREATED,
+                &Data::of(created(&inner, call, verdict).await?),
+            )
+        },
+    )
+    .await
+}
+
+/// The user a call is for: the caller itself, or whom an admin names.
+async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<UserId, Error> {
+    let Some(named) = named else {
+        return Ok(caller.itself());
+    };
+    let unknown = || Error::invalid_field("userId", "there is no such user");
+    match (users::find(&api.db.read, named).await?, caller) {
+        (Some(user), Caller::Admin) => Ok(user),
+        (Some(user), Caller::User(own)) if user == own => Ok(user),
+        _ => Err(unknown()),
+    }
+}
+
+fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error> {
+    if input.ignore_window == Some(true) {
+        caller.require_admin()?;
+        tracing::warn!(
+            user = input.user_id.as_deref(),
+            "a call was created that ignores calling windows"
+        );
+    }
+    Ok(())
+}
+
+/// The created call as it is shown, or why there is none.
+async fn created(api: &Api, call: NewCall, verdict: Verdict) -> Result<Call, Error> {
+    match verdict {
+        Verdict::Created { created_at, due_at } => Ok(shown(call, created_at, due_at)),
+        Verdict::Suppressed => Err(Error::conflict(
+            "do_not_call",
+            "the number is on a do-not-call list",
+        )),
+        Verdict::Duplicate { of } => Err(Error::duplicate_call(of)),
+        Verdict::Exists => match calls::get(&api.db.read, call.id, None).await? {
+            // A repeat of a request whose answer was lost.
+            Some(row) => Ok(row.into()),
+            None => Err(Error::conflict(
+                "external_id_taken",
+                "externalId: the user has another call with this external id",
+            )),
+        },
+    }
+}
+
+fn shown(call: NewCall, created_at: DateTime<Utc>, due_at: DateTime<Utc>) -> Call {
+    Call {
+        id: call.id.0,
+        user_id: call.user_id.0,
+        campaign_id: call.campaign_id.map(|campaign| campaign.0),
+        external_id: call.external_id,
+        payload: Payload {
+            to: call.phone.into(),
+            script_id: call.script_id,
+            metadata: call.metadata,
+            variables: call.variables,
+        },
+        status: CallStatus::Pending,
+        attempts: 0,
+        max_attempts: call.dials_max,
+        priority: Priority::of_rank(call.priority),
+        scheduled_at: due_at,
+        expires_at: call.expires_at,
+        time_zone: call.time_zone,
+        disposition: None,
+        created_at,
+        updated_at: created_at,
+        ended_at: None,
+        next_attempt_at: Some(due_at),
+    }
+}
+
+/// `POST /calls/batch`
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchInput {
+    /// Up to 10,000; each as in `POST /calls`. A bad row does not spoil the others.
+    #[schema(value_type = Vec<CallInput>, max_items = 10000)]
+    pub calls: Vec<Value>,
+}
+
+/// What became of each row.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchReport {
+    pub accepted: usize,
+    pub rejected: usize,
+    pub rows: Vec<BatchRow>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchRow {
+    /// Counted from 1, in the order given.
+    pub row: usize,
+    pub status: RowStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<Uuid>,
+    /// A stable code, as single calls are refused with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RowStatus {
+    Accepted,
+    Rejected,
+}
+
+impl BatchRow {
+    fn new(nth: usize, outcome: Result<CallId, Error>) -> Self {
+        match outcome {
+            Ok(call) => Self {
+                row: nth + 1,
+                status: RowStatus::Accepted,
+                call_id: Some(call.0),
+                code: None,
+                reason: None,
+                errors: Vec::new(),
+            },
+            Err(error) => Self {
+                row: nth + 1,
+                status: RowStatus::Rejected,
+                call_id: None,
+                code: Some(error.code()),
+                reason: Some(error.detail().to_owned()),
+                errors: error.fields().to_vec(),
+            },
+        }
+    }
+}
+
+/// Creates up to 10,000 calls, a verdict for each; good rows are kept.
+#[utoipa::path(post, path = "/calls/batch", tag = "calls",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
+    request_body = BatchInput,
+    responses((status = 201, description = "A verdict for each row", body = Data<BatchReport>), Problems))]
+pub async fn create_calls(
+    state: State,
+    caller: Caller,
+    key: Key,
+    input: Json<BatchInput>,
+) -> Result<Response<Body>, Error> {
+    let api = &state.0;
+    let rows_max = api.limits.batch_rows_max;
+    if input.body.calls.is_empty() || input.body.calls.len() > rows_max {
+        return Err(Error::invalid_field(
+            "calls",
+            format!("must have 1 to {rows_max} rows"),
+        ));
+    }
+    let inner = Arc::clone(api);
+    let rows = input.body.calls;
+    once(
+        api,
+        caller.itself(),
+        key,
+        &input.hash,
+        move |seed| async move {
+            let report = create_rows(&inner, caller, seed, rows).await?;
+            Answer::json(StatusCode::CREATED, &Data::of(report))
+        },
+    )
+    .await
+}
+
+/// Rows of one insert; others' requests get their turn in between.
+const CHUNK: usize = 1000;
+
+async fn create_rows(
+    api: &Api,
+    caller: Caller,
+    seed: Uuid,
+    rows: Vec<Value>,
+) -> Result<BatchReport, Error> {
+    let mut known_users = HashMap::new();
+    let mut outcomes: Vec<Option<Result<CallId, Error>>> = Vec::with_capacity(rows.len());
+    let mut good: Vec<(usize, NewCall)> = Vec::new();
+    for (nth, row) in rows.into_iter().enumerate() {
+        match read_row(
+            api,
+            caller,
+            &mut known_users,
+            CallId(grown_from(seed, nth)),
+            row,
+        )
+        .await
+        {
+            Ok(call) => {
+                outcomes.push(None);
+                good.push((nth, call));
+            }
+            Err(error) if error.status().is_server_error() => return Err(error),
+            Err(error) => outcomes.push(Some(Err(error))),
+        }
+    }
+    for chunk in good.chunks(CHUNK) {
+        let verdicts = api
+            .enqueuer
+            .enqueue(chunk.iter().map(|(_, call)| call.clone()).collect())
+            .await?;
+        for ((nth, call), verdict) in chunk.iter().zip(verdicts) {
+            let outcome = match verdict {
+                Verdict::Created { .. } => Ok(call.id),
+                other => created(api, call.clone(), other)
+                    .await
+                    .map(|call| CallId(call.id)),
+            };
+            if let Some(slot) = outcomes.get_mut(*nth) {
+                *slot = Some(outcome);
+            }
+        }
+    }
+    let rows: Vec<BatchRow> = outcomes
+        .into_iter()
+        .enumerate()
+        .filter_map(|(nth, outcome)| Some(BatchRow::new(nth, outcome?)))
+        .collect();
+    let accepted = rows
+        .iter()
+        .filter(|row| row.status == RowStatus::Accepted)
+        .count();
+    Ok(BatchReport {
+        accepted,
+        rejected: rows.len() - accepted,
+        rows,
+    })
+}
+
+async fn read_row(
+    api: &Api,
+    caller: Caller,
+    known_users: &mut HashMap<Option<String>, UserId>,
+    id: CallId,
+    row: Value,
+) -> Result<NewCall, Error> {
+    let input: CallInput = extract::parse_value(row)?;
+    let user = match known_users.get(&input.user_id) {
+        Some(user) => *user,
+        None => {
+            let user = owner_of(api, caller, input.user_id.as_deref()).await?;
+            known_users.insert(input.user_id.clone(), user);
+            user
+        }
+    };
+    allow_ignoring_windows(caller, &input)?;
+    input.read(id, user, api.limits.max_attempts, Utc::now())
+}

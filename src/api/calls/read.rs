@@ -1,0 +1,224 @@
+//! One call with all that happened to it, and lists.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::api::auth::Caller;
+use crate::api::calls::{Call, CallDetail};
+use crate::api::envelope::{Data, Page, Pagination};
+use crate::api::error::{Error, Problems};
+use crate::api::extract::{Id, Query};
+use crate::api::{Api, State};
+use crate::domain::call::CallStatus;
+use crate::domain::ids::{CallId, CampaignId, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::store::calls::{self, ByExternalId, Filter};
+use crate::store::users;
+
+const LIMIT_DEFAULT: i64 = 10;
+const LIMIT_MAX: i64 = 100;
+/// Rows that may be skipped by `page`; further down, `cursor` is the way.
+const OFFSET_MAX: i64 = 10_000;
+
+/// Whose call an external id means, when an admin's fits several.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Whose {
+    /// The user's id or external id.
+    pub user_id: Option<String>,
+}
+
+/// The call a path means, by id or external id.
+///
+/// # Errors
+/// 404; 409 when an admin's external id fits several users' calls.
+pub async fn find(
+    api: &Api,
+    caller: Caller,
+    id: &str,
+    whose: &Whose,
+) -> Result<(CallId, Option<UserId>), Error> {
+    let scope = match (&whose.user_id, caller.scope()) {
+        (Some(named), None) => {
+            let user = users::find(&api.db.read, named).await?;
+            Some(user.ok_or_else(|| Error::invalid_field("userId", "there is no such user"))?)
+        }
+        (_, scope) => scope,
+    };
+    if let Ok(id) = id.parse::<CallId>() {
+        return Ok((id, scope));
+    }
+    match calls::find_external(&api.db.read, id, scope).await? {
+        ByExternalId::One(id) => Ok((id, scope)),
+        ByExternalId::None => Err(Error::not_found("call")),
+        ByExternalId::Several => Err(Error::conflict(
+            "ambiguous_external_id",
+            "several users have a call with this external id: add ?userId=",
+        )),
+    }
+}
+
+/// One call, its attempts, and why it waits.
+#[utoipa::path(get, path = "/calls/{id}", tag = "calls",
+    params(("id" = String, Path, description = "Id or external id"), Whose),
+    responses((status = 200, description = "The call", body = Data<CallDetail>), Problems))]
+pub async fn get_call(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+) -> Result<axum::Json<Data<CallDetail>>, Error> {
+    let (call, scope) = find(&state.0, caller, &id, &whose).await?;
+    Ok(axum::Json(Data::of(detail(&state.0, call, scope).await?)))
+}
+
+/// A call with all that happened to it.
+///
+/// # Errors
+/// 404 when there is none in this scope.
+pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<CallDetail, Error> {
+    let pool = &api.db.read;
+    let row = calls::get(pool, call, scope)
+        .await?
+        .ok_or_else(|| Error::not_found("call"))?;
+    let attempts = calls::attempts(pool, call).await?;
+    let mut call_shown = Call::from(row);
+    let waiting = if call_shown.status == CallStatus::Pending {
+        calls::waiting(pool, call).await?
+    } else {
+        None
+    };
+    if let Some(clears_at) = waiting.as_ref().and_then(|waiting| waiting.clears_at) {
+        call_shown.next_attempt_at = call_shown.next_attempt_at.map(|due| due.max(clears_at));
+    }
+    Ok(CallDetail {
+        call: call_shown,
+        conversations: attempts.into_iter().map(Into::into).collect(),
+        waiting: waiting.map(Into::into),
+    })
+}
+
+/// Which calls.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    pub status: Option<CallStatus>,
+    /// The number called, in E.164 (the plus as %2B).
+    pub to: Option<String>,
+    #[param(value_type = Option<uuid::Uuid>)]
+    pub campaign_id: Option<String>,
+    /// The user's id or external id.
+    pub user_id: Option<String>,
+    /// Created at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Created before.
+    pub until: Option<DateTime<Utc>>,
+    /// Counted from 1.
+    #[param(minimum = 1, maximum = 10000)]
+    pub page: Option<i64>,
+    /// Rows on a page: 1 to 100, 10 unless given.
+    #[param(minimum = 1, maximum = 100)]
+    pub limit: Option<i64>,
+    /// `nextCursor` of the page before; then `page` is ignored.
+    #[param(value_type = Option<uuid::Uuid>)]
+    pub cursor: Option<String>,
+}
+
+/// Calls, newest first.
+#[utoipa::path(get, path = "/calls", tag = "calls", params(ListQuery),
+    responses((status = 200, description = "A page of calls", body = Page<Call>), Problems))]
+pub async fn list_calls(
+    state: State,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<Page<Call>>, Error> {
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    let page = query.page.unwrap_or(1);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Error::invalid_field(
+            "limit",
+            format!("must be 1 to {LIMIT_MAX}"),
+        ));
+    }
+    let offset = page.saturating_sub(1).saturating_mul(limit);
+    if page < 1 || offset > OFFSET_MAX {
+        return Err(Error::invalid_field(
+            "page",
+            format!(
+                "must be at least 1 and skip at most {OFFSET_MAX} rows; use cursor further down"
+            ),
+        ));
+    }
+    let below = parse_id::<CallId>("cursor", query.cursor.as_deref())?;
+    let filter = filter_of(&state.0, caller, &query).await?;
+    let pool = &state.0.db.read;
+    let rows = calls::list(
+        pool,
+        &filter,
+        below,
+        limit,
+        if below.is_some() { 0 } else { offset },
+    )
+    .await?;
+    let total = calls::count(pool, &filter).await?;
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == limit;
+    let next_cursor = rows.last().filter(|_| full).map(|row| row.id.to_string());
+    let total_pages = total.max(0).div_euclid(limit) + i64::from(total.rem_euclid(limit) > 0);
+    Ok(axum::Json(Page {
+        success: true,
+        data: rows.into_iter().map(Into::into).collect(),
+        pagination: Pagination {
+            page,
+            limit,
+            total,
+            total_pages,
+            next_cursor,
+        },
+    }))
+}
+
+async fn filter_of(api: &Api, caller: Caller, query: &ListQuery) -> Result<Filter, Error> {
+    let named = match &query.user_id {
+        Some(named) => Some(
+            users::find(&api.db.read, named)
+                .await?
+                .ok_or_else(|| Error::invalid_field("userId", "there is no such user"))?,
+        ),
+        None => None,
+    };
+    let user = match (caller.scope(), named) {
+        (Some(own), Some(other)) if own != other => {
+            return Err(Error::invalid_field("userId", "there is no such user"));
+        }
+        (own, named) => named.or(own),
+    };
+    let phone = query.to.as_deref().map(PhoneNumber::parse).transpose();
+    let in_range = |at: &DateTime<Utc>| (0..=9999).contains(&chrono::Datelike::year(at));
+    if ![query.from, query.until].iter().flatten().all(in_range) {
+        return Err(Error::invalid_field(
+            "from",
+            "from and until must lie in the years 0 to 9999",
+        ));
+    }
+    Ok(Filter {
+        user,
+        status: query.status,
+        phone: phone
+            .map_err(|error| Error::invalid_field("to", error.to_string()))?
+            .map(Into::into),
+        campaign: parse_id::<CampaignId>("campaignId", query.campaign_id.as_deref())?,
+        since: query.from,
+        until: query.until,
+    })
+}
+
+fn parse_id<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Error> {
+    text.map(|text| {
+        text.parse()
+            .map_err(|_| Error::invalid_field(name, "is not an id"))
+    })
+    .transpose()
+}

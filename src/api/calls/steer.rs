@@ -1,0 +1,187 @@
+//! Changing, canceling and retrying a call. Each is decided by the row at the moment it is changed.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::api::auth::Caller;
+use crate::api::calls::CallDetail;
+use crate::api::calls::input::{Faults, check_script_id, check_times, checked_object};
+use crate::api::calls::read::{Whose, detail, find};
+use crate::api::envelope::Data;
+use crate::api::error::{Error, Problems};
+use crate::api::extract::{Id, Json, Query};
+use crate::api::{Api, State};
+use crate::domain::call::{CallState, Priority};
+use crate::domain::ids::{CallId, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::queue::{self, Amended, Amendment, Canceled, Retried};
+
+/// `PATCH /calls/{id}`: what is given is changed.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallChanges {
+    pub payload: Option<PayloadChanges>,
+    pub priority: Option<Priority>,
+    pub scheduled_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PayloadChanges {
+    /// E.164; every check runs again.
+    pub to: Option<String>,
+    pub script_id: Option<String>,
+    /// Replaces the old metadata.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+}
+
+impl CallChanges {
+    fn read(self, now: DateTime<Utc>) -> Result<Amendment, Error> {
+        let mut faults = Faults::default();
+        let payload = self.payload.unwrap_or_default();
+        let phone = payload
+            .to
+            .and_then(|to| faults.check("payload.to", PhoneNumber::parse(&to)));
+        if let Some(script_id) = &payload.script_id {
+            check_script_id(&mut faults, "payload.scriptId", script_id);
+        }
+        let metadata = payload
+            .metadata
+            .map(|metadata| checked_object(&mut faults, "payload.metadata", metadata));
+        check_times(&mut faults, self.scheduled_at, self.expires_at, now);
+        faults.none()?;
+        Ok(Amendment {
+            phone,
+            script_id: payload.script_id,
+            metadata,
+            priority: self.priority.map(Priority::rank),
+            due_at: self.scheduled_at,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
+/// Changes a call while it is PENDING; 409 afterwards.
+#[utoipa::path(patch, path = "/calls/{id}", tag = "calls",
+    params(("id" = String, Path, description = "Id or external id"), Whose),
+    request_body = CallChanges,
+    responses((status = 200, description = "The call as it is now", body = Data<CallDetail>), Problems))]
+pub async fn update_call(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+    changes: Json<CallChanges>,
+) -> Result<axum::Json<Data<CallDetail>>, Error> {
+    let amendment = changes.body.read(Utc::now())?;
+    steer(
+        &state.0,
+        caller,
+        &id,
+        &whose,
+        move |api, call, scope| async move {
+            match queue::amend(&api.db.work, call, scope, &amendment).await? {
+                None => Err(Error::not_found("call")),
+                Some(Amended::Done) => Ok(()),
+                Some(Amended::Suppressed) => Err(Error::conflict(
+                    "do_not_call",
+                    "the number is on a do-not-call list",
+                )),
+                Some(Amended::NotWaiting(now)) => Err(wrong_state("changed while PENDING", now)),
+            }
+        },
+    )
+    .await
+}
+
+/// Cancels a call: at once while PENDING; when it is live, the hang-up is asked of the provider.
+#[utoipa::path(post, path = "/calls/{id}/cancel", tag = "calls",
+    params(("id" = String, Path, description = "Id or external id"), Whose),
+    responses((status = 200, description = "The call as it is now", body = Data<CallDetail>), Problems))]
+pub async fn cancel_call(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+) -> Result<axum::Json<Data<CallDetail>>, Error> {
+    steer(
+        &state.0,
+        caller,
+        &id,
+        &whose,
+        |api, call, scope| async move {
+            match queue::cancel(&api.db.work, call, scope).await? {
+                None => Err(Error::not_found("call")),
+                Some(
+                    Canceled::AtOnce | Canceled::Asked | Canceled::TooLate(CallState::Canceled),
+                ) => Ok(()),
+                Some(Canceled::TooLate(now)) => {
+                    Err(wrong_state("canceled before it has ended", now))
+                }
+            }
+        },
+    )
+    .await
+}
+
+/// Gives a FAILED or EXPIRED call one more round of dials.
+#[utoipa::path(post, path = "/calls/{id}/retry", tag = "calls",
+    params(("id" = String, Path, description = "Id or external id"), Whose),
+    responses((status = 200, description = "The call as it is now", body = Data<CallDetail>), Problems))]
+pub async fn retry_call(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+) -> Result<axum::Json<Data<CallDetail>>, Error> {
+    steer(
+        &state.0,
+        caller,
+        &id,
+        &whose,
+        |api, call, scope| async move {
+            match queue::retry(&api.db.work, call, scope, api.limits.max_attempts).await? {
+                None => Err(Error::not_found("call")),
+                Some(Retried::Waiting) => Ok(()),
+                Some(Retried::Suppressed) => Err(Error::conflict(
+                    "do_not_call",
+                    "the number is on a do-not-call list",
+                )),
+                Some(Retried::NotEnded(now)) => {
+                    Err(wrong_state("retried when FAILED or EXPIRED", now))
+                }
+            }
+        },
+    )
+    .await
+}
+
+fn wrong_state(may: &str, now: CallState) -> Error {
+    Error::conflict(
+        "wrong_state",
+        format!("a call can be {may}; this one is {}", now.status().as_str()),
+    )
+}
+
+/// Does something to a call, detached from the client, and shows the call as it is then.
+async fn steer<F>(
+    api: &Arc<Api>,
+    caller: Caller,
+    id: &str,
+    whose: &Whose,
+    what: impl FnOnce(Arc<Api>, CallId, Option<UserId>) -> F,
+) -> Result<axum::Json<Data<CallDetail>>, Error>
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (call, scope) = find(api, caller, id, whose).await?;
+    api.detached(what(Arc::clone(api), call, scope)).await?;
+    api.doorbell.ring();
+    Ok(axum::Json(Data::of(detail(api, call, scope).await?)))
+}

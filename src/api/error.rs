@@ -1,0 +1,325 @@
+//! Errors as clients see them: application/problem+json (RFC 9457), a stable code, the fields at fault.
+//!
+//! Built by named functions. `source` is for the log, printed once, here; it never reaches the client.
+
+use std::sync::Arc;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What went wrong with a request.
+#[derive(Debug)]
+pub struct Error {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    existing_id: Option<String>,
+    retry_after_secs: Option<u32>,
+    source: Option<anyhow::Error>,
+}
+
+/// One field at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Where in the body, for example `payload.to`; empty for the body as a whole.
+    pub path: String,
+    pub message: String,
+}
+
+impl FieldError {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The body of an error (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Always false.
+    success: bool,
+    /// Always `about:blank`: `code` tells problems apart.
+    r#type: &'static str,
+    title: String,
+    status: u16,
+    /// Stable; act on this.
+    code: String,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// The call that is in the way, with `duplicate_call`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_id: Option<String>,
+}
+
+impl Error {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            existing_id: None,
+            retry_after_secs: None,
+            source: None,
+        }
+    }
+
+    /// 400 with the fields at fault.
+    #[must_use]
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = errors
+            .iter()
+            .map(|e| format!("{}: {}", e.path, e.message))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self {
+            errors,
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        }
+    }
+
+    /// 400 for one field.
+    #[must_use]
+    pub fn invalid_field(path: &str, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError::new(path, message)])
+    }
+
+    #[must_use]
+    pub fn unauthorized(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    #[must_use]
+    pub fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: no such thing, or another user's.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no such {what}"),
+        )
+    }
+
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path has no such method",
+        )
+    }
+
+    /// 409 with a code of its own.
+    #[must_use]
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 409: another call is in the way.
+    #[must_use]
+    pub fn duplicate_call(of: impl ToString) -> Self {
+        let detail = "the same user already has a waiting or live call to this number";
+        Self {
+            existing_id: Some(of.to_string()),
+            ..Self::conflict("duplicate_call", detail)
+        }
+    }
+
+    #[must_use]
+    pub fn too_large(bytes_max: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the body may have at most {bytes_max} bytes"),
+        )
+    }
+
+    #[must_use]
+    pub fn unsupported_media_type(expected: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!("send {expected}"),
+        )
+    }
+
+    /// 422: an Idempotency-Key that was used for another request.
+    #[must_use]
+    pub fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was used for a different request";
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            detail,
+        )
+    }
+
+    /// 503: Postgres is away; nothing was lost that was answered before.
+    #[must_use]
+    pub fn unavailable(source: anyhow::Error) -> Self {
+        let away = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "the database is away; try again",
+        );
+        Self {
+            retry_after_secs: Some(1),
+            source: Some(source),
+            ..away
+        }
+    }
+
+    #[must_use]
+    pub fn internal(source: anyhow::Error) -> Self {
+        let failed = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something went wrong here; it is in the log",
+        );
+        Self {
+            source: Some(source),
+            ..failed
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    #[must_use]
+    pub fn fields(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    /// The body, without the parts meant for the log.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        Problem {
+            success: false,
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+            existing_id: self.existing_id.clone(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            // A statement that Postgres refused is our mistake, unless it is shutting down, out of room, or too busy.
+            sqlx::Error::Database(refused)
+                if !refused.code().is_some_and(|code| {
+                    ["08", "40", "53", "55", "57"]
+                        .iter()
+                        .any(|c| code.starts_with(c))
+                }) =>
+            {
+                Self::internal(anyhow::Error::new(error).context("a statement failed"))
+            }
+            sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::RowNotFound => {
+                Self::internal(anyhow::Error::new(error).context("an unexpected row"))
+            }
+            _ => Self::unavailable(anyhow::Error::new(error)),
+        }
+    }
+}
+
+impl From<Arc<sqlx::Error>> for Error {
+    fn from(error: Arc<sqlx::Error>) -> Self {
+        match Arc::try_unwrap(error) {
+            Ok(error) => error.into(),
+            Err(shared) => match &*shared {
+                sqlx::Error::Database(refused) => {
+                    Self::internal(anyhow::anyhow!("a statement failed: {refused}"))
+                }
+                other => Self::unavailable(anyhow::anyhow!("{other}")),
+            },
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if let Some(source) = &self.source {
+            if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+                tracing::error!(error = format!("{source:#}"), "a request failed");
+            } else {
+                tracing::warn!(
+                    error = format!("{source:#}"),
+                    "a request could not be served"
+                );
+            }
+        }
+        let mut response = (self.status, axum::Json(self.problem())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+        }
+        response
+    }
+}
+
+/// The problems any request may meet, for the document.
+#[derive(utoipa::IntoResponses)]
+pub enum Problems {
+    /// Malformed or invalid; `errors` names the fields.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// A key is needed, or this one is unknown.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+    /// This key may not do that.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] Problem),
+    /// No such thing, or another user's.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// The state it is in, or something unique, is in the way.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] Problem),
+    /// The body is too large.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// Not JSON.
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(#[to_schema] Problem),
+    /// The Idempotency-Key was used for another request.
+    #[response(status = 422, content_type = "application/problem+json")]
+    KeyReused(#[to_schema] Problem),
+    /// The database is away.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
+}

@@ -1,0 +1,212 @@
+//! The REST API: JSON in and out, webhooks in, OpenAPI from the same registration as the routes.
+//!
+//! A handler parses, makes one call into a lower floor, and shapes the answer. **Invariant:** no SQL here, and no database text
+//! reaches a client. Writes run to their end even if the client hangs up ([`State::detached`]).
+
+pub mod auth;
+pub mod calls;
+pub mod envelope;
+pub mod error;
+pub mod extract;
+pub mod idempotent;
+pub mod operations;
+pub mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Request, Response};
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::api::auth::SecuritySchemes;
+use crate::api::error::Error;
+use crate::db::Db;
+use crate::db::doorbell::Doorbell;
+use crate::outcome::inbox::Inbox;
+use crate::queue::Enqueuer;
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct Api {
+    pub db: Db,
+    pub enqueuer: Enqueuer,
+    pub inbox: Inbox,
+    pub doorbell: Doorbell,
+    pub who: auth::Rules,
+    pub webhooks: webhooks::Rules,
+    pub limits: Limits,
+    pub about: About,
+    /// Writes under way; shutdown waits for them.
+    pub writes: TaskTracker,
+}
+
+/// Sizes and defaults.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    pub list_body_bytes_max: usize,
+    pub batch_rows_max: usize,
+    pub max_attempts: i16,
+}
+
+/// What the health page says of this process.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub role: String,
+    pub provider: String,
+}
+
+/// The handlers' state: cheap to clone.
+pub type State = axum::extract::State<Arc<Api>>;
+
+impl Api {
+    /// Runs a write to its end, whether or not the client stays.
+    ///
+    /// # Errors
+    /// The work's own error; 500 when it panicked.
+    pub async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writes
+            .spawn(work)
+            .await
+            .map_err(|panic| Error::internal(anyhow::Error::new(panic)))?
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "outdial",
+        description = "Outbound AI phone calls: create, schedule, watch and steer them. Errors are application/problem+json (RFC 9457).",
+        license(name = "MIT", identifier = "MIT")
+    ),
+    servers((url = "/", description = "this service")),
+    modifiers(&SecuritySchemes),
+    tags(
+        (name = "calls", description = "The job: reach this number with this script"),
+        (name = "webhooks", description = "What the provider says"),
+        (name = "operations", description = "Health and numbers")
+    )
+)]
+struct Document;
+
+fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
+    let lists = OpenApiRouter::new()
+        .routes(routes!(calls::create::create_calls))
+        .layer(DefaultBodyLimit::max(limits.list_body_bytes_max));
+    let versioned = OpenApiRouter::new()
+        .routes(routes!(calls::create::create_call, calls::read::list_calls))
+        .routes(routes!(calls::create::schedule_call))
+        .routes(routes!(calls::read::get_call, calls::steer::update_call))
+        .routes(routes!(calls::steer::cancel_call))
+        .routes(routes!(calls::steer::retry_call))
+        .routes(routes!(operations::get_metrics))
+        .routes(routes!(webhooks::receive_call_status))
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .merge(lists);
+    OpenApiRouter::with_openapi(Document::openapi())
+        .nest("/api/v1", versioned)
+        .routes(routes!(webhooks::receive_outcome))
+        .routes(routes!(operations::get_health))
+        .routes(routes!(operations::get_liveness))
+        .routes(routes!(operations::get_readiness))
+        .routes(routes!(operations::get_prometheus))
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+}
+
+/// The same handlers under the paths other systems used; not in the document twice.
+fn aliases(limits: &Limits) -> Router<Arc<Api>> {
+    use axum::routing::{get, post};
+    use calls::{create, read, steer};
+    Router::new()
+        .route("/calls", post(create::create_call).get(read::list_calls))
+        .route("/calls/schedule", post(create::schedule_call))
+        .route(
+            "/calls/{id}",
+            get(read::get_call)
+                .patch(steer::update_call)
+                .put(steer::update_call),
+        )
+        .route("/api/v1/calls/{id}", axum::routing::put(steer::update_call))
+        .route("/calls/{id}/cancel", post(steer::cancel_call))
+        .route("/calls/{id}/retry", post(steer::retry_call))
+        .route("/metrics", get(operations::get_metrics_negotiated))
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .merge(
+            Router::new()
+                .route("/calls/batch", post(create::create_calls))
+                .layer(DefaultBodyLimit::max(limits.list_body_bytes_max)),
+        )
+}
+
+/// The whole API, or with `operations_only` what a process without the role `api` serves: health and numbers.
+pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
+    let limits = api.limits.clone();
+    let router = if operations_only {
+        operations::router()
+    } else {
+        let (router, document) = documented(&limits).split_for_parts();
+        router
+            .merge(aliases(&limits))
+            .merge(SwaggerUi::new("/api-docs").url("/api-docs.json", document))
+    };
+    router
+        .fallback(|| async { Error::not_found("page") })
+        .method_not_allowed_fallback(|| async { Error::method_not_allowed() })
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                use axum::response::IntoResponse;
+                Error::internal(anyhow::anyhow!("a handler panicked")).into_response()
+            },
+        ))
+        .layer(axum::middleware::from_fn(log_request))
+        .with_state(api)
+}
+
+/// One line a request: what, how it went, how long; never a body or a number.
+async fn log_request(
+    request: Request<axum::body::Body>,
+    next: axum::middleware::Next,
+) -> Response<axum::body::Body> {
+    let began = std::time::Instant::now();
+    let method = request.method().clone();
+    // The pattern, not the path: ids are fine, but an external id may be anything.
+    let route = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let route = route.unwrap_or_else(|| "unmatched".to_owned());
+    if status >= 500 {
+        tracing::warn!(%method, route, status, duration_ms, "request failed");
+    } else {
+        tracing::debug!(%method, route, status, duration_ms, "request");
+    }
+    response
+}
+
+/// The OpenAPI document, as `outdial openapi` prints it and `/api-docs.json` serves it.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let limits = Limits {
+        body_bytes_max: 0,
+        list_body_bytes_max: 0,
+        batch_rows_max: 0,
+        max_attempts: 0,
+    };
+    documented(&limits).split_for_parts().1
+}
+
+/// A request must not wait longer for Postgres than this before it is told 503.
+pub const DATABASE_PATIENCE: Duration = Duration::from_secs(3);

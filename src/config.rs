@@ -1,0 +1,532 @@
+//! Settings: the compiled-in `config.toml`, over it a file, over it the environment, checked once at start.
+//!
+//! Owns every read of the environment. Modules get their own section, never the whole. An unknown key in the file is an
+//! error that names it; a relation that would be unsafe (a lease shorter than a dial) refuses to start.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::bail;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::domain::retry::Policy;
+
+/// The file at the top of the repository, which documents every key.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub database: Database,
+    pub calls: Calls,
+    pub executor: Executor,
+    pub retry: Retry,
+    pub provider: Provider,
+    pub webhooks: Webhooks,
+    pub simulator: Simulator,
+    pub scheduler: Scheduler,
+    pub log: Log,
+    /// Names of other systems that were set and are not needed (`REDIS_*`, `KAFKA_*`).
+    #[serde(skip)]
+    pub unneeded: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub bind: IpAddr,
+    pub port: u16,
+    pub public_url: String,
+    pub body_bytes_max: usize,
+    pub list_body_bytes_max: usize,
+    pub batch_rows_max: usize,
+    pub drain_secs: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub admin_key: SecretString,
+    pub open: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: SecretString,
+    pub data_dir: PathBuf,
+    pub bin_dir: PathBuf,
+    pub work_connections: u32,
+    pub read_connections: u32,
+    pub acquire_timeout_secs: u64,
+    pub statement_timeout_secs: u64,
+    pub lock_timeout_secs: u64,
+    pub idle_in_transaction_timeout_secs: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    pub max_concurrent: i32,
+    pub max_attempts: i16,
+    pub lease_secs: u64,
+    pub max_call_secs: u64,
+    pub dial_guard_secs: f64,
+    pub look_again_after_ms: u64,
+    pub lanes_per_claim: i32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executor {
+    pub dials_in_flight: usize,
+    pub batch_max: usize,
+    pub answer_flush_ms: u64,
+    pub poll_ms: u64,
+    pub inquiry_secs: u64,
+    pub inquiries_in_flight: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    pub base_secs: f64,
+    pub factor: f64,
+    pub max_secs: f64,
+    pub jitter: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Nothing chosen: resolved at load.
+    #[serde(rename = "")]
+    Unset,
+    Simulator,
+    Http,
+    Ultravox,
+}
+
+impl ProviderKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unset => "unset",
+            Self::Simulator => "simulator",
+            Self::Http => "http",
+            Self::Ultravox => "ultravox",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    pub kind: ProviderKind,
+    pub dial_timeout_secs: u64,
+    pub lookup_grace_secs: u64,
+    pub retry_after_secs_min: u64,
+    pub retry_after_secs_max: u64,
+    pub http: Http,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub url: String,
+    pub api_key: SecretString,
+    pub lookup_url: String,
+    pub capacity_on_503: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    pub secret: SecretString,
+    pub tolerance_secs: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Simulator {
+    pub duration_secs_min: f64,
+    pub duration_secs_max: f64,
+    pub success_rate: f64,
+    pub speed: f64,
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheduler {
+    pub tick_ms: u64,
+    pub idempotency_hours: u32,
+    pub stray_event_days: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Auto,
+    Json,
+    Pretty,
+}
+
+/// Short names, as users of calling platforms know them, and the keys they set.
+const SHORT_NAMES: &[(&str, &str)] = &[
+    ("PORT", "server.port"),
+    ("SERVICE_URL", "server.public_url"),
+    // Later lines win: WEBHOOK_BASE_URL over SERVICE_URL.
+    ("WEBHOOK_BASE_URL", "server.public_url"),
+    ("DATABASE_URL", "database.url"),
+    ("AI_CALL_API_URL", "provider.http.url"),
+    ("AI_CALL_API_KEY", "provider.http.api_key"),
+    ("WEBHOOK_SECRET", "webhooks.secret"),
+    ("MAX_CONCURRENT_CALLS", "calls.max_concurrent"),
+    ("MAX_RETRY_ATTEMPTS", "calls.max_attempts"),
+];
+
+/// Accepted for the sake of existing `.env` files, with one log line that they are not needed (or not yet used).
+const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_"];
+
+/// Reads the settings of this process: file, then environment.
+///
+/// # Errors
+/// Names the key and where it came from.
+pub fn load() -> anyhow::Result<Config> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let file = match environment.get("OUTDIAL_CONFIG") {
+        Some(path) if Path::new(path).is_file() => Some(PathBuf::from(path)),
+        Some(path) => bail!("OUTDIAL_CONFIG: there is no file {path}"),
+        None => Some(PathBuf::from("config.toml")).filter(|path| path.is_file()),
+    };
+    from_parts(file.as_deref(), &environment)
+}
+
+/// The settings that a file and an environment make; the environment is a parameter so that tests have their own.
+///
+/// # Errors
+/// Names the key and where it came from.
+pub fn from_parts(
+    file: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+) -> anyhow::Result<Config> {
+    let mut figment = Figment::from(Toml::string(DEFAULTS));
+    if let Some(path) = file {
+        figment = figment.merge(Toml::file(path));
+    }
+    for (name, key) in SHORT_NAMES {
+        if let Some(value) = environment.get(*name).filter(|value| !value.is_empty()) {
+            figment = figment.merge(Serialized::default(key, typed(key, value)));
+        }
+    }
+    if let Some(url) = database_url_of_parts(environment) {
+        figment = figment.merge(Serialized::default("database.url", url));
+    }
+    for (name, value) in environment {
+        if let Some(key) = name
+            .strip_prefix("OUTDIAL_")
+            .filter(|key| key.contains("__"))
+        {
+            let key = key.to_lowercase().replace("__", ".");
+            figment = figment.merge(Serialized::default(&key, typed(&key, value)));
+        }
+    }
+    let mut config: Config = figment.extract().map_err(|error| explain(&error))?;
+    if config.provider.kind == ProviderKind::Unset {
+        config.provider.kind = if config.provider.http.url.is_empty() {
+            ProviderKind::Simulator
+        } else {
+            ProviderKind::Http
+        };
+    }
+    config.unneeded = environment
+        .keys()
+        .filter(|name| {
+            UNNEEDED_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        })
+        .cloned()
+        .collect();
+    config.check()?;
+    Ok(config)
+}
+
+/// A text from the environment as the type its default has: a secret of digits stays a text.
+fn typed(key: &str, value: &str) -> figment::value::Value {
+    let default = Figment::from(Toml::string(DEFAULTS)).find_value(key).ok();
+    if matches!(default, Some(figment::value::Value::String(..))) {
+        return figment::value::Value::from(value);
+    }
+    value
+        .parse()
+        .unwrap_or_else(|_| figment::value::Value::from(value))
+}
+
+/// `DB_HOST` and its sisters, used when `DATABASE_URL` is not set.
+fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<String> {
+    let has = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    if has("DATABASE_URL").is_some() || !environment.keys().any(|name| name.starts_with("DB_")) {
+        return None;
+    }
+    let part = |name: &str, default: &str| has(name).map_or(default, String::as_str).to_owned();
+    let escaped = |text: String| text.bytes().map(percent_encoded).collect::<String>();
+    Some(format!(
+        "postgres://{}:{}@{}:{}/{}",
+        escaped(part("DB_USERNAME", "postgres")),
+        escaped(part("DB_PASSWORD", "password")),
+        part("DB_HOST", "localhost"),
+        part("DB_PORT", "5432"),
+        escaped(part("DB_DATABASE", "ai_call_orchestrator")),
+    ))
+}
+
+fn percent_encoded(byte: u8) -> String {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    }
+}
+
+fn explain(errors: &figment::Error) -> anyhow::Error {
+    let lines: Vec<String> = errors
+        .clone()
+        .into_iter()
+        .map(|error| format!("{error}"))
+        .collect();
+    anyhow::anyhow!("settings: {}", lines.join("; "))
+}
+
+impl Config {
+    /// Relations between settings that would be unsafe otherwise.
+    fn check(&self) -> anyhow::Result<()> {
+        let calls = &self.calls;
+        if calls.lease_secs < self.provider.dial_timeout_secs + 3 {
+            bail!(
+                "calls.lease_secs ({}) must be at least 3 more than provider.dial_timeout_secs ({}): a dial must not outlive its lease",
+                calls.lease_secs,
+                self.provider.dial_timeout_secs
+            );
+        }
+        if calls.max_concurrent < 1 || calls.max_attempts < 1 || calls.lanes_per_claim < 8 {
+            bail!(
+                "calls.max_concurrent and calls.max_attempts must be at least 1, calls.lanes_per_claim at least 8"
+            );
+        }
+        if self.executor.dials_in_flight < 1
+            || self.executor.batch_max < 1
+            || self.executor.inquiries_in_flight < 1
+        {
+            bail!(
+                "executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1"
+            );
+        }
+        if self.executor.poll_ms == 0 || self.scheduler.tick_ms == 0 {
+            bail!("executor.poll_ms and scheduler.tick_ms must be more than 0");
+        }
+        let simulator = &self.simulator;
+        let fits = simulator.duration_secs_min >= 0.0
+            && simulator.duration_secs_max >= simulator.duration_secs_min
+            && (0.0..=1.0).contains(&simulator.success_rate)
+            && simulator.speed > 0.0;
+        if !fits {
+            bail!(
+                "simulator: durations from min to max, success_rate within 0 to 1, speed above 0"
+            );
+        }
+        if self.retry.factor < 1.0
+            || self.retry.base_secs < 0.0
+            || self.retry.max_secs < self.retry.base_secs
+        {
+            bail!("retry: factor at least 1, base_secs at least 0 and not above max_secs");
+        }
+        if self.provider.kind == ProviderKind::Http && self.provider.http.url.is_empty() {
+            bail!("provider.http.url (AI_CALL_API_URL) is needed by the provider http");
+        }
+        if self.provider.kind == ProviderKind::Ultravox {
+            bail!("provider.kind: ultravox is not built in yet; use simulator or http");
+        }
+        let lookup = &self.provider.http.lookup_url;
+        if !lookup.is_empty() && !lookup.contains("{attemptId}") {
+            bail!("provider.http.lookup_url must contain {{attemptId}}");
+        }
+        if !self.server.public_url.starts_with("http") {
+            bail!("server.public_url (SERVICE_URL) must start with http:// or https://");
+        }
+        Ok(())
+    }
+
+    /// The retry policy in force; the simulator's speed divides it.
+    #[must_use]
+    pub fn retry_policy(&self) -> Policy {
+        let speed = self.time_divisor();
+        Policy {
+            base: Duration::from_secs_f64(self.retry.base_secs / speed),
+            factor: self.retry.factor,
+            max: Duration::from_secs_f64(self.retry.max_secs / speed),
+            jitter: self.retry.jitter,
+        }
+    }
+
+    /// What times of calls are divided by: the simulator's speed, 1 with real providers.
+    #[must_use]
+    pub fn time_divisor(&self) -> f64 {
+        if self.provider.kind == ProviderKind::Simulator {
+            self.simulator.speed
+        } else {
+            1.0
+        }
+    }
+}
+
+impl Webhooks {
+    /// The secrets in force; more than one while they are rotated.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let all = self.secret.expose_secret().split(',').map(str::trim);
+        all.filter(|secret| !secret.is_empty())
+            .map(SecretString::from)
+            .collect()
+    }
+}
+
+impl Server {
+    /// Whether only this machine can reach the API.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.bind.is_loopback()
+    }
+}
+
+/// A few variables that are not settings of the service but of its surroundings.
+pub mod surroundings {
+    use std::path::PathBuf;
+
+    /// The folder of this user's state, by the XDG base directory specification.
+    #[must_use]
+    pub fn state_home() -> Option<PathBuf> {
+        let set = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        set.or_else(|| {
+            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
+        })
+    }
+
+    /// The folders programs are looked for in.
+    #[must_use]
+    pub fn path() -> Vec<PathBuf> {
+        std::env::var_os("PATH")
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default()
+    }
+
+    /// The name of this machine, for operators; never used to decide anything.
+    #[must_use]
+    pub fn host() -> String {
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let environment = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        from_parts(None, &environment)
+    }
+
+    /// The compiled-in file is complete: it alone makes a configuration, with the documented defaults.
+    #[test]
+    fn defaults_are_those_documented() {
+        let config = with(&[]).expect("defaults");
+        assert_eq!(config.server.port, 3000);
+        assert_eq!(config.calls.max_concurrent, 30);
+        assert_eq!(config.calls.max_attempts, 3);
+        assert_eq!(config.provider.kind, ProviderKind::Simulator);
+        assert_eq!(config.server.public_url, "http://localhost:3000");
+    }
+
+    /// The short names work, WEBHOOK_BASE_URL wins over SERVICE_URL, and a key of digits stays a text.
+    #[test]
+    fn short_names_work() {
+        let config = with(&[
+            ("PORT", "8080"),
+            ("MAX_CONCURRENT_CALLS", "7"),
+            ("SERVICE_URL", "https://one.example"),
+            ("WEBHOOK_BASE_URL", "https://two.example"),
+            ("AI_CALL_API_URL", "https://provider.example/api/v1/calls"),
+            ("AI_CALL_API_KEY", "12345"),
+            ("WEBHOOK_SECRET", "old,new"),
+            ("REDIS_HOST", "localhost"),
+        ])
+        .expect("settings");
+        assert_eq!(config.server.port, 8080);
+        assert_eq!(config.calls.max_concurrent, 7);
+        assert_eq!(config.server.public_url, "https://two.example");
+        assert_eq!(config.provider.kind, ProviderKind::Http);
+        assert_eq!(config.provider.http.api_key.expose_secret(), "12345");
+        assert_eq!(config.webhooks.secrets().len(), 2);
+        assert_eq!(config.unneeded, ["REDIS_HOST"]);
+    }
+
+    /// DB_* make a URL, but only where DATABASE_URL is not set.
+    #[test]
+    fn database_parts_make_a_url() {
+        let config = with(&[("DB_HOST", "db"), ("DB_PASSWORD", "p@ss")]).expect("settings");
+        assert_eq!(
+            config.database.url.expose_secret(),
+            "postgres://postgres:p%40ss@db:5432/ai_call_orchestrator"
+        );
+        let config =
+            with(&[("DB_HOST", "db"), ("DATABASE_URL", "postgres://x/y")]).expect("settings");
+        assert_eq!(config.database.url.expose_secret(), "postgres://x/y");
+    }
+
+    /// The long form overrides, and an unknown key is an error that names it.
+    #[test]
+    fn long_names_override_and_unknown_keys_are_named() {
+        assert_eq!(
+            with(&[("OUTDIAL_CALLS__LEASE_SECS", "20")])
+                .expect("settings")
+                .calls
+                .lease_secs,
+            20
+        );
+        let error = with(&[("OUTDIAL_CALLS__LEASSE_SECS", "20")]).expect_err("unknown key");
+        assert!(format!("{error:#}").contains("leasse_secs"), "{error:#}");
+        let error = with(&[("PORT", "many")]).expect_err("not a port");
+        assert!(format!("{error:#}").contains("port"), "{error:#}");
+    }
+
+    /// A lease shorter than a dial would let a second process call the same person: it refuses to start.
+    #[test]
+    fn refuses_a_lease_shorter_than_a_dial() {
+        let error = with(&[("OUTDIAL_CALLS__LEASE_SECS", "10")]).expect_err("unsafe");
+        assert!(format!("{error:#}").contains("lease_secs"), "{error:#}");
+    }
+}

@@ -1,0 +1,81 @@
+//! LISTEN and NOTIFY: a hint that somebody should look, never the truth. The poll is the truth.
+//!
+//! A NOTIFY takes a database-wide lock until its commit is on disk, so it never rides in a business transaction: one task a
+//! process rings after commit, at once for the first ring and then at most every [`QUIET`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+const CHANNEL: &str = "outdial";
+/// At least so long between two rings.
+const QUIET: Duration = Duration::from_millis(25);
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// Wakes this process at once, and the others through Postgres.
+#[derive(Clone, Debug, Default)]
+pub struct Doorbell {
+    /// Heard by the dispatcher of this process.
+    pub local: Arc<Notify>,
+    /// Heard by the ringing task.
+    remote: Arc<Notify>,
+}
+
+impl Doorbell {
+    /// Somebody has work: this process looks now, the others as soon as the bell has rung.
+    pub fn ring(&self) {
+        self.local.notify_one();
+        self.remote.notify_one();
+    }
+
+    /// Rings in Postgres for as long as the process lives. A ring that fails is forgotten: others poll.
+    pub async fn ring_others(self, pool: PgPool, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.remote.notified() => {}
+            }
+            if let Err(error) = sqlx::query_file!("sql/store/ring.sql", CHANNEL)
+                .fetch_one(&pool)
+                .await
+            {
+                tracing::debug!(%error, "the doorbell did not ring");
+            }
+            tokio::time::sleep(QUIET).await;
+        }
+    }
+
+    /// Listens for the others for as long as the process lives; after a lost connection it looks once, then listens again.
+    pub async fn hear_others(self, options: PgConnectOptions, stop: CancellationToken) {
+        loop {
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.listen(&options) => ended,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "lost the doorbell; polling until it is back");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RECONNECT_AFTER) => {}
+            }
+        }
+    }
+
+    async fn listen(&self, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(CHANNEL).await?;
+        // What was rung between the last connection and this one is lost: look.
+        self.local.notify_one();
+        while listener.try_recv().await?.is_some() {
+            self.local.notify_one();
+        }
+        Ok(())
+    }
+}

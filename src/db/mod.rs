@@ -1,0 +1,196 @@
+//! The way to Postgres: pools, migrations, the embedded server, the doorbell.
+//!
+//! Owns connections and their safety settings; knows nothing of calls. `queue` and `store` bring the statements.
+
+pub mod doorbell;
+pub mod embedded;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection, Postgres, Row};
+
+use crate::config;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// The pools of one process. Claims and feeders never wait behind somebody's list of calls.
+#[derive(Clone, Debug)]
+pub struct Db {
+    /// Claims, settles, enqueues: generic plans, pinned by tests.
+    pub work: PgPool,
+    /// Reads for people: plans made for the parameters at hand.
+    pub read: PgPool,
+    pub options: PgConnectOptions,
+}
+
+/// Hot statements are planned once a connection, perhaps while the tables are still empty, and must not be planned for that:
+/// each has an index made for it, and the plan tests (tests/it/plans.rs) hold it to that.
+const HOT_PLANS: [(&str, &str); 3] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+];
+
+/// Reads a URL as Postgres and Prisma users write it: `?schema=` is understood as the search path.
+///
+/// # Errors
+/// A URL that cannot be read; the text is not repeated, since it may hold a password.
+pub fn options_of(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (schemas, kept): (Vec<&str>, Vec<&str>) = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .partition(|pair| pair.starts_with("schema="));
+    let clean = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    let options = PgConnectOptions::from_str(&clean).map_err(|_| {
+        anyhow::anyhow!(
+            "DATABASE_URL: not a Postgres URL, such as postgres://user:password@host:5432/name"
+        )
+    })?;
+    Ok(
+        match schemas
+            .first()
+            .and_then(|pair| pair.strip_prefix("schema="))
+        {
+            Some(schema) if !schema.is_empty() && schema != "public" => {
+                options.options([("search_path", schema)])
+            }
+            _ => options,
+        },
+    )
+}
+
+impl Db {
+    /// Opens the pools. Connections are made when first needed, so a database that is away is no error here.
+    #[must_use]
+    pub fn open(options: PgConnectOptions, settings: &config::Database) -> Self {
+        let secs = |n: u64| format!("{n}s");
+        let safe = options
+            .clone()
+            .application_name("outdial")
+            .statement_cache_capacity(256)
+            .options([
+                ("jit", "off".to_owned()),
+                ("statement_timeout", secs(settings.statement_timeout_secs)),
+                ("lock_timeout", secs(settings.lock_timeout_secs)),
+                (
+                    "idle_in_transaction_session_timeout",
+                    secs(settings.idle_in_transaction_timeout_secs),
+                ),
+            ]);
+        let pool = |connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(Duration::from_secs(settings.acquire_timeout_secs))
+                .test_before_acquire(false)
+        };
+        let work = pool(settings.work_connections)
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
+            .connect_lazy_with(safe.clone().options(HOT_PLANS));
+        let read = pool(settings.read_connections).connect_lazy_with(safe);
+        Self {
+            work,
+            read,
+            options,
+        }
+    }
+
+    /// Closes the pools; waits for what is under way.
+    pub async fn close(&self) {
+        self.work.close().await;
+        self.read.close().await;
+    }
+}
+
+/// sqlx's `begin()` is not cancel-safe: a dropped future can hand back a connection inside an open transaction. There
+/// `now()` is older than the statement, or the probe fails; either way the connection is closed instead of lent again
+/// (tests/it/database.rs cancels one).
+async fn is_clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // The simple protocol: with the extended one, the two times differ even outside a transaction.
+    let row = sqlx::raw_sql(include_str!("../../sql/store/connection_is_clean.sql"))
+        .fetch_one(connection)
+        .await?;
+    row.try_get(0)
+}
+
+/// A connection that one task keeps, so that its statements stay prepared; made anew after a failure.
+#[derive(Debug)]
+pub struct Kept {
+    pool: PgPool,
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl Kept {
+    #[must_use]
+    pub fn of(pool: PgPool) -> Self {
+        Self {
+            pool,
+            connection: None,
+        }
+    }
+
+    /// The connection; makes one if need be.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            self.connection = Some(self.pool.acquire().await?);
+        }
+        // It was put there a line ago.
+        self.connection
+            .as_deref_mut()
+            .ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Closes the connection after a failure: whatever state it is in, nobody gets it.
+    pub async fn discard(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // It may be broken already.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+/// Brings the schema up to date. sqlx takes an advisory lock, so that processes which start together take turns.
+///
+/// # Errors
+/// A migration that fails or was changed after it ran; a database that is newer than this program.
+pub async fn migrate(options: &PgConnectOptions) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect_with(options)
+        .await
+        .context("connecting to Postgres to migrate")?;
+    MIGRATIONS
+        .run(&mut connection)
+        .await
+        .context("migrating the database")?;
+    connection
+        .close()
+        .await
+        .context("closing the migration's connection")
+}
+
+/// Connection options from the settings, and the embedded server when there is no URL.
+///
+/// # Errors
+/// A bad URL, or an embedded server that cannot start.
+pub async fn locate(
+    settings: &config::Database,
+) -> anyhow::Result<(PgConnectOptions, Option<embedded::Server>)> {
+    let url = settings.url.expose_secret();
+    if !url.is_empty() {
+        return Ok((options_of(url)?, None));
+    }
+    let server = embedded::start(&embedded::Settings::of(settings)?).await?;
+    Ok((server.options().clone(), Some(server)))
+}

@@ -1,0 +1,44 @@
+//! Named places at which the kill tests end the process as `kill -9` would. In release builds the calls are empty.
+//!
+//! `OUTDIAL_FAILPOINT=name` or `name:n` ends the process at the first or nth hit. The names are [`NAMES`]; the test that
+//! walks them (tests/it/kill.rs) fails when one is never reached.
+
+/// Every failpoint, along the road of a call.
+pub const NAMES: &[&str] = &[
+    "enqueue.before_commit",
+    "enqueue.after_commit",
+    "claim.before_commit",
+    "claim.after_commit",
+    "dial.before_request",
+    "dial.after_request",
+    "answer.before_settle",
+    "event.before_commit",
+    "event.after_commit",
+];
+
+/// Ends the process without a goodbye when this point is the one asked for.
+#[cfg(debug_assertions)]
+pub fn hit(name: &'static str) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static WANTED: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
+        let text = std::env::var("OUTDIAL_FAILPOINT").ok()?;
+        let (name, nth) = text
+            .split_once(':')
+            .map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+        Some((name.to_owned(), nth))
+    });
+    static HITS: AtomicU32 = AtomicU32::new(0);
+
+    debug_assert!(NAMES.contains(&name), "{name} is not listed");
+    if let Some((wanted, nth)) = WANTED.as_ref()
+        && wanted == name
+        && HITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth
+    {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub fn hit(_name: &'static str) {}

@@ -1,0 +1,70 @@
+//! When to dial again. The `backoff` crate computes the delays and nothing else: it is unmaintained (RUSTSEC-2025-0012),
+//! so this is the only file that knows it.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff;
+
+/// How delays grow: `base × factor^n`, at most `max`, spread by ± `jitter` (0 to 1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    pub base: Duration,
+    pub factor: f64,
+    pub max: Duration,
+    pub jitter: f64,
+}
+
+impl Policy {
+    /// The delay before the dial that follows `dials` dials.
+    /// `dice` in 0 to 1 places it inside the jitter, so that the caller's randomness, not ours, decides.
+    #[must_use]
+    pub fn delay(&self, dials: u32, dice: f64) -> Duration {
+        let mut steps = ExponentialBackoff {
+            current_interval: self.base,
+            initial_interval: self.base,
+            randomization_factor: 0.0,
+            multiplier: self.factor,
+            max_interval: self.max,
+            // The default ends after 15 minutes; attempts are counted elsewhere.
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        let mut delay = self.base;
+        for _ in 0..dials.clamp(1, 64) {
+            delay = steps.next_backoff().unwrap_or(self.max);
+        }
+        let spread = 1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * dice.clamp(0.0, 1.0) - 1.0);
+        delay.min(self.max).mul_f64(spread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DEFAULT: Policy = Policy {
+        base: Duration::from_secs(30),
+        factor: 2.0,
+        max: Duration::from_secs(3600),
+        jitter: 0.2,
+    };
+
+    /// The delays the README states: 30 s, doubled, at most an hour.
+    #[test]
+    fn doubles_up_to_an_hour() {
+        let secs: Vec<u64> = (1..=9).map(|n| DEFAULT.delay(n, 0.5).as_secs()).collect();
+        assert_eq!(secs, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+
+    proptest! {
+        /// Whatever the dice, the delay stays inside the jitter and never shrinks to nothing.
+        #[test]
+        fn stays_inside_the_jitter(dials in 1u32..200, dice in 0.0f64..=1.0) {
+            let middle = DEFAULT.delay(dials, 0.5).as_secs_f64();
+            let delay = DEFAULT.delay(dials, dice).as_secs_f64();
+            prop_assert!(delay >= middle * 0.8 - 0.001 && delay <= middle * 1.2 + 0.001);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Asking the provider: about attempts in doubt (did you take it?), about calls it has been silent about (is it over?), and
+//! for a hang-up. What it says goes the way of every other word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::call::AttemptState;
+use crate::domain::word::Word;
+use crate::executor::dial::Line;
+use crate::outcome::inbox::Heard;
+use crate::provider::{Found, HungUp, Question};
+use crate::queue::{self, Inquiry};
+
+/// How often the table is looked at for questions that are due.
+const TICK: Duration = Duration::from_millis(500);
+/// Questions taken at once.
+const BATCH_MAX: i64 = 200;
+
+/// Asks until `stop`.
+pub async fn run(line: Arc<Line>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        if let Err(error) = ask_all(&line).await {
+            tracing::debug!(%error, "could not look for questions to the provider");
+        }
+    }
+}
+
+/// Asks everything that is due now; returns how much that was.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
+    let again_in = line.settings.inquiry.as_secs_f64();
+    let inquiries = queue::inquire(&line.pool, BATCH_MAX, again_in).await?;
+    let count = inquiries.len();
+    futures::stream::iter(inquiries)
+        .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| {
+            ask(line, inquiry)
+        })
+        .await;
+    Ok(count)
+}
+
+async fn ask(line: &Line, inquiry: Inquiry) {
+    let question = Question {
+        attempt_id: inquiry.attempt_id,
+        call_id: inquiry.call_id,
+        provider_call_id: inquiry.provider_call_id,
+        claimed_at: inquiry.claimed_at,
+    };
+    if inquiry.hang_up && inquiry.state == AttemptState::Accepted {
+        let asked = line.provider.hang_up(&question).await;
+        tracing::info!(call.id = %question.call_id, ?asked, "hang-up asked of the provider");
+        if asked == HungUp::Asked {
+            return;
+        }
+    }
+    let found = match inquiry.state {
+        AttemptState::Unknown => line.provider.find_by_attempt(&question).await,
+        AttemptState::Accepted | AttemptState::Dialing | AttemptState::Ended => {
+            line.provider.status(&question).await
+        }
+    };
+    let word = match found {
+        Found::Known(word) => word,
+        // Only doubt is ended by a "not found"; an accepted call waits for its webhook or the maximum call time.
+        Found::NotFound if inquiry.state == AttemptState::Unknown => Word::NotFound,
+        Found::NotFound | Found::CannotSay => return,
+    };
+    line.inbox
+        .tell(Heard::about(question.attempt_id, word, "poll"));
+}

@@ -1,0 +1,78 @@
+//! Whether this process may claim and dial: its lease in `instances`, renewed while it lives.
+//!
+//! Others take our dials for doubtful once the lease has run out by the database's clock. So we stop a margin earlier by our
+//! own monotonic clock, counted from before the renewal was sent: a process that was frozen wakes up knowing that it is late.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::ids::InstanceId;
+use crate::store::instances;
+
+/// We consider the lease gone so much before others do.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The lease of this process.
+#[derive(Debug)]
+pub struct Lease {
+    pub instance: InstanceId,
+    pub lasts: Duration,
+    good_until: Mutex<Option<Instant>>,
+}
+
+impl Lease {
+    #[must_use]
+    pub fn new(instance: InstanceId, lasts: Duration) -> Self {
+        Self {
+            instance,
+            lasts,
+            good_until: Mutex::new(None),
+        }
+    }
+
+    /// Whether others still take us for alive, with a margin.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let good_until = self
+            .good_until
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        good_until.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// Renews once.
+    ///
+    /// # Errors
+    /// Postgres is away; the lease runs on until it ends.
+    pub async fn renew(&self, pool: &PgPool, role: &str, host: &str) -> sqlx::Result<()> {
+        let asked = Instant::now();
+        instances::renew(pool, self.instance, self.lasts.as_secs_f64(), role, host).await?;
+        let mut good_until = self
+            .good_until
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *good_until = Some(asked + self.lasts.saturating_sub(MARGIN));
+        Ok(())
+    }
+
+    /// Renews until `stop`, three times in a lease.
+    pub async fn keep(&self, pool: PgPool, role: String, host: String, stop: CancellationToken) {
+        let every = self.lasts / 4;
+        loop {
+            let wait = match self.renew(&pool, &role, &host).await {
+                Ok(()) => every,
+                Err(error) => {
+                    tracing::warn!(%error, good = self.is_good(), "could not renew the lease of this process");
+                    every.min(Duration::from_millis(500))
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! From a due call to a call at the provider: claim, dial, report. And asking about calls the provider is silent about.
+//!
+//! The [`dispatcher`] takes turns (settle what was heard, claim what is due, one transaction), [`dial`] does one request each,
+//! [`inquiry`] looks up doubt, [`lease`] says whether this process may still act. **Invariant:** the attempt is committed before
+//! the provider is asked, and nobody dials inside a transaction.
+
+pub mod dial;
+pub mod dispatcher;
+pub mod inquiry;
+pub mod lease;
+
+use std::time::Duration;
+
+/// What the executor follows; see config.toml for each.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub global_limit: i32,
+    pub dial_guard_secs: f64,
+    pub lanes_per_claim: i32,
+    pub lease: Duration,
+    pub look_again_after: Duration,
+    pub dials_in_flight: usize,
+    pub batch_max: usize,
+    pub poll: Duration,
+    pub dial_timeout: Duration,
+    pub inquiry: Duration,
+    pub inquiries_in_flight: usize,
+    pub retry_after_min: Duration,
+    pub retry_after_max: Duration,
+    /// Webhook URLs are this, then the attempt's id and token.
+    pub webhook_url: String,
+    /// Key of the token in webhook URLs.
+    pub token_key: Vec<u8>,
+}

@@ -1,0 +1,257 @@
+//! The command line.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use outdial::config::{self, Config};
+use outdial::service::{self, Role, Service};
+use outdial::{api, bench, db, telemetry};
+use secrecy::ExposeSecret;
+
+/// Outbound AI phone calls on one Rust binary and one Postgres.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Which parts this process runs.
+    #[arg(long, value_enum, default_value = "all", global = true)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service (what is done when no command is given).
+    Serve {
+        /// Load sample calls when the database is new.
+        #[arg(long)]
+        demo: bool,
+    },
+    /// Bring the database schema up to date.
+    Migrate,
+    /// Load sample calls.
+    Demo,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Check settings, database and provider, and say what is missing.
+    Doctor,
+    /// Manage keys.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Open psql on the running database, embedded or not.
+    Psql {
+        /// Passed on to psql.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure the queue: `bench <workload> <N> [key=value …]`, on the empty database DATABASE_URL names.
+    Bench {
+        workload: String,
+        n: usize,
+        options: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it once.
+    Create {
+        /// A key that may do everything.
+        #[arg(long, required = true)]
+        admin: bool,
+        /// What it is for.
+        #[arg(long, default_value = "admin")]
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let done = runtime
+        .context("starting the runtime")
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // To standard error as well as the log: the log may not have started.
+            let _ = writeln!(std::io::stderr(), "outdial: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // reqwest and sqlx share this provider; a second install is refused and does not matter.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match arguments.command {
+        Some(Command::Openapi) => return print(&serde_json::to_string_pretty(&api::document())?),
+        Some(Command::Bench {
+            workload,
+            n,
+            options,
+        }) => return bench::run(&workload, n, &options).await,
+        _ => {}
+    }
+    let config = config::load()?;
+    match arguments.command {
+        None => serve(&config, arguments.role, false).await,
+        Some(Command::Serve { demo }) => serve(&config, arguments.role, demo).await,
+        Some(Command::Migrate) => migrate(&config).await,
+        Some(Command::Demo) => demo(&config).await,
+        Some(Command::Doctor) => doctor(&config).await,
+        Some(Command::Key {
+            command: KeyCommand::Create { name, .. },
+        }) => create_key(&config, &name).await,
+        Some(Command::Psql { arguments }) => psql(&config, &arguments).await,
+        Some(Command::Openapi | Command::Bench { .. }) => Ok(()),
+    }
+}
+
+/// How long a start waits for a Postgres that is away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<()> {
+    telemetry::start_logs(&config.log)?;
+    if !config.unneeded.is_empty() {
+        tracing::info!(
+            names = config.unneeded.join(", "),
+            "set, but not needed: Postgres is the queue"
+        );
+    }
+    let (db, server) = service::prepare_database(config, PATIENCE).await?;
+    if with_demo && outdial::service::demo::load_if_new(&db).await? {
+        tracing::info!("loaded sample calls into the new database");
+    }
+    let service = Service::start(config, role, db, server).await?;
+    announce(config, &service);
+    service.run(shutdown_asked()).await
+}
+
+/// Where to look, for the person at the terminal.
+fn announce(config: &Config, service: &Service) {
+    let port = service.address.port();
+    let host = if config.server.is_loopback() {
+        "localhost".to_owned()
+    } else {
+        service.address.ip().to_string()
+    };
+    tracing::info!(
+        "API http://{host}:{port}/api/v1/calls · documentation http://{host}:{port}/api-docs · health http://{host}:{port}/health"
+    );
+    tracing::info!("the queue in SQL: outdial psql, then: select * from ops.queue;");
+}
+
+/// The signals that ask for an end.
+async fn shutdown_asked() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let (db, server) = service::prepare_database(config, Duration::ZERO).await?;
+    db.close().await;
+    stop(server).await;
+    print("The schema is up to date.")
+}
+
+async fn demo(config: &Config) -> anyhow::Result<()> {
+    let (db, server) = service::prepare_database(config, Duration::ZERO).await?;
+    let calls = service::demo::load(&db).await?;
+    db.close().await;
+    stop(server).await;
+    print(&format!(
+        "Loaded {calls} sample calls. Watch them: curl http://localhost:{}/api/v1/calls",
+        config.server.port
+    ))
+}
+
+async fn doctor(config: &Config) -> anyhow::Result<()> {
+    let report = service::doctor::examine(config).await;
+    print(&report.text)?;
+    anyhow::ensure!(report.healthy, "something needs attention");
+    Ok(())
+}
+
+async fn create_key(config: &Config, name: &str) -> anyhow::Result<()> {
+    let (db, server) = service::prepare_database(config, Duration::ZERO).await?;
+    let key = service::create_key(&db, name).await?;
+    db.close().await;
+    stop(server).await;
+    print(key.expose_secret())
+}
+
+async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
+    let (options, server) = db::locate(&config.database).await?;
+    let bin_dir = server.as_ref().map(|server| server.bin_dir.clone());
+    let program = bin_dir
+        .map(|dir| dir.join("psql"))
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| "psql".into());
+    let mut command = tokio::process::Command::new(program);
+    let url = config.database.url.expose_secret();
+    if url.is_empty() {
+        command.args([
+            "-U",
+            "postgres",
+            "-d",
+            options.get_database().unwrap_or("outdial"),
+        ]);
+        command.arg("-h").arg(
+            options
+                .get_socket()
+                .context("the embedded server has a socket")?,
+        );
+    } else {
+        // Prisma's schema parameter is none of libpq's.
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let kept: Vec<&str> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("schema="))
+            .collect();
+        let clean = if kept.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}?{}", kept.join("&"))
+        };
+        command.arg("-d").arg(clean);
+    }
+    let status = command
+        .args(arguments)
+        .status()
+        .await
+        .context("running psql (Debian: apt-get install postgresql-client)")?;
+    stop(server).await;
+    anyhow::ensure!(status.success(), "psql ended with {status}");
+    Ok(())
+}
+
+async fn stop(server: Option<db::embedded::Server>) {
+    if let Some(server) = server {
+        let _ = tokio::task::spawn_blocking(move || server.stop()).await;
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        // Somebody read enough: `outdial openapi | head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to standard output"),
+    }
+}

@@ -1,0 +1,353 @@
+//! The decision: what a word about an attempt means for the attempt and its call. Pure and total.
+//!
+//! The same words in any order, any number of times, lead to the same end: an explicit outcome outweighs a carrier cause, which
+//! outweighs a bare status, which outweighs our own conclusion; of equal weight the first stands (the tests shuffle them).
+//! A late word corrects an attempt that has ended, and its call as long as nothing newer was dialed.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::domain::call::{AttemptState, CallState, rank};
+use crate::domain::disposition::{Class, Disposition};
+use crate::domain::retry::Policy;
+use crate::domain::word::{Ended, Outcome, Weight, Word};
+use crate::queue::{CallChange, Facts, Settlement};
+
+/// The settings a decision follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    pub retry: Policy,
+    /// Divides a campaign's own delays too (the simulator's speed).
+    pub time_divisor: f64,
+    /// How long a request may take to arrive after it left.
+    pub dial_timeout: Duration,
+    /// A look-up that finds nothing counts only so long after that.
+    pub lookup_grace: Duration,
+    /// How often the provider is asked about a silent call.
+    pub inquiry: Duration,
+    /// Dials in one round, for a promised callback.
+    pub max_attempts: i16,
+}
+
+/// Look-ups in a row that must find nothing before an attempt in doubt is released.
+const MISSES_NEEDED: i16 = 2;
+
+/// What to write for this word on these facts; none: nothing changes.
+#[must_use]
+pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Settlement> {
+    match word {
+        Word::Accepted { provider_call_id } => accepted(facts, provider_call_id.clone(), rules),
+        Word::Started => started(facts, rules),
+        Word::Told { outcome } => told(facts, outcome, rules, dice),
+        Word::Ended(ended) => over(facts, ended, rules, dice),
+        Word::Refused { reason } => over(
+            facts,
+            &ours(Disposition::Refused, Weight::Status, reason),
+            rules,
+            dice,
+        )
+        .filter(|_| facts.state != AttemptState::Ended),
+        Word::Overdue => over(
+            facts,
+            &ours(Disposition::Unknown, Weight::Ours, "maximum call time"),
+            rules,
+            dice,
+        )
+        .filter(|_| facts.state != AttemptState::Ended),
+        Word::Capacity { .. } | Word::NotSent { .. } => {
+            released(facts, AttemptState::Dialing, None)
+        }
+        Word::Withheld { bar } => released(facts, AttemptState::Dialing, Some(bar)),
+        Word::Doubt { sent_ms_ago, .. } => doubted(facts, *sent_ms_ago),
+        Word::NotFound => missed(facts, rules),
+    }
+}
+
+/// A conclusion of ours, in the shape of a provider's.
+fn ours(disposition: Disposition, weight: Weight, cause: &str) -> Ended {
+    Ended {
+        disposition,
+        weight,
+        outcome: None,
+        provider_call_id: None,
+        hangup_cause: Some(cause.chars().take(200).collect()),
+        duration_secs: None,
+        transcript: None,
+    }
+}
+
+/// A settlement that changes nothing yet.
+fn same(facts: &Facts) -> Settlement {
+    Settlement {
+        attempt_id: facts.attempt_id,
+        revision: facts.revision,
+        state: None,
+        provider_call_id: None,
+        dialed: false,
+        weight: None,
+        disposition: None,
+        hangup_cause: None,
+        duration_secs: None,
+        told: None,
+        transcript: None,
+        misses: facts.misses,
+        started: false,
+        sent_secs_ago: None,
+        check_in_secs: None,
+        call_was: facts.call_state,
+        call: None,
+    }
+}
+
+/// The provider has it. An attempt in doubt is adopted by this.
+fn accepted(facts: &Facts, provider_call_id: Option<String>, rules: &Rules) -> Option<Settlement> {
+    let fresh = matches!(facts.state, AttemptState::Dialing | AttemptState::Unknown);
+    let names_it = provider_call_id.is_some() && facts.provider_call_id.is_none();
+    (fresh || names_it).then(|| Settlement {
+        state: fresh.then_some(AttemptState::Accepted),
+        dialed: !facts.dialed && fresh,
+        provider_call_id: provider_call_id.filter(|_| names_it),
+        check_in_secs: fresh.then_some(rules.inquiry.as_secs_f64()),
+        misses: 0,
+        ..same(facts)
+    })
+}
+
+/// Somebody is talking: it is accepted, whatever we knew.
+fn started(facts: &Facts, rules: &Rules) -> Option<Settlement> {
+    if facts.state == AttemptState::Ended {
+        return None;
+    }
+    let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
+    Some(Settlement {
+        started: true,
+        ..adopted
+    })
+}
+
+/// An outcome told during the call acts when the call ends; told after its end, it corrects.
+fn told(facts: &Facts, outcome: &Outcome, rules: &Rules, dice: f64) -> Option<Settlement> {
+    if facts.state == AttemptState::Ended {
+        let ended = Ended {
+            outcome: Some(outcome.clone()),
+            ..ours(outcome.disposition, Weight::Explicit, "told")
+        };
+        return over(
+            facts,
+            &Ended {
+                hangup_cause: None,
+                ..ended
+            },
+            rules,
+            dice,
+        );
+    }
+    if facts.told.is_some() {
+        return None;
+    }
+    let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
+    Some(Settlement {
+        told: Some(json!(outcome)),
+        ..adopted
+    })
+}
+
+/// The call is over, or turns out to have been over differently.
+fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settlement> {
+    let ended = &with_what_was_told(facts, ended);
+    let corrects = facts.state == AttemptState::Ended;
+    if corrects && ended.weight <= facts.weight {
+        return None;
+    }
+    let counts = !facts.dialed;
+    let change = facts
+        .newest
+        .then(|| call_after(facts, ended, rules, dice, counts))
+        .flatten();
+    Some(Settlement {
+        state: (!corrects).then_some(AttemptState::Ended),
+        provider_call_id: ended
+            .provider_call_id
+            .clone()
+            .filter(|_| facts.provider_call_id.is_none()),
+        dialed: counts,
+        weight: Some(ended.weight),
+        disposition: Some(ended.disposition),
+        hangup_cause: ended.hangup_cause.clone(),
+        duration_secs: ended.duration_secs,
+        told: ended.outcome.as_ref().map(|outcome| json!(outcome)),
+        transcript: ended.transcript.clone(),
+        call: change,
+        ..same(facts)
+    })
+}
+
+/// An outcome told earlier stands behind a bare end.
+fn with_what_was_told(facts: &Facts, ended: &Ended) -> Ended {
+    let told = facts
+        .told
+        .clone()
+        .and_then(|told| serde_json::from_value::<Outcome>(told).ok());
+    match told {
+        Some(outcome) if ended.weight < Weight::Explicit => Ended {
+            disposition: outcome.disposition,
+            weight: Weight::Explicit,
+            outcome: Some(outcome),
+            ..ended.clone()
+        },
+        _ => ended.clone(),
+    }
+}
+
+/// What becomes of the call, or none when it stays as it is.
+fn call_after(
+    facts: &Facts,
+    ended: &Ended,
+    rules: &Rules,
+    dice: f64,
+    counts: bool,
+) -> Option<CallChange> {
+    // A call that was canceled or expired while it waited stays so; only a live one, or one this attempt had put somewhere.
+    let may_change = matches!(
+        facts.call_state,
+        CallState::Live
+            | CallState::Waiting
+            | CallState::Parked
+            | CallState::Completed
+            | CallState::Failed
+    );
+    if !may_change {
+        return None;
+    }
+    let change = match ended.disposition.class() {
+        Class::Reached => {
+            promised(ended, facts, rules).unwrap_or_else(|| becomes(CallState::Completed))
+        }
+        Class::Stop if ended.disposition == Disposition::Canceled => becomes(CallState::Canceled),
+        Class::Stop => becomes(CallState::Failed),
+        Class::Retry if facts.cancel_requested => becomes(CallState::Canceled),
+        Class::Retry => retried(facts, rules, dice, counts),
+    };
+    // A correction that comes to the same end leaves the call's own time alone; a promise sets it.
+    (change.becomes != facts.call_state || change.due_at.is_some()).then_some(change)
+}
+
+fn becomes(state: CallState) -> CallChange {
+    CallChange {
+        becomes: state,
+        due_in_secs: None,
+        due_at: None,
+        rank: None,
+        dials_max: None,
+    }
+}
+
+/// A callback with a time is a promise: the same call waits for it, first in its lane.
+fn promised(ended: &Ended, facts: &Facts, rules: &Rules) -> Option<CallChange> {
+    let outcome = ended
+        .outcome
+        .as_ref()
+        .filter(|outcome| outcome.disposition == Disposition::CallbackRequested)?;
+    let due_at = outcome.callback_time.filter(|_| !facts.cancel_requested)?;
+    Some(CallChange {
+        due_at: Some(due_at),
+        rank: Some(rank::PROMISED),
+        dials_max: Some(
+            facts
+                .dials
+                .saturating_add(1)
+                .saturating_add(rules.max_attempts)
+                .min(1000),
+        ),
+        ..becomes(CallState::Waiting)
+    })
+}
+
+/// Another dial after a delay, while there are dials left and time.
+fn retried(facts: &Facts, rules: &Rules, dice: f64, counts: bool) -> CallChange {
+    let dials = facts.dials + i16::from(counts);
+    if dials >= facts.dials_max || facts.expired {
+        return becomes(CallState::Failed);
+    }
+    let delay = match facts.retry_delay_secs {
+        Some(secs) => f64::from(secs) / rules.time_divisor,
+        None => rules
+            .retry
+            .delay(u32::try_from(dials).unwrap_or(1), dice)
+            .as_secs_f64(),
+    };
+    CallChange {
+        due_in_secs: Some(delay),
+        rank: Some(rank::of_retry(facts.priority)),
+        ..becomes(CallState::Waiting)
+    }
+}
+
+/// No dial happened: the slot is free and the call waits as it did, unless it must not be called any more. Only an attempt
+/// in state `from` is released: one in doubt is never let go because somebody believes it was not sent.
+fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Settlement> {
+    if facts.state != from || facts.dialed {
+        return None;
+    }
+    let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
+    let call = if stops {
+        becomes(CallState::Canceled)
+    } else if facts.expired {
+        becomes(if facts.dials == 0 {
+            CallState::Expired
+        } else {
+            CallState::Failed
+        })
+    } else {
+        becomes(CallState::Waiting)
+    };
+    let disposition = match bar {
+        Some("DO_NOT_CALL") => Some(Disposition::DoNotCall),
+        _ => stops.then_some(Disposition::Canceled),
+    };
+    Some(Settlement {
+        state: Some(AttemptState::Ended),
+        hangup_cause: bar.map(str::to_owned),
+        disposition,
+        call: facts.newest.then_some(call),
+        ..same(facts)
+    })
+}
+
+/// Nobody knows: slot and number stay taken until the provider says, or the time is up.
+fn doubted(facts: &Facts, sent_ms_ago: u64) -> Option<Settlement> {
+    if facts.state != AttemptState::Dialing {
+        return None;
+    }
+    let sent = Duration::from_millis(sent_ms_ago);
+    Some(Settlement {
+        state: Some(AttemptState::Unknown),
+        sent_secs_ago: Some(sent.as_secs_f64()),
+        check_in_secs: Some(0.0),
+        ..same(facts)
+    })
+}
+
+/// A look-up found nothing. That counts only when the request can no longer be on its way, and twice in a row.
+fn missed(facts: &Facts, rules: &Rules) -> Option<Settlement> {
+    if facts.state != AttemptState::Unknown {
+        return None;
+    }
+    let quiet = (rules.dial_timeout + rules.lookup_grace).as_secs_f64();
+    if facts.unheard_secs < quiet {
+        return Some(Settlement {
+            check_in_secs: Some(quiet - facts.unheard_secs),
+            misses: 0,
+            ..same(facts)
+        });
+    }
+    if facts.misses + 1 < MISSES_NEEDED {
+        return Some(Settlement {
+            check_in_secs: Some(1.0),
+            misses: facts.misses + 1,
+            ..same(facts)
+        });
+    }
+    released(facts, AttemptState::Unknown, None)
+}

@@ -1,0 +1,305 @@
+//! Where everything that is said about calls arrives, from webhooks, polls, dials and the simulator, and is settled in batches.
+//!
+//! Whoever settles takes a batch, commits, and answers each sender: a webhook is told 2xx only after that. The dispatcher
+//! settles in the transaction of its claim; a process without one runs [`settle_forever`].
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::db::doorbell::Doorbell;
+use crate::domain::ids::AttemptId;
+use crate::domain::word::Word;
+use crate::outcome::decide::Rules;
+use crate::outcome::{Became, Report, settle_alone};
+
+/// Which attempt is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meant {
+    Attempt(AttemptId),
+    /// By the provider's id of the call.
+    ProviderCall(String),
+}
+
+/// Something said about an attempt.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub about: Meant,
+    pub word: Word,
+    /// The sender's id of the event.
+    pub key: Option<String>,
+    /// Where it came from: webhook, poll, dial, simulator, rescue.
+    pub source: &'static str,
+    /// What was received, for the event store; none: the word itself.
+    pub body: Option<Value>,
+}
+
+impl Heard {
+    /// A word about an attempt of ours.
+    #[must_use]
+    pub fn about(attempt: AttemptId, word: Word, source: &'static str) -> Self {
+        Self {
+            about: Meant::Attempt(attempt),
+            word,
+            key: None,
+            source,
+            body: None,
+        }
+    }
+
+    /// Whether it is kept as an event: what others said, and what went wrong. That a dial was accepted stands in the attempt.
+    #[must_use]
+    pub fn is_evidence(&self) -> bool {
+        self.body.is_some() || !matches!(self.word, Word::Accepted { .. })
+    }
+
+    /// An acceptance frees nothing and nobody waits for it: it may ride with whatever is written next.
+    fn can_wait(&self) -> bool {
+        matches!(self.word, Word::Accepted { .. })
+    }
+}
+
+/// The database was away: what was said is not stored, say it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not stored: the database is away")]
+pub struct NotStored;
+
+#[derive(Debug)]
+struct Pending {
+    heard: Heard,
+    since: Instant,
+    /// None: nobody waits for the answer, and it must not be lost while the process lives.
+    answer: Option<oneshot::Sender<Result<Became, NotStored>>>,
+}
+
+/// Things heard and not settled yet.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    pending: Arc<Mutex<VecDeque<Pending>>>,
+    /// Told of everything that cannot wait.
+    arrived: Arc<Notify>,
+    /// How long an acceptance may wait for company.
+    flush_after: Duration,
+    /// Ends of calls applied and committed since the start.
+    ends: Arc<AtomicU64>,
+}
+
+/// A batch taken for settling; its senders are answered by [`Batch::settled`] or it goes back by [`Batch::failed`].
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub heard: Vec<Heard>,
+    since: Vec<Instant>,
+    answers: Vec<Option<oneshot::Sender<Result<Became, NotStored>>>>,
+}
+
+impl Inbox {
+    #[must_use]
+    pub fn new(flush_after: Duration) -> Self {
+        Self {
+            pending: Arc::default(),
+            arrived: Arc::default(),
+            flush_after,
+            ends: Arc::default(),
+        }
+    }
+
+    /// Says something and waits until it is committed.
+    ///
+    /// # Errors
+    /// The database was away.
+    pub async fn hear(&self, heard: Heard) -> Result<Became, NotStored> {
+        let (answer, answered) = oneshot::channel();
+        self.put(heard, Some(answer));
+        answered.await.map_err(|_| NotStored)?
+    }
+
+    /// Says something that is kept in memory until it is settled, however long the database is away.
+    pub fn tell(&self, heard: Heard) {
+        self.put(heard, None);
+    }
+
+    fn put(&self, heard: Heard, answer: Option<oneshot::Sender<Result<Became, NotStored>>>) {
+        let can_wait = heard.can_wait() && answer.is_none();
+        let pending = Pending {
+            heard,
+            since: Instant::now(),
+            answer,
+        };
+        self.lock().push_back(pending);
+        if !can_wait {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Pending>> {
+        // Nothing panics while it is held; a poisoned lock still holds a good queue.
+        self.pending
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits until something cannot wait any longer.
+    pub async fn ready(&self) {
+        loop {
+            let (urgent, oldest) = {
+                let pending = self.lock();
+                let urgent = pending
+                    .iter()
+                    .any(|p| !p.heard.can_wait() || p.answer.is_some());
+                (urgent, pending.front().map(|p| p.since))
+            };
+            if urgent {
+                return;
+            }
+            let flush = async {
+                match oldest {
+                    Some(since) => {
+                        tokio::time::sleep_until((since + self.flush_after).into()).await
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.arrived.notified() => {}
+                () = flush => return,
+            }
+        }
+    }
+
+    /// Up to `max` things heard, oldest first.
+    #[must_use]
+    pub fn take(&self, max: usize) -> Batch {
+        let mut pending = self.lock();
+        let count = pending.len().min(max);
+        let mut batch = Batch::default();
+        for item in pending.drain(..count) {
+            batch.heard.push(item.heard);
+            batch.since.push(item.since);
+            batch.answers.push(item.answer);
+        }
+        batch
+    }
+
+    /// How many calls have ended since the start: counted after the commit.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        self.ends.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}
+
+impl Batch {
+    /// Answers the senders after the commit.
+    pub fn settled(self, inbox: &Inbox, report: &Report) {
+        inbox.ends.fetch_add(
+            u64::try_from(report.ended.len()).unwrap_or_default(),
+            Ordering::Relaxed,
+        );
+        for ((answer, became), heard) in self
+            .answers
+            .into_iter()
+            .zip(&report.became)
+            .zip(&self.heard)
+        {
+            let label = match became {
+                Became::Applied => "applied",
+                Became::Unchanged => "unchanged",
+                Became::Stray => "stray",
+            };
+            metrics::counter!("outdial_events_total", "source" => heard.source, "became" => label)
+                .increment(1);
+            if let Some(answer) = answer {
+                // The sender may have hung up; the event is stored all the same.
+                let _ = answer.send(Ok(*became));
+            }
+        }
+    }
+
+    /// The settling failed: those who wait are told, the rest goes back to the front of the line.
+    pub fn failed(self, inbox: &Inbox) {
+        let mut back = Vec::new();
+        for ((heard, since), answer) in self.heard.into_iter().zip(self.since).zip(self.answers) {
+            match answer {
+                Some(answer) => drop(answer.send(Err(NotStored))),
+                None => back.push(Pending {
+                    heard,
+                    since,
+                    answer: None,
+                }),
+            }
+        }
+        let mut pending = inbox.lock();
+        for item in back.into_iter().rev() {
+            pending.push_front(item);
+        }
+    }
+
+    /// Splits into batches of one, to find the one that Postgres will not take.
+    #[must_use]
+    pub fn one_by_one(self) -> Vec<Self> {
+        let parts = self.heard.into_iter().zip(self.since).zip(self.answers);
+        parts
+            .map(|((heard, since), answer)| Self {
+                heard: vec![heard],
+                since: vec![since],
+                answers: vec![answer],
+            })
+            .collect()
+    }
+}
+
+/// Settles until `stop`, and then what is left: for processes that do not claim.
+pub async fn settle_forever(
+    inbox: Inbox,
+    pool: PgPool,
+    rules: Rules,
+    doorbell: Doorbell,
+    batch_max: usize,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = inbox.ready() => {}
+            () = stop.cancelled() => {
+                if inbox.is_empty() {
+                    return;
+                }
+            }
+        }
+        let batch = inbox.take(batch_max);
+        match settle_alone(&pool, &batch.heard, &rules).await {
+            Ok(report) => {
+                batch.settled(&inbox, &report);
+                doorbell.ring();
+            }
+            Err(sqlx::Error::Database(error)) if batch.heard.len() > 1 => {
+                tracing::warn!(%error, "a batch did not settle; trying one by one");
+                for single in batch.one_by_one() {
+                    match settle_alone(&pool, &single.heard, &rules).await {
+                        Ok(report) => single.settled(&inbox, &report),
+                        Err(_) => single.failed(&inbox),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not settle");
+                batch.failed(&inbox);
+                if stop.is_cancelled() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+    }
+}

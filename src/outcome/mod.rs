@@ -1,0 +1,342 @@
+//! What is said about a call, and what that means: the one place where executor, webhooks and rescue meet.
+//!
+//! [`inbox::Inbox`] collects what was heard; [`settle`] stores it, decides on fresh facts ([`decide::decide`], pure) and has it
+//! written down in the caller's transaction. **Invariant:** never asks a provider, never answers HTTP.
+
+pub mod decide;
+pub mod inbox;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, PgPool};
+
+use crate::domain::call::AttemptState;
+use crate::domain::failpoint;
+use crate::domain::ids::{AttemptId, new_id, splitmix};
+use crate::domain::word::Word;
+use crate::outcome::decide::{Rules, decide};
+use crate::outcome::inbox::{Heard, Inbox, Meant};
+use crate::queue::{self, Event, Facts, Settlement, Stray};
+
+/// What became of something heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It changed the attempt.
+    Applied,
+    /// It was known already, or outweighed.
+    Unchanged,
+    /// Kept until its call is known.
+    Stray,
+}
+
+/// What a settling did, in the order of what was heard.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub became: Vec<Became>,
+    /// Attempts that hold no slot any more.
+    pub ended: Vec<AttemptId>,
+}
+
+/// Stores what was heard, decides, and writes it down. Needs a transaction with the admission lock, either mode.
+///
+/// # Errors
+/// Postgres is away; nothing was settled.
+pub async fn settle(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    rules: &Rules,
+) -> sqlx::Result<Report> {
+    let began = Instant::now();
+    let attempts = whom_it_concerns(connection, heard).await?;
+    let known: Vec<AttemptId> = distinct(attempts.iter().flatten());
+    let mut facts: HashMap<AttemptId, Facts> = queue::facts(connection, &known)
+        .await?
+        .into_iter()
+        .map(|facts| (facts.attempt_id, facts))
+        .collect();
+    let mut report = Report {
+        became: vec![Became::Stray; heard.len()],
+        ended: Vec::new(),
+    };
+    keep_strays(connection, heard, &attempts, &facts).await?;
+    keep_events(connection, heard, &attempts, &facts).await?;
+    // Several words about one attempt are taken one after the other, each on the facts the one before left.
+    let mut left: Vec<(usize, AttemptId)> = attempts
+        .iter()
+        .enumerate()
+        .filter_map(|(nth, attempt)| {
+            Some((nth, attempt.filter(|attempt| facts.contains_key(attempt))?))
+        })
+        .collect();
+    while !left.is_empty() {
+        let (round, later) = first_of_each(&left);
+        let batch = decide_round(&round, heard, &facts, rules, &mut report);
+        let touched: Vec<AttemptId> = batch
+            .iter()
+            .map(|(_, settlement)| settlement.attempt_id)
+            .collect();
+        let mut again = write(connection, batch, &mut report).await?;
+        again.extend(later);
+        left = again;
+        if !left.is_empty() && !touched.is_empty() {
+            for fresh in queue::facts(connection, &touched).await? {
+                facts.insert(fresh.attempt_id, fresh);
+            }
+        }
+    }
+    metrics::histogram!("outdial_settle_seconds").record(began.elapsed());
+    Ok(report)
+}
+
+/// [`settle`] in a transaction of its own, beside other feeders: for processes that do not claim.
+///
+/// # Errors
+/// Postgres is away; nothing was settled.
+pub async fn settle_alone(pool: &PgPool, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
+    let mut transaction = queue::feed(pool).await?;
+    let report = settle(&mut transaction, heard, rules).await?;
+    failpoint::hit("event.before_commit");
+    transaction.commit().await?;
+    failpoint::hit("event.after_commit");
+    Ok(report)
+}
+
+/// Our attempt's id first, then the provider's.
+async fn whom_it_concerns(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+) -> sqlx::Result<Vec<Option<AttemptId>>> {
+    let names: Vec<String> = heard
+        .iter()
+        .filter_map(|heard| match &heard.about {
+            Meant::Attempt(_) => None,
+            Meant::ProviderCall(id) => Some(id.clone()),
+        })
+        .collect();
+    let by_name: HashMap<String, AttemptId> = if names.is_empty() {
+        HashMap::new()
+    } else {
+        queue::resolve(connection, &names)
+            .await?
+            .into_iter()
+            .collect()
+    };
+    let concerned = heard.iter().map(|heard| match &heard.about {
+        Meant::Attempt(id) => Some(*id),
+        Meant::ProviderCall(id) => by_name.get(id).copied(),
+    });
+    Ok(concerned.collect())
+}
+
+async fn keep_strays(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    attempts: &[Option<AttemptId>],
+    facts: &HashMap<AttemptId, Facts>,
+) -> sqlx::Result<()> {
+    let unknown = heard
+        .iter()
+        .zip(attempts)
+        .filter(|(_, attempt)| attempt.is_none_or(|id| !facts.contains_key(&id)));
+    let strays: Vec<Stray> = unknown
+        .map(|(heard, attempt)| Stray {
+            id: new_id(),
+            attempt_id: *attempt,
+            provider_call_id: match &heard.about {
+                Meant::Attempt(_) => None,
+                Meant::ProviderCall(id) => Some(id.clone()),
+            },
+            key: key_of(heard),
+            word: json!(heard.word),
+        })
+        .collect();
+    if strays.is_empty() {
+        Ok(())
+    } else {
+        queue::record_strays(connection, &strays).await
+    }
+}
+
+async fn keep_events(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    attempts: &[Option<AttemptId>],
+    facts: &HashMap<AttemptId, Facts>,
+) -> sqlx::Result<()> {
+    let events: Vec<Event> = heard
+        .iter()
+        .zip(attempts)
+        .filter(|(heard, _)| heard.is_evidence())
+        .filter_map(|(heard, attempt)| {
+            Some(Event {
+                attempt_id: attempt.filter(|id| facts.contains_key(id))?,
+                key: key_of(heard),
+                kind: heard.word.event_type(),
+                source: heard.source,
+                body: heard.body.clone().unwrap_or_else(|| json!(heard.word)),
+            })
+        })
+        .collect();
+    queue::record_events(connection, &events).await
+}
+
+/// The sender's id of the event, else its type and the hash of what it says.
+fn key_of(heard: &Heard) -> String {
+    if let Some(key) = &heard.key {
+        return key.clone();
+    }
+    let said = heard.body.clone().unwrap_or_else(|| json!(heard.word));
+    let hash = Sha256::digest(said.to_string().as_bytes());
+    let short: String = hash
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{}:{short}", heard.word.event_type())
+}
+
+type Positions = Vec<(usize, AttemptId)>;
+
+/// The first word about each attempt, and the rest.
+fn first_of_each(left: &[(usize, AttemptId)]) -> (Positions, Positions) {
+    let mut seen = std::collections::HashSet::new();
+    left.iter().partition(|(_, attempt)| seen.insert(*attempt))
+}
+
+fn decide_round(
+    round: &[(usize, AttemptId)],
+    heard: &[Heard],
+    facts: &HashMap<AttemptId, Facts>,
+    rules: &Rules,
+    report: &mut Report,
+) -> Vec<(usize, Settlement)> {
+    let mut batch = Vec::with_capacity(round.len());
+    for (nth, attempt) in round {
+        let (Some(heard), Some(facts)) = (heard.get(*nth), facts.get(attempt)) else {
+            continue;
+        };
+        match decide(facts, &heard.word, rules, dice_of(*attempt)) {
+            Some(settlement) => batch.push((*nth, settlement)),
+            None => mark(report, *nth, Became::Unchanged),
+        }
+    }
+    batch
+}
+
+/// Writes a round; returns what somebody else was faster with, to be decided again.
+async fn write(
+    connection: &mut PgConnection,
+    batch: Vec<(usize, Settlement)>,
+    report: &mut Report,
+) -> sqlx::Result<Positions> {
+    let positions: HashMap<AttemptId, usize> =
+        batch.iter().map(|(nth, s)| (s.attempt_id, *nth)).collect();
+    let dispositions: HashMap<AttemptId, &'static str> = batch
+        .iter()
+        .filter_map(|(_, s)| Some((s.attempt_id, s.disposition?.as_str())))
+        .collect();
+    let settled = queue::settle(
+        connection,
+        batch
+            .into_iter()
+            .map(|(_, settlement)| settlement)
+            .collect(),
+    )
+    .await?;
+    let mut again = Vec::new();
+    for row in settled {
+        let Some(nth) = positions.get(&row.attempt_id) else {
+            continue;
+        };
+        if !row.applied {
+            again.push((*nth, row.attempt_id));
+            continue;
+        }
+        mark(report, *nth, Became::Applied);
+        if row.ends {
+            report.ended.push(row.attempt_id);
+            let disposition = dispositions.get(&row.attempt_id).copied().unwrap_or("NONE");
+            metrics::counter!("outdial_outcomes_total", "disposition" => disposition).increment(1);
+            tracing::info!(
+                attempt.id = %row.attempt_id,
+                call.id = row.call_id.map(tracing::field::display),
+                disposition,
+                call.state = row.call_state.map(|state| state.status().as_str()),
+                after_secs = row.since_claim_secs,
+                "attempt ended"
+            );
+        }
+    }
+    Ok(again)
+}
+
+fn mark(report: &mut Report, nth: usize, became: Became) {
+    if let Some(slot) = report.became.get_mut(nth) {
+        *slot = became;
+    }
+}
+
+/// The jitter of an attempt: always the same for the same attempt, spread over all of them.
+fn dice_of(attempt: AttemptId) -> f64 {
+    let (high, low) = attempt.0.as_u64_pair();
+    let bits = u32::try_from(splitmix(high ^ splitmix(low)) >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
+}
+
+fn distinct<'a>(ids: impl Iterator<Item = &'a AttemptId>) -> Vec<AttemptId> {
+    let mut all: Vec<AttemptId> = ids.copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Applies stray events whose call is known by now; returns how many.
+///
+/// # Errors
+/// Postgres is away; the strays stay.
+pub async fn sweep_strays(pool: &PgPool, inbox: &Inbox, limit: i64) -> sqlx::Result<usize> {
+    let strays = queue::match_strays(pool, limit).await?;
+    let mut applied = Vec::new();
+    for stray in strays {
+        let (Some(attempt), Ok(word)) =
+            (stray.attempt_id, serde_json::from_value::<Word>(stray.word))
+        else {
+            applied.push(stray.id);
+            continue;
+        };
+        let heard = Heard {
+            key: Some(stray.key),
+            ..Heard::about(attempt, word, "stray")
+        };
+        if inbox.hear(heard).await.is_ok() {
+            applied.push(stray.id);
+        }
+    }
+    queue::delete_strays(pool, &applied).await?;
+    Ok(applied.len())
+}
+
+/// Whether an attempt in this state still holds a slot.
+#[must_use]
+pub fn is_open(state: AttemptState) -> bool {
+    state != AttemptState::Ended
+}
+
+/// A value for the event store: NUL bytes, which jsonb cannot hold, are replaced.
+#[must_use]
+pub fn storable(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(items) => Value::Array(items.into_iter().map(storable).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(k, v)| (k.replace('\0', "\u{fffd}"), storable(v)))
+                .collect(),
+        ),
+        other => other,
+    }
+}

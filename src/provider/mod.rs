@@ -1,0 +1,134 @@
+//! Who really dials, behind one trait, and how their webhooks are verified and read.
+//!
+//! A provider answers in our words ([`crate::domain::word::Word`]); what they mean is not decided here.
+//! **Invariant:** a provider never sees Postgres or axum. Doubt begins with the first byte of a request: what failed before is
+//! [`Placed::NotSent`], what failed after is [`Placed::Ambiguous`], and only the first may be dialed again.
+
+pub mod http;
+pub mod signature;
+pub mod simulator;
+pub mod webhook;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::domain::ids::{AttemptId, CallId};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::word::Word;
+
+/// A call to be placed. The attempt is committed already; its id travels in the request.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    pub to: PhoneNumber,
+    pub script_id: String,
+    pub metadata: Value,
+    pub variables: Value,
+    /// Where the provider reports to; carries the attempt's id.
+    pub webhook_url: String,
+    /// The database's time of the claim.
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// The answer to a dial.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placed {
+    Accepted {
+        provider_call_id: Option<String>,
+    },
+    /// It would refuse again.
+    Refused {
+        reason: String,
+    },
+    /// It is full; no dial. `retry_after` as it asked.
+    Capacity {
+        retry_after: Option<Duration>,
+    },
+    /// No byte of the request left: no dial.
+    NotSent {
+        reason: String,
+    },
+    /// It may or may not have it.
+    Ambiguous {
+        reason: String,
+    },
+}
+
+impl Placed {
+    /// The label in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Refused { .. } => "refused",
+            Self::Capacity { .. } => "capacity",
+            Self::NotSent { .. } => "not_sent",
+            Self::Ambiguous { .. } => "ambiguous",
+        }
+    }
+}
+
+/// An attempt the provider is asked about.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    pub provider_call_id: Option<String>,
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// What the provider knows of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// It has it: accepted, started or ended.
+    Known(Word),
+    /// It surely has no such attempt, as of now.
+    NotFound,
+    /// It cannot say: no look-up, or no answer.
+    CannotSay,
+}
+
+/// Whether a hang-up was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HungUp {
+    Asked,
+    /// This provider has no way to hang up.
+    NoWay,
+    Failed,
+}
+
+/// Something a provider in this process says by itself.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub attempt_id: AttemptId,
+    pub word: Word,
+    /// When it was so at the provider.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// Where a provider in this process speaks to.
+pub type Ear = mpsc::UnboundedSender<Said>;
+
+/// Who really dials.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// The name kept with each attempt.
+    fn name(&self) -> &'static str;
+
+    /// Asks for the call. Never retries by itself.
+    async fn place(&self, dial: &Dial) -> Placed;
+
+    /// Looks an attempt up by our id, after doubt.
+    async fn find_by_attempt(&self, question: &Question) -> Found;
+
+    /// Asks how a call it accepted is doing.
+    async fn status(&self, question: &Question) -> Found;
+
+    /// Asks for an end of the call.
+    async fn hang_up(&self, question: &Question) -> HungUp;
+}

@@ -1,0 +1,269 @@
+//! New calls. Requests that arrive together share one insert and one commit.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::db::Kept;
+use crate::db::doorbell::Doorbell;
+use crate::domain::failpoint;
+use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::queue::{Wake, feed, feed_on, wake};
+
+/// A call as it enters its lane.
+#[derive(Clone, Debug)]
+pub struct NewCall {
+    pub id: CallId,
+    pub user_id: UserId,
+    pub lane_id: LaneId,
+    pub campaign_id: Option<CampaignId>,
+    pub rank: i16,
+    pub priority: i16,
+    /// None: now, by the database's clock.
+    pub due_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub phone: PhoneNumber,
+    pub script_id: String,
+    pub metadata: Value,
+    pub variables: Value,
+    pub external_id: Option<String>,
+    pub time_zone: Option<String>,
+    pub ignore_window: bool,
+    pub dials_max: i16,
+    /// Refuse a second waiting or live call of this user to the number.
+    pub reject_duplicate: bool,
+}
+
+/// What became of a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Created {
+        created_at: DateTime<Utc>,
+        due_at: DateTime<Utc>,
+    },
+    /// The number is on a do-not-call list.
+    Suppressed,
+    /// `reject_duplicate`, and this call of the user is waiting or live.
+    Duplicate { of: CallId },
+    /// A call with this id or external id exists: a repeat, or a clash for the caller to tell apart.
+    Exists,
+}
+
+/// Puts calls into their lanes in one transaction; verdicts come in the order of the calls.
+///
+/// # Errors
+/// Postgres is away; nothing was enqueued then, or the answer to the commit was lost (repeat with the same ids).
+pub async fn enqueue(pool: &PgPool, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
+    enqueue_in(feed(pool).await?, calls).await
+}
+
+async fn enqueue_in(
+    mut transaction: Transaction<'_, Postgres>,
+    calls: &[NewCall],
+) -> sqlx::Result<Vec<Verdict>> {
+    lock_numbers(&mut transaction, calls).await?;
+    let (verdicts, wakes) = insert(&mut transaction, calls).await?;
+    wake(&mut transaction, &wakes).await?;
+    failpoint::hit("enqueue.before_commit");
+    transaction.commit().await?;
+    failpoint::hit("enqueue.after_commit");
+    Ok(verdicts)
+}
+
+/// Two creators that each refuse duplicates must not both see none.
+async fn lock_numbers(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<()> {
+    let mut phones: Vec<String> = calls
+        .iter()
+        .filter(|call| call.reject_duplicate)
+        .map(|call| call.phone.as_str().to_owned())
+        .collect();
+    if phones.is_empty() {
+        return Ok(());
+    }
+    phones.sort_unstable();
+    phones.dedup();
+    sqlx::query_file!("sql/queue/lock_numbers.sql", &phones)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    calls: &[NewCall],
+) -> sqlx::Result<(Vec<Verdict>, Vec<Wake>)> {
+    fn column<T>(calls: &[NewCall], field: impl Fn(&NewCall) -> T) -> Vec<T> {
+        calls.iter().map(field).collect()
+    }
+    let rows = sqlx::query_file!(
+        "sql/queue/enqueue.sql",
+        &column(calls, |c| c.id) as _,
+        &column(calls, |c| c.user_id) as _,
+        &column(calls, |c| c.lane_id) as _,
+        &column(calls, |c| c.campaign_id) as _,
+        &column(calls, |c| c.rank),
+        &column(calls, |c| c.priority),
+        &column(calls, |c| c.due_at) as _,
+        &column(calls, |c| c.expires_at) as _,
+        &column(calls, |c| c.phone.as_str().to_owned()),
+        &column(calls, |c| c.script_id.clone()),
+        &column(calls, |c| c.metadata.clone()),
+        &column(calls, |c| c.variables.clone()),
+        &column(calls, |c| c.external_id.clone()) as _,
+        &column(calls, |c| c.time_zone.clone()) as _,
+        &column(calls, |c| c.ignore_window),
+        &column(calls, |c| c.dials_max),
+        &column(calls, |c| c.reject_duplicate),
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut verdicts = Vec::with_capacity(calls.len());
+    let mut wakes = Vec::new();
+    for (row, call) in rows.iter().zip(calls) {
+        verdicts.push(match (row.created_at, row.due_at) {
+            (Some(created_at), Some(due_at)) => Verdict::Created { created_at, due_at },
+            _ if row.suppressed => Verdict::Suppressed,
+            _ => row
+                .twin_id
+                .map_or(Verdict::Exists, |id| Verdict::Duplicate { of: CallId(id) }),
+        });
+        if row.wakes {
+            wakes.push(Wake {
+                lane_id: call.lane_id,
+                at: row.due_at,
+                rank: call.rank,
+            });
+        }
+    }
+    Ok((verdicts, wakes))
+}
+
+type Waiter = (
+    Vec<NewCall>,
+    oneshot::Sender<Result<Vec<Verdict>, Arc<sqlx::Error>>>,
+);
+
+/// Where requests meet: those that arrive while a commit is under way share the next one.
+#[derive(Clone, Debug)]
+pub struct Enqueuer {
+    queue: mpsc::Sender<Waiter>,
+}
+
+/// Requests that may wait for the next insert.
+const BACKLOG_MAX: usize = 4096;
+/// Calls in one insert; a larger request goes alone.
+const BATCH_MAX: usize = 1000;
+
+impl Enqueuer {
+    /// The meeting place, and the task that empties it: to be run until `stop`.
+    pub fn new(
+        pool: PgPool,
+        doorbell: Doorbell,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (sender, receiver) = mpsc::channel(BACKLOG_MAX);
+        (Self { queue: sender }, run(pool, doorbell, receiver, stop))
+    }
+
+    /// Enqueues calls together with whoever else is enqueuing now; answers when they are committed.
+    ///
+    /// # Errors
+    /// As [`enqueue`]; also when the process is shutting down.
+    pub async fn enqueue(&self, calls: Vec<NewCall>) -> Result<Vec<Verdict>, Arc<sqlx::Error>> {
+        let (answer, answered) = oneshot::channel();
+        let closed = || Arc::new(sqlx::Error::PoolClosed);
+        self.queue
+            .send((calls, answer))
+            .await
+            .map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+}
+
+async fn run(
+    pool: PgPool,
+    doorbell: Doorbell,
+    mut queue: mpsc::Receiver<Waiter>,
+    stop: CancellationToken,
+) {
+    let mut kept = Kept::of(pool);
+    let mut waiters: Vec<Waiter> = Vec::new();
+    let mut ahead: Option<Waiter> = None;
+    loop {
+        let first = match ahead.take() {
+            Some(waiter) => Some(waiter),
+            None => tokio::select! {
+                biased;
+                waiter = queue.recv() => waiter,
+                () = stop.cancelled() => {
+                    // What is already in line is still served.
+                    queue.close();
+                    queue.recv().await
+                }
+            },
+        };
+        let Some(first) = first else { return };
+        let mut calls = first.0.len();
+        waiters.push(first);
+        while let Ok(waiter) = queue.try_recv() {
+            if calls + waiter.0.len() > BATCH_MAX {
+                ahead = Some(waiter);
+                break;
+            }
+            calls += waiter.0.len();
+            waiters.push(waiter);
+        }
+        serve(&mut kept, &doorbell, &mut waiters).await;
+    }
+}
+
+async fn enqueue_on(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
+    let verdicts = match kept.get().await {
+        Ok(connection) => match feed_on(connection).await {
+            Ok(transaction) => enqueue_in(transaction, calls).await,
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    if verdicts.is_err() {
+        kept.discard().await;
+    }
+    verdicts
+}
+
+/// One commit for all; if it fails for a reason other than the connection, each by itself, so that one bad request does not
+/// spoil the others'.
+async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) {
+    let together: Vec<NewCall> = waiters
+        .iter()
+        .flat_map(|(calls, _)| calls.iter().cloned())
+        .collect();
+    match enqueue_on(kept, &together).await {
+        Ok(verdicts) => {
+            doorbell.ring();
+            let mut verdicts = verdicts.into_iter();
+            for (calls, answer) in waiters.drain(..) {
+                // The one who asked may have gone; the call is enqueued all the same.
+                let _ = answer.send(Ok(verdicts.by_ref().take(calls.len()).collect()));
+            }
+        }
+        Err(sqlx::Error::Database(_)) if waiters.len() > 1 => {
+            for (calls, answer) in waiters.drain(..) {
+                let verdicts = enqueue_on(kept, &calls).await.map_err(Arc::new);
+                doorbell.ring();
+                let _ = answer.send(verdicts);
+            }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for (_, answer) in waiters.drain(..) {
+                let _ = answer.send(Err(Arc::clone(&error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Every statement that moves a call: into its lane, to an attempt, to its end.
+//!
+//! One admission lock orders them. The claim takes it alone ([`admit`]); whatever feeds, frees or forbids takes it shared
+//! ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
+//! sleeping lanes and parked calls need no cleverness beyond that (tests/it/races.rs takes the lock out and sees it fail).
+//! The lock is a statement of its own, before the one that reads: in READ COMMITTED a statement sees what was committed when
+//! it began. Lock order: admission, then numbers (sorted), then rows by id.
+//!
+//! **Invariant:** nothing slow happens in here; nobody dials inside a transaction.
+
+mod claim;
+mod enqueue;
+mod rescue;
+mod settle;
+mod steer;
+
+pub use claim::{Claim, Claimed, Room, claim, look_again};
+pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
+pub use rescue::{
+    Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays,
+    overdue, record_strays, release_orphans, slots_used, unsent,
+};
+pub use settle::{
+    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider,
+    record_events, resolve, settle,
+};
+pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+
+use crate::domain::call::rank;
+use crate::domain::ids::LaneId;
+
+/// Begins a transaction that holds the admission lock alone: for claims.
+///
+/// # Errors
+/// Postgres is away, or the lock was not to be had within `lock_timeout`.
+pub async fn admit(connection: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgres>> {
+    connection
+        .begin_with(include_str!("../../sql/queue/admit.sql"))
+        .await
+}
+
+/// Begins a transaction that holds the admission lock together with other feeders.
+///
+/// # Errors
+/// Postgres is away, or the lock was not to be had within `lock_timeout`.
+pub async fn feed(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pool.begin_with(FEED).await
+}
+
+/// [`feed`] on a connection that is kept.
+///
+/// # Errors
+/// As [`feed`].
+pub async fn feed_on(connection: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgres>> {
+    connection.begin_with(FEED).await
+}
+
+const FEED: &str = include_str!("../../sql/queue/feed.sql");
+
+/// A lane that deserves a look, and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wake {
+    pub lane_id: LaneId,
+    /// None: now.
+    pub at: Option<DateTime<Utc>>,
+    pub rank: i16,
+}
+
+/// Wakes lanes for calls that were put into them. Call it in the transaction that put them there.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn wake(connection: &mut PgConnection, wakes: &[Wake]) -> sqlx::Result<()> {
+    if wakes.is_empty() {
+        return Ok(());
+    }
+    let lanes: Vec<LaneId> = wakes.iter().map(|w| w.lane_id).collect();
+    let ats: Vec<Option<DateTime<Utc>>> = wakes.iter().map(|w| w.at).collect();
+    let urgents: Vec<bool> = wakes.iter().map(|w| rank::is_urgent(w.rank)).collect();
+    sqlx::query_file!("sql/queue/wake.sql", &lanes as _, &ats as _, &urgents)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Brings back the best parked call of each lane for each of these numbers that is on no call, and wakes its lane.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn unpark(connection: &mut PgConnection, phones: &[String]) -> sqlx::Result<usize> {
+    if phones.is_empty() {
+        return Ok(0);
+    }
+    let back = sqlx::query_file!("sql/queue/unpark.sql", phones)
+        .fetch_all(&mut *connection)
+        .await?;
+    let wakes: Vec<Wake> = back
+        .iter()
+        .map(|row| Wake {
+            lane_id: LaneId(row.lane_id),
+            at: Some(row.due_at),
+            rank: row.rank,
+        })
+        .collect();
+    wake(connection, &wakes).await?;
+    Ok(wakes.len())
+}

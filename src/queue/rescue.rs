@@ -1,0 +1,194 @@
+//! Calls that nobody is looking after: the dead process's dials, the silent provider's calls, what expired, what strayed.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::domain::call::AttemptState;
+use crate::domain::ids::{AttemptId, CallId, InstanceId};
+use crate::queue::{feed, unpark};
+
+/// Marks the dials of processes whose lease ran out as doubtful; returns them.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn doubt_of_the_dead(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/doubt.sql", limit)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(AttemptId).collect())
+}
+
+/// Attempts committed in this process's name that it does not know of: the answer to a commit was lost, nothing was sent.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn unsent(
+    pool: &PgPool,
+    instance: InstanceId,
+    known: &[AttemptId],
+) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/unsent.sql", instance.0, known as _)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(AttemptId).collect())
+}
+
+/// A question to the provider.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    pub state: AttemptState,
+    pub provider_call_id: Option<String>,
+    pub claimed_at: DateTime<Utc>,
+    pub hang_up: bool,
+}
+
+/// Takes attempts the provider must be asked about; each is handed out once in `again_in_secs`.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn inquire(pool: &PgPool, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
+    let rows = sqlx::query_file!("sql/queue/inquire.sql", limit, again_in_secs)
+        .fetch_all(pool)
+        .await?;
+    let inquiries = rows.into_iter().map(|row| Inquiry {
+        attempt_id: AttemptId(row.id),
+        call_id: CallId(row.call_id),
+        state: row.state,
+        provider_call_id: row.provider_call_id,
+        claimed_at: row.claimed_at,
+        hang_up: row.hang_up,
+    });
+    Ok(inquiries.collect())
+}
+
+/// Attempts open for longer than a call may last.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn overdue(
+    pool: &PgPool,
+    max_call_secs: f64,
+    limit: i64,
+) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/overdue.sql", max_call_secs, limit)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(AttemptId).collect())
+}
+
+/// Ends up to `limit` waiting calls whose time has passed; returns how many numbers that concerned.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn expire(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+    let mut transaction = feed(pool).await?;
+    let phones = sqlx::query_file_scalar!("sql/queue/expire.sql", limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+    unpark(&mut transaction, &phones).await?;
+    transaction.commit().await?;
+    Ok(phones.len())
+}
+
+/// Wakes parked calls that nothing else will wake. There are none; if this ever returns more than 0, something is broken.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn release_orphans(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+    let mut transaction = feed(pool).await?;
+    let phones = sqlx::query_file_scalar!("sql/queue/next_orphan_numbers.sql", limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+    let released = unpark(&mut transaction, &phones).await?;
+    transaction.commit().await?;
+    Ok(released)
+}
+
+/// An event about a call not known yet.
+#[derive(Clone, Debug)]
+pub struct Stray {
+    pub id: Uuid,
+    pub attempt_id: Option<AttemptId>,
+    pub provider_call_id: Option<String>,
+    pub key: String,
+    pub word: Value,
+}
+
+/// Keeps strays; a second delivery adds nothing.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn record_strays(connection: &mut PgConnection, strays: &[Stray]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = strays.iter().map(|s| s.id).collect();
+    let attempts: Vec<Option<AttemptId>> = strays.iter().map(|s| s.attempt_id).collect();
+    let provider_ids: Vec<Option<String>> =
+        strays.iter().map(|s| s.provider_call_id.clone()).collect();
+    let keys: Vec<String> = strays.iter().map(|s| s.key.clone()).collect();
+    let words: Vec<Value> = strays.iter().map(|s| s.word.clone()).collect();
+    sqlx::query_file!(
+        "sql/queue/record_strays.sql",
+        &ids,
+        &attempts as _,
+        &provider_ids as _,
+        &keys,
+        &words
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Strays whose call is known by now.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn match_strays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Stray>> {
+    let rows = sqlx::query_file!("sql/queue/match_strays.sql", limit)
+        .fetch_all(pool)
+        .await?;
+    let strays = rows.into_iter().map(|row| Stray {
+        id: row.id,
+        attempt_id: Some(AttemptId(row.attempt_id)),
+        provider_call_id: None,
+        key: row.key,
+        word: row.word,
+    });
+    Ok(strays.collect())
+}
+
+/// Forgets strays that were applied.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn delete_strays(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/queue/delete_strays.sql", ids)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Folds the counts.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/queue/fold_tallies.sql")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Live calls, and those of them in doubt.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn slots_used(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
+    let row = sqlx::query_file!("sql/queue/slots_used.sql")
+        .fetch_one(pool)
+        .await?;
+    Ok((row.live, row.unknown))
+}

@@ -1,0 +1,340 @@
+//! Writing down what was decided: one fenced statement for a batch of attempts.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::domain::call::{AttemptState, CallState};
+use crate::domain::disposition::Disposition;
+use crate::domain::ids::{AttemptId, CallId, CampaignId, LaneId, UserId};
+use crate::domain::word::Weight;
+use crate::queue::{Wake, unpark, wake};
+
+/// What a decision rests on: the attempt and its call as they are under the admission lock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    pub revision: i32,
+    pub state: AttemptState,
+    pub dialed: bool,
+    pub weight: Weight,
+    pub misses: i16,
+    /// The explicit outcome told so far.
+    pub told: Option<Value>,
+    pub disposition: Option<String>,
+    pub provider_call_id: Option<String>,
+    /// Seconds since the request may have left for the last time.
+    pub unheard_secs: f64,
+    pub call_state: CallState,
+    /// No newer attempt of this call: only then may the call still change by it.
+    pub newest: bool,
+    pub dials: i16,
+    pub dials_max: i16,
+    pub priority: i16,
+    pub cancel_requested: bool,
+    pub expired: bool,
+    /// The campaign's own delay between dials; none: the general policy.
+    pub retry_delay_secs: Option<i32>,
+}
+
+/// A decided change, made on `facts` of that revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    pub attempt_id: AttemptId,
+    pub revision: i32,
+    /// None: stays.
+    pub state: Option<AttemptState>,
+    pub provider_call_id: Option<String>,
+    /// Counts one more dial.
+    pub dialed: bool,
+    pub weight: Option<Weight>,
+    pub disposition: Option<Disposition>,
+    pub hangup_cause: Option<String>,
+    pub duration_secs: Option<i32>,
+    pub told: Option<Value>,
+    pub transcript: Option<String>,
+    pub misses: i16,
+    pub started: bool,
+    /// The request may have left so many seconds ago.
+    pub sent_secs_ago: Option<f64>,
+    pub check_in_secs: Option<f64>,
+    /// The call's state in the facts: the fence.
+    pub call_was: CallState,
+    pub call: Option<CallChange>,
+}
+
+/// What becomes of the call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CallChange {
+    pub becomes: CallState,
+    /// For a call that waits again: in so many seconds, or at a time, or as it was.
+    pub due_in_secs: Option<f64>,
+    pub due_at: Option<DateTime<Utc>>,
+    pub rank: Option<i16>,
+    pub dials_max: Option<i16>,
+}
+
+/// What was written for one settlement.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    pub attempt_id: AttemptId,
+    /// False: somebody else came first; decide again.
+    pub applied: bool,
+    /// The slot is free.
+    pub ends: bool,
+    pub call_id: Option<CallId>,
+    pub call_state: Option<CallState>,
+    pub since_claim_secs: Option<f64>,
+}
+
+/// An event to be kept.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub attempt_id: AttemptId,
+    /// The provider's event id, else type and hash of the body.
+    pub key: String,
+    pub kind: &'static str,
+    pub source: &'static str,
+    pub body: Value,
+}
+
+/// The facts about these attempts; those that do not exist are missing.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn facts(
+    connection: &mut PgConnection,
+    attempts: &[AttemptId],
+) -> sqlx::Result<Vec<Facts>> {
+    let rows = sqlx::query_file!("sql/queue/facts.sql", attempts as _)
+        .fetch_all(connection)
+        .await?;
+    let facts = rows.into_iter().map(|row| Facts {
+        attempt_id: AttemptId(row.id),
+        call_id: CallId(row.call_id),
+        revision: row.revision,
+        state: row.state,
+        dialed: row.dialed,
+        weight: Weight::of_sql(row.weight),
+        misses: row.misses,
+        told: row.told,
+        disposition: row.disposition,
+        provider_call_id: row.provider_call_id,
+        unheard_secs: row.unheard_secs,
+        call_state: row.call_state,
+        newest: row.newest,
+        dials: row.dials,
+        dials_max: row.dials_max,
+        priority: row.priority,
+        cancel_requested: row.cancel_requested,
+        expired: row.expired,
+        retry_delay_secs: row.retry_delay_secs,
+    });
+    Ok(facts.collect())
+}
+
+/// Which attempts these ids of the provider mean.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn resolve(
+    connection: &mut PgConnection,
+    provider_call_ids: &[String],
+) -> sqlx::Result<Vec<(String, AttemptId)>> {
+    let rows = sqlx::query_file!("sql/queue/resolve.sql", provider_call_ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.provider_call_id, AttemptId(row.id)))
+        .collect())
+}
+
+/// Keeps events; a second delivery adds nothing.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn record_events(connection: &mut PgConnection, events: &[Event]) -> sqlx::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<AttemptId> = events.iter().map(|e| e.attempt_id).collect();
+    let keys: Vec<String> = events.iter().map(|e| e.key.clone()).collect();
+    let kinds: Vec<String> = events.iter().map(|e| e.kind.to_owned()).collect();
+    let sources: Vec<String> = events.iter().map(|e| e.source.to_owned()).collect();
+    let bodies: Vec<Value> = events.iter().map(|e| e.body.clone()).collect();
+    sqlx::query_file!(
+        "sql/queue/record_events.sql",
+        &ids as _,
+        &keys,
+        &kinds,
+        &sources,
+        &bodies
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes a batch of decisions, frees what they free, and wakes what that wakes. Needs the admission lock, either mode.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn settle(
+    connection: &mut PgConnection,
+    mut batch: Vec<Settlement>,
+) -> sqlx::Result<Vec<Settled>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Rows are locked in id order, so that two settlers never wait for each other.
+    batch.sort_by_key(|settlement| settlement.attempt_id);
+    let rows = write(connection, &batch).await?;
+    let mut parked_behind = Vec::new();
+    let mut users: Vec<UserId> = Vec::new();
+    let mut campaigns: Vec<CampaignId> = Vec::new();
+    let mut wakes = Vec::new();
+    let mut settled = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.parked_behind {
+            parked_behind.extend(row.phone);
+        }
+        if row.blocked_behind {
+            users.extend(row.user_id.map(UserId));
+            campaigns.extend(row.campaign_id.map(CampaignId));
+        }
+        if let (Some(CallState::Waiting), Some(lane_id), Some(rank)) =
+            (row.call_state, row.lane_id, row.rank)
+        {
+            wakes.push(Wake {
+                lane_id: LaneId(lane_id),
+                at: row.due_at,
+                rank,
+            });
+        }
+        settled.push(Settled {
+            attempt_id: AttemptId(row.attempt_id),
+            applied: row.applied,
+            ends: row.ends,
+            call_id: row.call_id.map(CallId),
+            call_state: row.call_state,
+            since_claim_secs: row.since_claim_secs,
+        });
+    }
+    unpark(connection, &parked_behind).await?;
+    if !users.is_empty() {
+        free(connection, &users, &campaigns).await?;
+    }
+    wake(connection, &wakes).await?;
+    Ok(settled)
+}
+
+/// A row of sql/queue/settle.sql.
+struct Row {
+    attempt_id: Uuid,
+    applied: bool,
+    call_id: Option<Uuid>,
+    phone: Option<String>,
+    user_id: Option<Uuid>,
+    lane_id: Option<Uuid>,
+    campaign_id: Option<Uuid>,
+    ends: bool,
+    call_state: Option<CallState>,
+    due_at: Option<DateTime<Utc>>,
+    rank: Option<i16>,
+    since_claim_secs: Option<f64>,
+    parked_behind: bool,
+    blocked_behind: bool,
+}
+
+async fn write(connection: &mut PgConnection, batch: &[Settlement]) -> sqlx::Result<Vec<Row>> {
+    fn column<T>(batch: &[Settlement], field: impl Fn(&Settlement) -> T) -> Vec<T> {
+        batch.iter().map(field).collect()
+    }
+    sqlx::query_file_as!(
+        Row,
+        "sql/queue/settle.sql",
+        &column(batch, |s| s.attempt_id) as _,
+        &column(batch, |s| s.revision),
+        &column(batch, |s| s.state.map(AttemptState::as_sql)) as _,
+        &column(batch, |s| s.provider_call_id.clone()) as _,
+        &column(batch, |s| s.dialed),
+        &column(batch, |s| s.weight.map(Weight::as_sql)) as _,
+        &column(batch, |s| s.disposition.map(Disposition::as_str)) as _,
+        &column(batch, |s| s.hangup_cause.clone()) as _,
+        &column(batch, |s| s.duration_secs) as _,
+        &column(batch, |s| s.told.clone()) as _,
+        &column(batch, |s| s.transcript.clone()) as _,
+        &column(batch, |s| s.misses),
+        &column(batch, |s| s.started),
+        &column(batch, |s| s.sent_secs_ago) as _,
+        &column(batch, |s| s.check_in_secs) as _,
+        &column(batch, |s| s.call_was.as_sql().to_owned()),
+        &column(batch, |s| s.call.map(|c| c.becomes.as_sql())) as _,
+        &column(batch, |s| s.call.and_then(|c| c.due_in_secs)) as _,
+        &column(batch, |s| s.call.and_then(|c| c.due_at)) as _,
+        &column(batch, |s| s.call.and_then(|c| c.rank)) as _,
+        &column(batch, |s| s.call.and_then(|c| c.dials_max)) as _,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Wakes lanes and users that slept because these users or campaigns were at their limit.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn free(
+    connection: &mut PgConnection,
+    users: &[UserId],
+    campaigns: &[CampaignId],
+) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/queue/free.sql", users as _, campaigns as _)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Why a provider is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hold {
+    /// It said it is full.
+    Capacity { secs: f64 },
+    /// It could not be reached: the hold doubles with each failure in a row.
+    Unreachable { secs: f64, secs_max: f64 },
+}
+
+/// Takes no more calls for this provider for a while, on any instance.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Hold) -> sqlx::Result<()> {
+    let (reason, secs, unreachable, secs_max) = match hold {
+        Hold::Capacity { secs } => ("PROVIDER_CAPACITY", secs, false, secs),
+        Hold::Unreachable { secs, secs_max } => ("BREAKER_OPEN", secs, true, secs_max),
+    };
+    sqlx::query_file!(
+        "sql/queue/hold_provider.sql",
+        provider,
+        reason,
+        secs,
+        unreachable,
+        secs_max
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The provider was reached.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn clear_hold(pool: &PgPool, provider: &str) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/queue/clear_hold.sql", provider)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

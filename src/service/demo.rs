@@ -1,0 +1,65 @@
+//! Sample calls, so that a newcomer sees the queue at work. The numbers belong to nobody and only the simulator should ring them.
+
+use serde_json::json;
+
+use crate::db::Db;
+use crate::domain::call::Priority;
+use crate::domain::ids::{CallId, OPERATOR, new_id};
+use crate::domain::phone::PhoneNumber;
+use crate::queue::{self, NewCall};
+use crate::store::calls;
+
+/// Sample calls: most due now, some later, two to one number, one promised for high priority.
+const CALLS: u32 = 40;
+
+/// Loads the samples unless the database has calls; says whether it did.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn load_if_new(db: &Db) -> anyhow::Result<bool> {
+    let is_new = calls::tallies(&db.read, None, None).await?.is_empty();
+    if is_new {
+        load(db).await?;
+    }
+    Ok(is_new)
+}
+
+/// Loads the samples; returns how many.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn load(db: &Db) -> anyhow::Result<usize> {
+    let now = chrono::Utc::now();
+    let calls: Result<Vec<NewCall>, crate::domain::phone::Error> = (0..CALLS)
+        .map(|nth| {
+            let priority = match nth % 10 {
+                0 => Priority::High,
+                9 => Priority::Low,
+                _ => Priority::Normal,
+            };
+            // 555-01xx is set aside for fiction; every eighth call goes to one number, so that some have to wait their turn.
+            let number = if nth % 8 == 7 { 100 } else { 101 + nth };
+            Ok(NewCall {
+                id: CallId(new_id()),
+                user_id: OPERATOR,
+                lane_id: OPERATOR.own_lane(),
+                campaign_id: None,
+                rank: priority.rank(),
+                priority: priority.rank(),
+                due_at: (nth >= 30)
+                    .then(|| now + chrono::TimeDelta::seconds(i64::from(nth - 29) * 20)),
+                expires_at: None,
+                phone: PhoneNumber::parse(&format!("+1212555{number:04}"))?,
+                script_id: "welcomeFlow".to_owned(),
+                metadata: json!({"customerName": format!("Sample {nth}"), "campaign": "demo"}),
+                variables: json!({}),
+                external_id: None,
+                time_zone: None,
+                ignore_window: false,
+                dials_max: 3,
+                reject_duplicate: false,
+            })
+        })
+        .collect();
+    Ok(queue::enqueue(&db.work, &calls?).await?.len())
+}

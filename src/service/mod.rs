@@ -1,0 +1,551 @@
+//! A running outdial: pools, provider, loops and router put together, and taken apart in order.
+//!
+//! One `JoinSet` owns every long-lived task. If one of them ends by itself the process ends, loudly; when asked to stop it stops
+//! claiming, then accepting, drains what is under way, gives up its lease, and stops the embedded Postgres last.
+
+pub mod demo;
+pub mod doctor;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, About, Api, Limits, auth, webhooks};
+use crate::config::{Config, ProviderKind, surroundings};
+use crate::db::doorbell::Doorbell;
+use crate::db::{self, Db, embedded};
+use crate::domain::ids::{InstanceId, new_id};
+use crate::executor::dial::Line;
+use crate::executor::dispatcher::Dispatcher;
+use crate::executor::lease::Lease;
+use crate::executor::{self, inquiry};
+use crate::outcome::decide::Rules;
+use crate::outcome::inbox::{Heard, Inbox, settle_forever};
+use crate::provider::http::Http;
+use crate::provider::simulator::Simulator;
+use crate::provider::{Provider, Said};
+use crate::queue::Enqueuer;
+use crate::scheduler::{self, Scheduler};
+use crate::store::{installation, instances, keys};
+use crate::telemetry;
+
+/// Which parts of the service a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    All,
+    Api,
+    Worker,
+    Scheduler,
+}
+
+impl Role {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+            Self::Scheduler => "scheduler",
+        }
+    }
+
+    fn serves_api(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    fn dials(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    fn keeps_house(self) -> bool {
+        matches!(self, Self::All | Self::Scheduler)
+    }
+}
+
+/// A started service.
+pub struct Service {
+    /// Where the API listens.
+    pub address: SocketAddr,
+    pub db: Db,
+    tasks: JoinSet<&'static str>,
+    stop: Stops,
+    writes: TaskTracker,
+    instance: InstanceId,
+    server: Option<embedded::Server>,
+    drain: Duration,
+}
+
+/// The order of stopping.
+#[derive(Clone, Debug, Default)]
+struct Stops {
+    /// First: claim no more.
+    claiming: CancellationToken,
+    /// Then: accept no more.
+    accepting: CancellationToken,
+    /// Then: settle what is left.
+    settling: CancellationToken,
+    /// Last: lease, doorbell.
+    rest: CancellationToken,
+}
+
+/// Locates the database, brings its schema up to date, and waits for it as long as `patience` if it is away.
+///
+/// # Errors
+/// It does not come, or the migration fails.
+pub async fn prepare_database(
+    config: &Config,
+    patience: Duration,
+) -> anyhow::Result<(Db, Option<embedded::Server>)> {
+    let (options, server) = db::locate(&config.database).await?;
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        match db::migrate(&options).await {
+            Ok(()) => break,
+            Err(error) if tokio::time::Instant::now() < deadline && !is_migration_fault(&error) => {
+                tracing::warn!(error = format!("{error:#}"), "waiting for Postgres");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((Db::open(options, &config.database), server))
+}
+
+fn is_migration_fault(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<sqlx::migrate::MigrateError>()
+        .is_some_and(|e| !matches!(e, sqlx::migrate::MigrateError::Execute(_)))
+}
+
+impl Service {
+    /// Starts everything this role runs, on a database that is ready.
+    ///
+    /// # Errors
+    /// The address is taken, keys are missing, the provider cannot be built, Postgres is away.
+    pub async fn start(
+        config: &Config,
+        role: Role,
+        db: Db,
+        server: Option<embedded::Server>,
+    ) -> anyhow::Result<Self> {
+        let _ = telemetry::registry();
+        let keyless = admit_keyless(config, &db).await?;
+        let token_key = installation::settle_in(
+            &db.work,
+            &random_key(),
+            config.calls.max_concurrent,
+            config.provider.kind.as_str(),
+        )
+        .await?;
+        let instance = InstanceId(new_id());
+        let stop = Stops::default();
+        let mut tasks = JoinSet::new();
+        let doorbell = Doorbell::default();
+        let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
+        let rules = rules_of(config);
+
+        spawn(
+            &mut tasks,
+            "doorbell",
+            doorbell
+                .clone()
+                .ring_others(db.work.clone(), stop.rest.clone()),
+        );
+        spawn(
+            &mut tasks,
+            "listener",
+            doorbell
+                .clone()
+                .hear_others(db.options.clone(), stop.claiming.clone()),
+        );
+        let (enqueuer, enqueuing) =
+            Enqueuer::new(db.work.clone(), doorbell.clone(), stop.settling.clone());
+        spawn(&mut tasks, "enqueuer", enqueuing);
+        if role.dials() {
+            let line = start_line(
+                config,
+                &db,
+                &inbox,
+                instance,
+                token_key.clone(),
+                &mut tasks,
+                &stop,
+            )
+            .await?;
+            line.lease
+                .renew(&db.work, role.as_str(), &surroundings::host())
+                .await
+                .context("registering this process")?;
+            let keeping = Arc::clone(&line);
+            let (pool, stopped) = (db.work.clone(), stop.rest.clone());
+            spawn(&mut tasks, "lease", async move {
+                keeping
+                    .lease
+                    .keep(
+                        pool,
+                        role.as_str().to_owned(),
+                        surroundings::host(),
+                        stopped,
+                    )
+                    .await;
+            });
+            spawn(
+                &mut tasks,
+                "inquiries",
+                inquiry::run(Arc::clone(&line), stop.claiming.clone()),
+            );
+            let drain = Duration::from_secs(config.server.drain_secs);
+            spawn(
+                &mut tasks,
+                "dispatcher",
+                Dispatcher::new(line, rules, doorbell.clone()).run(stop.claiming.clone(), drain),
+            );
+            // What is heard after the dispatcher has stopped is still settled.
+            let (inbox, pool, bell, batch_max) = (
+                inbox.clone(),
+                db.work.clone(),
+                doorbell.clone(),
+                config.executor.batch_max,
+            );
+            let (claiming, settling) = (stop.claiming.clone(), stop.settling.clone());
+            spawn(&mut tasks, "last settler", async move {
+                claiming.cancelled().await;
+                settle_forever(inbox, pool, rules, bell, batch_max, settling).await;
+            });
+        } else {
+            let settling = settle_forever(
+                inbox.clone(),
+                db.work.clone(),
+                rules,
+                doorbell.clone(),
+                config.executor.batch_max,
+                stop.settling.clone(),
+            );
+            spawn(&mut tasks, "settler", settling);
+        }
+        if role.keeps_house() {
+            let scheduler = Scheduler {
+                pool: db.work.clone(),
+                inbox: inbox.clone(),
+                doorbell: doorbell.clone(),
+                settings: scheduler_settings(config),
+            };
+            spawn(
+                &mut tasks,
+                "scheduler",
+                scheduler.run(stop.claiming.clone()),
+            );
+        }
+
+        let writes = TaskTracker::new();
+        let api = Arc::new(Api {
+            db: db.clone(),
+            enqueuer,
+            inbox,
+            doorbell,
+            who: auth::Rules {
+                keyless_is_operator: keyless,
+                admin_key: config.auth.admin_key.clone(),
+            },
+            webhooks: webhooks::Rules {
+                secrets: config.webhooks.secrets(),
+                tolerance_secs: config.webhooks.tolerance_secs,
+                loopback: config.server.is_loopback(),
+                token_key,
+            },
+            limits: Limits {
+                body_bytes_max: config.server.body_bytes_max,
+                list_body_bytes_max: config.server.list_body_bytes_max,
+                batch_rows_max: config.server.batch_rows_max,
+                max_attempts: config.calls.max_attempts,
+            },
+            about: About {
+                role: role.as_str().to_owned(),
+                provider: config.provider.kind.as_str().to_owned(),
+            },
+            writes: writes.clone(),
+        });
+        let wanted = SocketAddr::new(config.server.bind, config.server.port);
+        let listener = TcpListener::bind(wanted)
+            .await
+            .with_context(|| format!("listening on {wanted}"))?;
+        let address = listener.local_addr().context("the address listened on")?;
+        let router = api::router(api, !role.serves_api());
+        let accepting = stop.accepting.clone();
+        spawn(&mut tasks, "http", async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(async move { accepting.cancelled().await })
+                .await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP server failed");
+            }
+        });
+        tracing::info!(%address, role = role.as_str(), provider = config.provider.kind.as_str(), instance.id = %instance, "outdial is up");
+        let drain = Duration::from_secs(config.server.drain_secs);
+        Ok(Self {
+            address,
+            db,
+            tasks,
+            stop,
+            writes,
+            instance,
+            server,
+            drain,
+        })
+    }
+
+    /// Runs until `shutdown`, or until a part of it ends by itself.
+    ///
+    /// # Errors
+    /// A part that must not end has ended; the process should end with it.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let server_died = self
+            .server
+            .as_ref()
+            .map(|server| server.died.clone())
+            .unwrap_or_default();
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            () = server_died.cancelled() => Err(anyhow::anyhow!("the embedded Postgres ended")),
+            ended = self.tasks.join_next() => Err(match ended {
+                Some(Ok(name)) => anyhow::anyhow!("{name} ended by itself"),
+                Some(Err(error)) => anyhow::Error::new(error).context("a long-lived task panicked"),
+                None => anyhow::anyhow!("nothing is running"),
+            }),
+        };
+        self.shut_down().await;
+        ended
+    }
+
+    /// Stops claiming, then accepting, drains, lets go of the lease, and stops the embedded Postgres last.
+    pub async fn shut_down(mut self) {
+        tracing::info!("shutting down: no more claims, then no more requests");
+        self.stop.claiming.cancel();
+        self.stop.accepting.cancel();
+        self.writes.close();
+        let patience = tokio::time::timeout(self.drain, self.writes.wait()).await;
+        if patience.is_err() {
+            tracing::warn!("requests were still under way");
+        }
+        self.stop.settling.cancel();
+        let Stops { rest, .. } = self.stop.clone();
+        let drained = tokio::time::timeout(self.drain + Duration::from_secs(5), async {
+            // Lease and doorbell are the two that stop last.
+            while self.tasks.len() > 2 {
+                self.tasks.join_next().await;
+            }
+            rest.cancel();
+            while self.tasks.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            tracing::warn!("some tasks did not stop in time");
+        }
+        self.stop.rest.cancel();
+        self.tasks.shutdown().await;
+        if let Err(error) = instances::leave(&self.db.work, self.instance).await {
+            tracing::debug!(%error, "could not give up the lease");
+        }
+        self.db.close().await;
+        if let Some(server) = self.server.take() {
+            let _ = tokio::task::spawn_blocking(move || server.stop()).await;
+        }
+        tracing::info!("outdial is down");
+    }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+/// The provider and everything a dial needs.
+async fn start_line(
+    config: &Config,
+    db: &Db,
+    inbox: &Inbox,
+    instance: InstanceId,
+    token_key: Vec<u8>,
+    tasks: &mut JoinSet<&'static str>,
+    stop: &Stops,
+) -> anyhow::Result<Arc<Line>> {
+    let (ear, said) = mpsc::unbounded_channel();
+    let provider: Arc<dyn Provider> = match config.provider.kind {
+        ProviderKind::Simulator => {
+            let simulator = Arc::new(Simulator::new(config.simulator.clone(), ear));
+            let (running, stopped) = (Arc::clone(&simulator), stop.claiming.clone());
+            spawn(
+                tasks,
+                "simulator",
+                async move { running.run(stopped).await },
+            );
+            simulator
+        }
+        ProviderKind::Http => {
+            let timeout = Duration::from_secs(config.provider.dial_timeout_secs);
+            Arc::new(Http::new(config.provider.http.clone(), timeout)?)
+        }
+        ProviderKind::Ultravox | ProviderKind::Unset => bail!(
+            "provider.kind: {} cannot dial",
+            config.provider.kind.as_str()
+        ),
+    };
+    spawn(
+        tasks,
+        "ear",
+        listen(said, inbox.clone(), stop.settling.clone()),
+    );
+    Ok(Arc::new(line_of(
+        config, db, inbox, instance, provider, token_key,
+    )))
+}
+
+/// Everything a dial needs, for a given provider.
+#[must_use]
+pub fn line_of(
+    config: &Config,
+    db: &Db,
+    inbox: &Inbox,
+    instance: InstanceId,
+    provider: Arc<dyn Provider>,
+    token_key: Vec<u8>,
+) -> Line {
+    let base = config.server.public_url.trim_end_matches('/');
+    Line {
+        pool: db.work.clone(),
+        provider,
+        inbox: inbox.clone(),
+        lease: Arc::new(Lease::new(
+            instance,
+            Duration::from_secs(config.calls.lease_secs),
+        )),
+        settings: executor::Settings {
+            global_limit: config.calls.max_concurrent,
+            dial_guard_secs: config.calls.dial_guard_secs,
+            lanes_per_claim: config.calls.lanes_per_claim,
+            lease: Duration::from_secs(config.calls.lease_secs),
+            look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
+            dials_in_flight: config.executor.dials_in_flight,
+            batch_max: config.executor.batch_max,
+            poll: Duration::from_millis(config.executor.poll_ms),
+            dial_timeout: Duration::from_secs(config.provider.dial_timeout_secs),
+            inquiry: Duration::from_secs(config.executor.inquiry_secs),
+            inquiries_in_flight: config.executor.inquiries_in_flight,
+            retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
+            retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
+            webhook_url: format!("{base}/api/v1/callbacks/call-status"),
+            token_key,
+        },
+        // A hold may be left from a time before this process: the first success clears it.
+        unreachable: AtomicBool::new(true),
+    }
+}
+
+/// Passes on what a provider in this process says.
+pub async fn listen(
+    mut said: mpsc::UnboundedReceiver<Said>,
+    inbox: Inbox,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            next = said.recv() => match next {
+                Some(said) => inbox.tell(Heard::about(said.attempt_id, said.word, "simulator")),
+                // No provider in this process speaks by itself.
+                None => return stop.cancelled().await,
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// The rules of decisions, from the settings.
+#[must_use]
+pub fn rules_of(config: &Config) -> Rules {
+    Rules {
+        retry: config.retry_policy(),
+        time_divisor: config.time_divisor(),
+        dial_timeout: Duration::from_secs(config.provider.dial_timeout_secs),
+        lookup_grace: Duration::from_secs(config.provider.lookup_grace_secs),
+        inquiry: Duration::from_secs(config.executor.inquiry_secs),
+        max_attempts: config.calls.max_attempts,
+    }
+}
+
+fn scheduler_settings(config: &Config) -> scheduler::Settings {
+    scheduler::Settings {
+        tick: Duration::from_millis(config.scheduler.tick_ms),
+        max_call: Duration::from_secs(config.calls.max_call_secs),
+        global_limit: config.calls.max_concurrent,
+        idempotency_hours: i32::try_from(config.scheduler.idempotency_hours).unwrap_or(24),
+        stray_event_days: i32::try_from(config.scheduler.stray_event_days).unwrap_or(7),
+    }
+}
+
+/// Whether requests without a key are the operator's. Where they are not and there is no key at all, makes one and prints it.
+async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
+    if config.auth.open {
+        tracing::warn!(
+            "running without keys because auth.open is set: whoever reaches the port may call anybody"
+        );
+        return Ok(true);
+    }
+    if config.server.is_loopback() {
+        return Ok(true);
+    }
+    let has_key =
+        !config.auth.admin_key.expose_secret().is_empty() || keys::any_admin(&db.work).await?;
+    if !has_key {
+        let key = create_key(db, "made at the first start").await?;
+        print_once(&format!(
+            "No key yet, so here is an admin key. It is shown this once:\n\n    {}\n",
+            key.expose_secret()
+        ));
+    }
+    Ok(false)
+}
+
+/// A new admin key; only its hash is kept.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn create_key(db: &Db, name: &str) -> anyhow::Result<SecretString> {
+    use base64::Engine;
+    let key = format!(
+        "od_{}",
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_key())
+    );
+    keys::create(&db.work, None, name, &key)
+        .await
+        .context("keeping the new key")?;
+    Ok(SecretString::from(key))
+}
+
+/// 256 random bits.
+fn random_key() -> [u8; 32] {
+    rand::random()
+}
+
+/// For people, past the log: a key must not stand in a log file.
+#[expect(
+    clippy::print_stderr,
+    reason = "a secret for the person who starts the service, not for the log"
+)]
+fn print_once(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,43 @@
+//! The one row every process of this installation shares.
+
+use sqlx::PgPool;
+
+/// The key of the tokens in webhook URLs; the first process makes it. Also notes the limit and provider in force, for views.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn settle_in(
+    pool: &PgPool,
+    candidate: &[u8],
+    max_concurrent: i32,
+    provider: &str,
+) -> sqlx::Result<Vec<u8>> {
+    sqlx::query_file_scalar!(
+        "sql/store/installation_settle_in.sql",
+        candidate,
+        max_concurrent,
+        provider
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Whether Postgres answers and can be written to.
+///
+/// # Errors
+/// It does not answer.
+pub async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
+    sqlx::query_file_scalar!("sql/store/ping.sql")
+        .fetch_one(pool)
+        .await
+}
+
+/// Invariants that do not hold, and how often: nothing, ever.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn broken(pool: &PgPool) -> sqlx::Result<Vec<String>> {
+    sqlx::query_file_scalar!("sql/store/broken.sql")
+        .fetch_all(pool)
+        .await
+}
