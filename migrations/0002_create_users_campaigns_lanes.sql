@@ -52,7 +52,6 @@ create table lanes (
   blocked_on   text,
   zones        text[]      not null default '{}',
   constraint lanes_pkey primary key (id),
-  constraint lanes_of_user_key unique nulls not distinct (user_id, campaign_id, zones),
   constraint lanes_opens_before_it_closes check (opens_at < closes_at),
   constraint lanes_blocked_on_known check (blocked_on in ('pause', 'window', 'campaign', 'user', 'quota')),
   constraint lanes_blocked_sleeps check (blocked_on is null or (next_at = 'infinity' and urgent_at = 'infinity'))
@@ -64,7 +63,8 @@ comment on column lanes.opens_at is 'Start of the current or next calling window
 comment on column lanes.closes_at is 'End of that window, exclusive. Past it the lane is closed until the scheduler writes the next: late means closed.';
 comment on column lanes.blocked_on is 'Why it sleeps although calls may be due; whatever frees or raises that wakes it. Never a global or provider reason.';
 comment on column lanes.zones is 'Candidate time zones of the people called; empty: none are needed.';
-create index lanes_ring on lanes (user_id, next_at);
+create unique index lanes_of_user_key on lanes (user_id, campaign_id, zones) nulls not distinct where zones is not null;
+create index lanes_ring on lanes (user_id, next_at) where user_id is not null;
 create index lanes_urgent on lanes (urgent_at) where urgent_at < 'infinity';
 create index lanes_blocked on lanes (blocked_on, user_id, campaign_id) where blocked_on is not null;
 create index lanes_of_campaign on lanes (campaign_id) where campaign_id is not null;
@@ -79,7 +79,7 @@ create table user_turns (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table user_turns is 'The ring of users: whose lanes are looked at next. Fairness is between users, not lanes.';
 comment on column user_turns.next_at is 'Never later than the earliest next_at of the user''s lanes, unless blocked_on says why.';
-create index user_turns_ring on user_turns (next_at);
+create index user_turns_ring on user_turns (next_at) where next_at is not null;
 
 -- A user always has a turn and a lane for single calls.
 create function users_get_a_lane() returns trigger

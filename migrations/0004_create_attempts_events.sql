@@ -29,7 +29,6 @@ create table attempts (
   told              jsonb,
   transcript        text,
   constraint attempts_pkey primary key (id),
-  constraint attempts_number_key unique (call_id, number),
   constraint attempts_number_positive check (number > 0),
   constraint attempts_ended_at_iff_ended check ((ended_at is not null) = (state = 'ended')),
   constraint attempts_duration_not_negative check (duration_secs >= 0)
@@ -44,6 +43,8 @@ comment on column attempts.sent_at is 'The latest moment at which the request ma
 comment on column attempts.check_at is 'When the provider is asked about it next, should no word come before.';
 comment on column attempts.hang_up_at is 'When the provider is to be asked to hang up.';
 comment on column attempts.told is 'The explicit outcome as told, during the call or after.';
+-- The number only grows and is never used twice. (Partial in form only: see calls_by_user.)
+create unique index attempts_number_key on attempts (call_id, number) where call_id is not null;
 -- At most one live attempt for a number over all users: the last word on invariant 1.
 create unique index attempts_one_per_phone on attempts (phone) where ended_at is null;
 create index attempts_by_provider_call on attempts (provider_call_id) where provider_call_id is not null;

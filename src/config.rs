@@ -222,10 +222,7 @@ pub fn load() -> anyhow::Result<Config> {
 ///
 /// # Errors
 /// Names the key and where it came from.
-pub fn from_parts(
-    file: Option<&Path>,
-    environment: &BTreeMap<String, String>,
-) -> anyhow::Result<Config> {
+pub fn from_parts(file: Option<&Path>, environment: &BTreeMap<String, String>) -> anyhow::Result<Config> {
     let mut figment = Figment::from(Toml::string(DEFAULTS));
     if let Some(path) = file {
         figment = figment.merge(Toml::file(path));
@@ -239,29 +236,19 @@ pub fn from_parts(
         figment = figment.merge(Serialized::default("database.url", url));
     }
     for (name, value) in environment {
-        if let Some(key) = name
-            .strip_prefix("OUTDIAL_")
-            .filter(|key| key.contains("__"))
-        {
+        if let Some(key) = name.strip_prefix("OUTDIAL_").filter(|key| key.contains("__")) {
             let key = key.to_lowercase().replace("__", ".");
             figment = figment.merge(Serialized::default(&key, typed(&key, value)));
         }
     }
     let mut config: Config = figment.extract().map_err(|error| explain(&error))?;
     if config.provider.kind == ProviderKind::Unset {
-        config.provider.kind = if config.provider.http.url.is_empty() {
-            ProviderKind::Simulator
-        } else {
-            ProviderKind::Http
-        };
+        config.provider.kind =
+            if config.provider.http.url.is_empty() { ProviderKind::Simulator } else { ProviderKind::Http };
     }
     config.unneeded = environment
         .keys()
-        .filter(|name| {
-            UNNEEDED_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        })
+        .filter(|name| UNNEEDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .cloned()
         .collect();
     config.check()?;
@@ -274,9 +261,7 @@ fn typed(key: &str, value: &str) -> figment::value::Value {
     if matches!(default, Some(figment::value::Value::String(..))) {
         return figment::value::Value::from(value);
     }
-    value
-        .parse()
-        .unwrap_or_else(|_| figment::value::Value::from(value))
+    value.parse().unwrap_or_else(|_| figment::value::Value::from(value))
 }
 
 /// `DB_HOST` and its sisters, used when `DATABASE_URL` is not set.
@@ -299,19 +284,13 @@ fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<Strin
 
 fn percent_encoded(byte: u8) -> String {
     match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
     }
 }
 
 fn explain(errors: &figment::Error) -> anyhow::Error {
-    let lines: Vec<String> = errors
-        .clone()
-        .into_iter()
-        .map(|error| format!("{error}"))
-        .collect();
+    let lines: Vec<String> = errors.clone().into_iter().map(|error| format!("{error}")).collect();
     anyhow::anyhow!("settings: {}", lines.join("; "))
 }
 
@@ -327,17 +306,10 @@ impl Config {
             );
         }
         if calls.max_concurrent < 1 || calls.max_attempts < 1 || calls.lanes_per_claim < 8 {
-            bail!(
-                "calls.max_concurrent and calls.max_attempts must be at least 1, calls.lanes_per_claim at least 8"
-            );
+            bail!("calls.max_concurrent and calls.max_attempts must be at least 1, calls.lanes_per_claim at least 8");
         }
-        if self.executor.dials_in_flight < 1
-            || self.executor.batch_max < 1
-            || self.executor.inquiries_in_flight < 1
-        {
-            bail!(
-                "executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1"
-            );
+        if self.executor.dials_in_flight < 1 || self.executor.batch_max < 1 || self.executor.inquiries_in_flight < 1 {
+            bail!("executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1");
         }
         if self.executor.poll_ms == 0 || self.scheduler.tick_ms == 0 {
             bail!("executor.poll_ms and scheduler.tick_ms must be more than 0");
@@ -348,14 +320,9 @@ impl Config {
             && (0.0..=1.0).contains(&simulator.success_rate)
             && simulator.speed > 0.0;
         if !fits {
-            bail!(
-                "simulator: durations from min to max, success_rate within 0 to 1, speed above 0"
-            );
+            bail!("simulator: durations from min to max, success_rate within 0 to 1, speed above 0");
         }
-        if self.retry.factor < 1.0
-            || self.retry.base_secs < 0.0
-            || self.retry.max_secs < self.retry.base_secs
-        {
+        if self.retry.factor < 1.0 || self.retry.base_secs < 0.0 || self.retry.max_secs < self.retry.base_secs {
             bail!("retry: factor at least 1, base_secs at least 0 and not above max_secs");
         }
         if self.provider.kind == ProviderKind::Http && self.provider.http.url.is_empty() {
@@ -389,11 +356,7 @@ impl Config {
     /// What times of calls are divided by: the simulator's speed, 1 with real providers.
     #[must_use]
     pub fn time_divisor(&self) -> f64 {
-        if self.provider.kind == ProviderKind::Simulator {
-            self.simulator.speed
-        } else {
-            1.0
-        }
+        if self.provider.kind == ProviderKind::Simulator { self.simulator.speed } else { 1.0 }
     }
 }
 
@@ -402,9 +365,7 @@ impl Webhooks {
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretString> {
         let all = self.secret.expose_secret().split(',').map(str::trim);
-        all.filter(|secret| !secret.is_empty())
-            .map(SecretString::from)
-            .collect()
+        all.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
     }
 }
 
@@ -423,28 +384,20 @@ pub mod surroundings {
     /// The folder of this user's state, by the XDG base directory specification.
     #[must_use]
     pub fn state_home() -> Option<PathBuf> {
-        let set = std::env::var_os("XDG_STATE_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute());
-        set.or_else(|| {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
-        })
+        let set = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")))
     }
 
     /// The folders programs are looked for in.
     #[must_use]
     pub fn path() -> Vec<PathBuf> {
-        std::env::var_os("PATH")
-            .map(|path| std::env::split_paths(&path).collect())
-            .unwrap_or_default()
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
     }
 
     /// The name of this machine, for operators; never used to decide anything.
     #[must_use]
     pub fn host() -> String {
-        std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .map(|name| name.trim().to_owned())
-            .unwrap_or_default()
+        std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
     }
 }
 
@@ -453,10 +406,7 @@ mod tests {
     use super::*;
 
     fn with(pairs: &[(&str, &str)]) -> anyhow::Result<Config> {
-        let environment = pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let environment = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         from_parts(None, &environment)
     }
 
@@ -498,25 +448,15 @@ mod tests {
     #[test]
     fn database_parts_make_a_url() {
         let config = with(&[("DB_HOST", "db"), ("DB_PASSWORD", "p@ss")]).expect("settings");
-        assert_eq!(
-            config.database.url.expose_secret(),
-            "postgres://postgres:p%40ss@db:5432/ai_call_orchestrator"
-        );
-        let config =
-            with(&[("DB_HOST", "db"), ("DATABASE_URL", "postgres://x/y")]).expect("settings");
+        assert_eq!(config.database.url.expose_secret(), "postgres://postgres:p%40ss@db:5432/ai_call_orchestrator");
+        let config = with(&[("DB_HOST", "db"), ("DATABASE_URL", "postgres://x/y")]).expect("settings");
         assert_eq!(config.database.url.expose_secret(), "postgres://x/y");
     }
 
     /// The long form overrides, and an unknown key is an error that names it.
     #[test]
     fn long_names_override_and_unknown_keys_are_named() {
-        assert_eq!(
-            with(&[("OUTDIAL_CALLS__LEASE_SECS", "20")])
-                .expect("settings")
-                .calls
-                .lease_secs,
-            20
-        );
+        assert_eq!(with(&[("OUTDIAL_CALLS__LEASE_SECS", "20")]).expect("settings").calls.lease_secs, 20);
         let error = with(&[("OUTDIAL_CALLS__LEASSE_SECS", "20")]).expect_err("unknown key");
         assert!(format!("{error:#}").contains("leasse_secs"), "{error:#}");
         let error = with(&[("PORT", "many")]).expect_err("not a port");

@@ -50,11 +50,7 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Measure the queue: `bench <workload> <N> [key=value …]`, on the empty database DATABASE_URL names.
-    Bench {
-        workload: String,
-        n: usize,
-        options: Vec<String>,
-    },
+    Bench { workload: String, n: usize, options: Vec<String> },
 }
 
 #[derive(Subcommand)]
@@ -72,12 +68,8 @@ enum KeyCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let done = runtime
-        .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(arguments)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(run(arguments)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,11 +85,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
         Some(Command::Openapi) => return print(&serde_json::to_string_pretty(&api::document())?),
-        Some(Command::Bench {
-            workload,
-            n,
-            options,
-        }) => return bench::run(&workload, n, &options).await,
+        Some(Command::Bench { workload, n, options }) => return bench::run(&workload, n, &options).await,
         _ => {}
     }
     let config = config::load()?;
@@ -107,9 +95,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Migrate) => migrate(&config).await,
         Some(Command::Demo) => demo(&config).await,
         Some(Command::Doctor) => doctor(&config).await,
-        Some(Command::Key {
-            command: KeyCommand::Create { name, .. },
-        }) => create_key(&config, &name).await,
+        Some(Command::Key { command: KeyCommand::Create { name, .. } }) => create_key(&config, &name).await,
         Some(Command::Psql { arguments }) => psql(&config, &arguments).await,
         Some(Command::Openapi | Command::Bench { .. }) => Ok(()),
     }
@@ -121,10 +107,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<()> {
     telemetry::start_logs(&config.log)?;
     if !config.unneeded.is_empty() {
-        tracing::info!(
-            names = config.unneeded.join(", "),
-            "set, but not needed: Postgres is the queue"
-        );
+        tracing::info!(names = config.unneeded.join(", "), "set, but not needed: Postgres is the queue");
     }
     let (db, server) = service::prepare_database(config, PATIENCE).await?;
     if with_demo && outdial::service::demo::load_if_new(&db).await? {
@@ -138,11 +121,7 @@ async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<(
 /// Where to look, for the person at the terminal.
 fn announce(config: &Config, service: &Service) {
     let port = service.address.port();
-    let host = if config.server.is_loopback() {
-        "localhost".to_owned()
-    } else {
-        service.address.ip().to_string()
-    };
+    let host = if config.server.is_loopback() { "localhost".to_owned() } else { service.address.ip().to_string() };
     tracing::info!(
         "API http://{host}:{port}/api/v1/calls · documentation http://{host}:{port}/api-docs · health http://{host}:{port}/health"
     );
@@ -152,10 +131,8 @@ fn announce(config: &Config, service: &Service) {
 /// The signals that ask for an end.
 async fn shutdown_asked() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -200,43 +177,22 @@ async fn create_key(config: &Config, name: &str) -> anyhow::Result<()> {
 async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
     let (options, server) = db::locate(&config.database).await?;
     let bin_dir = server.as_ref().map(|server| server.bin_dir.clone());
-    let program = bin_dir
-        .map(|dir| dir.join("psql"))
-        .filter(|path| path.is_file())
-        .unwrap_or_else(|| "psql".into());
+    let program = bin_dir.map(|dir| dir.join("psql")).filter(|path| path.is_file()).unwrap_or_else(|| "psql".into());
     let mut command = tokio::process::Command::new(program);
     let url = config.database.url.expose_secret();
     if url.is_empty() {
-        command.args([
-            "-U",
-            "postgres",
-            "-d",
-            options.get_database().unwrap_or("outdial"),
-        ]);
-        command.arg("-h").arg(
-            options
-                .get_socket()
-                .context("the embedded server has a socket")?,
-        );
+        command.args(["-U", "postgres", "-d", options.get_database().unwrap_or("outdial")]);
+        command.arg("-h").arg(options.get_socket().context("the embedded server has a socket")?);
     } else {
         // Prisma's schema parameter is none of libpq's.
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.starts_with("schema="))
-            .collect();
-        let clean = if kept.is_empty() {
-            base.to_owned()
-        } else {
-            format!("{base}?{}", kept.join("&"))
-        };
+        let kept: Vec<&str> =
+            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("schema=")).collect();
+        let clean = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
         command.arg("-d").arg(clean);
     }
-    let status = command
-        .args(arguments)
-        .status()
-        .await
-        .context("running psql (Debian: apt-get install postgresql-client)")?;
+    let status =
+        command.args(arguments).status().await.context("running psql (Debian: apt-get install postgresql-client)")?;
     stop(server).await;
     anyhow::ensure!(status.success(), "psql ended with {status}");
     Ok(())

@@ -294,7 +294,7 @@ from (
     least(
       (select min(next_at) from turns_after),
       (select t.next_at from user_turns t
-       where t.user_id <> all (array(select user_id from users_looked))
+       where t.next_at <= 'infinity' and t.user_id <> all (array(select user_id from users_looked))
        order by t.next_at
        limit 1)
     ) as next_at

@@ -1,4 +1,4 @@
--- All that a decision about attempts $1 rests on.
+-- All that a decision about attempts $1 rests on. Look-ups one by one: the plan cannot be anything else.
 -- $1 attempt_ids uuid[]
 -- Used by queue::facts.
 select
@@ -8,8 +8,7 @@ select
   c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials, c.dials_max, c.priority, c.rank,
   c.cancel_requested_at is not null as "cancel_requested!",
   coalesce(c.expires_at <= clock(), false) as "expired!",
-  g.retry_delay_secs as "retry_delay_secs?"
-from attempts a
-join calls c on c.id = a.call_id
-left join campaigns g on g.id = c.campaign_id
-where a.id = any ($1)
+  (select retry_delay_secs from campaigns where id = c.campaign_id) as retry_delay_secs
+from unnest($1::uuid[]) as w(id)
+cross join lateral (select * from attempts where id = w.id offset 0) a
+cross join lateral (select * from calls where id = a.call_id offset 0) c

@@ -5,7 +5,7 @@
 -- $13 started bool[]            $14 sent_secs_ago float8[]?       $15 check_in_secs float8[]?
 -- $16 call_was text[]           $17 call_becomes text[]?, null = keep    $18 due_in_secs float8[]?  $19 due_ats timestamptz[]?
 -- $20 ranks smallint[]?         $21 dials_maxes smallint[]?
--- Zero of an item's rows is a normal answer (applied = false): somebody else settled it first; decide again on fresh facts.
+-- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
 -- Needs the admission lock, either mode. Used by queue::settle. Plan pinned by tests/it/plans.rs.
 with now as materialized (
   select clock() as at
@@ -85,10 +85,9 @@ tallied as (
   having sum(n) <> 0
 )
 select
-  i.attempt_id as "attempt_id!", s.id is not null as "applied!", s.call_id as "call_id?", s.phone as "phone?",
-  s.user_id as "user_id?", s.lane_id as "lane_id?", s.campaign_id as "campaign_id?", coalesce(s.ends, false) as "ends!",
-  m.state as "call_state?: CallState", m.due_at as "due_at?", m.rank as "rank?",
-  extract(epoch from (select at from now) - s.claimed_at)::float8 as "since_claim_secs?",
+  s.id as attempt_id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, coalesce(s.ends, false) as "ends!",
+  coalesce(s.due_at, (select at from now) + make_interval(secs => s.due_in_secs)) as due_at,
+  extract(epoch from (select at from now) - s.claimed_at)::float8 as "since_claim_secs!",
   coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as "parked_behind!",
   coalesce(s.ends and (
     exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
@@ -96,6 +95,4 @@ select
                where l.user_id = s.user_id
                  and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
   ), false) as "blocked_behind!"
-from item i
-left join settled s on s.id = i.attempt_id
-left join moved m on m.id = s.call_id
+from settled s

@@ -70,9 +70,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
             return if api.who.keyless_is_operator {
                 Ok(Self::Admin)
             } else {
-                Err(Error::unauthorized(
-                    "send a key: Authorization: Bearer <key>",
-                ))
+                Err(Error::unauthorized("send a key: Authorization: Bearer <key>"))
             };
         };
         let admin = api.who.admin_key.expose_secret();
@@ -99,9 +97,8 @@ fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         (None, None) => return Ok(None),
     };
     let key = given.filter(|key| !key.is_empty());
-    key.map(Some).ok_or_else(|| {
-        Error::unauthorized("the key must come as Authorization: Bearer <key> or X-API-Key: <key>")
-    })
+    key.map(Some)
+        .ok_or_else(|| Error::unauthorized("the key must come as Authorization: Bearer <key> or X-API-Key: <key>"))
 }
 
 /// The two ways to send a key, for the document.
@@ -112,9 +109,6 @@ impl utoipa::Modify for SecuritySchemes {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        components.add_security_scheme(
-            "apiKey",
-            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
-        );
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     }
 }

@@ -13,10 +13,7 @@ pub struct Data<T> {
 
 impl<T> Data<T> {
     pub fn of(data: T) -> Self {
-        Self {
-            success: true,
-            data,
-        }
+        Self { success: true, data }
     }
 }
 

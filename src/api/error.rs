@@ -32,10 +32,7 @@ pub struct FieldError {
 
 impl FieldError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-        }
+        Self { path: path.into(), message: message.into() }
     }
 }
 
@@ -75,15 +72,8 @@ impl Error {
     /// 400 with the fields at fault.
     #[must_use]
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let detail = errors
-            .iter()
-            .map(|e| format!("{}: {}", e.path, e.message))
-            .collect::<Vec<_>>()
-            .join("; ");
-        Self {
-            errors,
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
-        }
+        let detail = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect::<Vec<_>>().join("; ");
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail) }
     }
 
     /// 400 for one field.
@@ -105,20 +95,12 @@ impl Error {
     /// 404: no such thing, or another user's.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("there is no such {what}"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
     }
 
     #[must_use]
     pub fn method_not_allowed() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "this path has no such method",
-        )
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has no such method")
     }
 
     /// 409 with a code of its own.
@@ -131,67 +113,39 @@ impl Error {
     #[must_use]
     pub fn duplicate_call(of: impl ToString) -> Self {
         let detail = "the same user already has a waiting or live call to this number";
-        Self {
-            existing_id: Some(of.to_string()),
-            ..Self::conflict("duplicate_call", detail)
-        }
+        Self { existing_id: Some(of.to_string()), ..Self::conflict("duplicate_call", detail) }
     }
 
     #[must_use]
     pub fn too_large(bytes_max: usize) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            format!("the body may have at most {bytes_max} bytes"),
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have at most {bytes_max} bytes"))
     }
 
     #[must_use]
     pub fn unsupported_media_type(expected: &str) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            format!("send {expected}"),
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", format!("send {expected}"))
     }
 
     /// 422: an Idempotency-Key that was used for another request.
     #[must_use]
     pub fn key_reused() -> Self {
         let detail = "this Idempotency-Key was used for a different request";
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
-            detail,
-        )
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
     }
 
     /// 503: Postgres is away; nothing was lost that was answered before.
     #[must_use]
     pub fn unavailable(source: anyhow::Error) -> Self {
-        let away = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database_unavailable",
-            "the database is away; try again",
-        );
-        Self {
-            retry_after_secs: Some(1),
-            source: Some(source),
-            ..away
-        }
+        let away =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the database is away; try again");
+        Self { retry_after_secs: Some(1), source: Some(source), ..away }
     }
 
     #[must_use]
     pub fn internal(source: anyhow::Error) -> Self {
-        let failed = Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "something went wrong here; it is in the log",
-        );
-        Self {
-            source: Some(source),
-            ..failed
-        }
+        let failed =
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it is in the log");
+        Self { source: Some(source), ..failed }
     }
 
     #[must_use]
@@ -235,17 +189,13 @@ impl From<sqlx::Error> for Error {
         match &error {
             // A statement that Postgres refused is our mistake, unless it is shutting down, out of room, or too busy.
             sqlx::Error::Database(refused)
-                if !refused.code().is_some_and(|code| {
-                    ["08", "40", "53", "55", "57"]
-                        .iter()
-                        .any(|c| code.starts_with(c))
-                }) =>
+                if !refused
+                    .code()
+                    .is_some_and(|code| ["08", "40", "53", "55", "57"].iter().any(|c| code.starts_with(c))) =>
             {
                 Self::internal(anyhow::Error::new(error).context("a statement failed"))
             }
-            sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::RowNotFound => {
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound => {
                 Self::internal(anyhow::Error::new(error).context("an unexpected row"))
             }
             _ => Self::unavailable(anyhow::Error::new(error)),
@@ -258,9 +208,7 @@ impl From<Arc<sqlx::Error>> for Error {
         match Arc::try_unwrap(error) {
             Ok(error) => error.into(),
             Err(shared) => match &*shared {
-                sqlx::Error::Database(refused) => {
-                    Self::internal(anyhow::anyhow!("a statement failed: {refused}"))
-                }
+                sqlx::Error::Database(refused) => Self::internal(anyhow::anyhow!("a statement failed: {refused}")),
                 other => Self::unavailable(anyhow::anyhow!("{other}")),
             },
         }
@@ -273,18 +221,12 @@ impl IntoResponse for Error {
             if self.status == StatusCode::INTERNAL_SERVER_ERROR {
                 tracing::error!(error = format!("{source:#}"), "a request failed");
             } else {
-                tracing::warn!(
-                    error = format!("{source:#}"),
-                    "a request could not be served"
-                );
+                tracing::warn!(error = format!("{source:#}"), "a request could not be served");
             }
         }
         let mut response = (self.status, axum::Json(self.problem())).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(secs) = self.retry_after_secs {
             headers.insert(RETRY_AFTER, HeaderValue::from(secs));
         }

@@ -27,10 +27,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
         let (parts, body) = request.into_parts();
         require_json(&parts)?;
         let bytes = read(Request::from_parts(parts, body), api).await?;
-        Ok(Self {
-            body: parse(&bytes)?,
-            hash: Sha256::digest(&bytes).to_vec(),
-        })
+        Ok(Self { body: parse(&bytes)?, hash: Sha256::digest(&bytes).to_vec() })
     }
 }
 
@@ -39,35 +36,22 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
 /// # Errors
 /// 413 when it is too large, 400 when it breaks off.
 pub async fn read(request: Request, api: &Arc<Api>) -> Result<Bytes, Error> {
-    Bytes::from_request(request, api)
-        .await
-        .map_err(|rejection| {
-            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                Error::too_large(api.limits.body_bytes_max)
-            } else {
-                Error::invalid_field("", "the body broke off")
-            }
-        })
+    Bytes::from_request(request, api).await.map_err(|rejection| {
+        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            Error::too_large(api.limits.body_bytes_max)
+        } else {
+            Error::invalid_field("", "the body broke off")
+        }
+    })
 }
 
 fn require_json(parts: &Parts) -> Result<(), Error> {
-    let given = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = given
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let given = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || essence.ends_with("+json") {
         Ok(())
     } else {
-        Err(Error::unsupported_media_type(
-            "Content-Type: application/json",
-        ))
+        Err(Error::unsupported_media_type("Content-Type: application/json"))
     }
 }
 
@@ -76,8 +60,8 @@ fn require_json(parts: &Parts) -> Result<(), Error> {
 /// # Errors
 /// 400 with the path of what does not fit.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
     if let Some(path) = path_of_nul(&value) {
         return Err(Error::invalid_field(&path, "must not hold NUL characters"));
     }
@@ -100,18 +84,13 @@ pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 #[must_use]
 pub fn path_of_nul(value: &Value) -> Option<String> {
     let join = |head: &str, tail: String| {
-        if tail.is_empty() {
-            head.to_owned()
-        } else {
-            format!("{head}.{tail}")
-        }
+        if tail.is_empty() { head.to_owned() } else { format!("{head}.{tail}") }
     };
     match value {
         Value::String(text) => text.contains('\0').then(String::new),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .find_map(|(nth, item)| Some(join(&nth.to_string(), path_of_nul(item)?))),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(nth, item)| Some(join(&nth.to_string(), path_of_nul(item)?)))
+        }
         Value::Object(fields) => fields.iter().find_map(|(name, field)| {
             if name.contains('\0') {
                 return Some(name.replace('\0', "\\0"));
@@ -132,10 +111,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Error> {
         let query = parts.uri.query().unwrap_or_default();
         if query.contains("%00") {
-            return Err(Error::invalid_field(
-                "query",
-                "must not hold NUL characters",
-            ));
+            return Err(Error::invalid_field("query", "must not hold NUL characters"));
         }
         axum::extract::Query::<T>::try_from_uri(&parts.uri)
             .map(|query| Self(query.0))

@@ -39,21 +39,12 @@ impl FromRequestParts<Arc<Api>> for Key {
             return Ok(Self { key: None, path });
         };
         let text = value.to_str().unwrap_or_default().trim();
-        let text = text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'))
-            .unwrap_or(text);
-        if text.is_empty()
-            || text.len() > KEY_CHARS_MAX
-            || !text.bytes().all(|byte| byte.is_ascii_graphic())
-        {
+        let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        if text.is_empty() || text.len() > KEY_CHARS_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let message = format!("must be 1 to {KEY_CHARS_MAX} visible ASCII characters");
             return Err(Error::invalid_field("Idempotency-Key", message));
         }
-        Ok(Self {
-            key: Some(text.to_owned()),
-            path,
-        })
+        Ok(Self { key: Some(text.to_owned()), path })
     }
 }
 
@@ -70,43 +61,24 @@ impl Answer {
     /// The body does not serialize; ours always do.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::internal(error.into()))?;
-        Ok(Self {
-            status,
-            body,
-            content_type: "application/json",
-        })
+        Ok(Self { status, body, content_type: "application/json" })
     }
 
     fn of_error(error: &Error) -> Result<Self, Error> {
-        Ok(Self {
-            content_type: "application/problem+json",
-            ..Self::json(error.status(), &error.problem())?
-        })
+        Ok(Self { content_type: "application/problem+json", ..Self::json(error.status(), &error.problem())? })
     }
 
     fn replayed(status: u16, body: Vec<u8>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = if status.is_success() {
-            "application/json"
-        } else {
-            "application/problem+json"
-        };
-        Self {
-            status,
-            body,
-            content_type,
-        }
+        let content_type = if status.is_success() { "application/json" } else { "application/problem+json" };
+        Self { status, body, content_type }
     }
 
     fn into_response(self, replayed: bool) -> Response<Body> {
         let mut response = (self.status, self.body).into_response();
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if replayed {
-            response
-                .headers_mut()
-                .insert("idempotent-replayed", HeaderValue::from_static("true"));
+            response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
         response
     }
@@ -129,23 +101,16 @@ where
     let Some(name) = key.key else {
         return Ok(api.detached(work(new_id())).await?.into_response(false));
     };
-    let fingerprint = Sha256::new()
-        .chain_update(&key.path)
-        .chain_update([0])
-        .chain_update(body_hash)
-        .finalize()
-        .to_vec();
+    let fingerprint =
+        Sha256::new().chain_update(&key.path).chain_update([0]).chain_update(body_hash).finalize().to_vec();
     let inner = Arc::clone(api);
     api.detached(async move {
         let pool = &inner.db.work;
         match idempotency::begin(pool, user, &name, &fingerprint).await? {
-            Begun::Replay { status, body } => {
-                Ok(Answer::replayed(status, body).into_response(true))
+            Begun::Replay { status, body } => Ok(Answer::replayed(status, body).into_response(true)),
+            Begun::Running => {
+                Err(Error::conflict("idempotency_key_in_use", "the first request with this key is still running"))
             }
-            Begun::Running => Err(Error::conflict(
-                "idempotency_key_in_use",
-                "the first request with this key is still running",
-            )),
             Begun::Mismatch => Err(Error::key_reused()),
             Begun::Run { seed } => {
                 let answer = match work(seed).await {
@@ -157,8 +122,7 @@ where
                     }
                     Err(error) => Answer::of_error(&error)?,
                 };
-                idempotency::finish(pool, user, &name, answer.status.as_u16(), &answer.body)
-                    .await?;
+                idempotency::finish(pool, user, &name, answer.status.as_u16(), &answer.body).await?;
                 Ok(answer.into_response(false))
             }
         }

@@ -75,10 +75,7 @@ impl Api {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writes
-            .spawn(work)
-            .await
-            .map_err(|panic| Error::internal(anyhow::Error::new(panic)))?
+        self.writes.spawn(work).await.map_err(|panic| Error::internal(anyhow::Error::new(panic)))?
     }
 }
 
@@ -130,12 +127,7 @@ fn aliases(limits: &Limits) -> Router<Arc<Api>> {
     Router::new()
         .route("/calls", post(create::create_call).get(read::list_calls))
         .route("/calls/schedule", post(create::schedule_call))
-        .route(
-            "/calls/{id}",
-            get(read::get_call)
-                .patch(steer::update_call)
-                .put(steer::update_call),
-        )
+        .route("/calls/{id}", get(read::get_call).patch(steer::update_call).put(steer::update_call))
         .route("/api/v1/calls/{id}", axum::routing::put(steer::update_call))
         .route("/calls/{id}/cancel", post(steer::cancel_call))
         .route("/calls/{id}/retry", post(steer::retry_call))
@@ -155,35 +147,25 @@ pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
         operations::router()
     } else {
         let (router, document) = documented(&limits).split_for_parts();
-        router
-            .merge(aliases(&limits))
-            .merge(SwaggerUi::new("/api-docs").url("/api-docs.json", document))
+        router.merge(aliases(&limits)).merge(SwaggerUi::new("/api-docs").url("/api-docs.json", document))
     };
     router
         .fallback(|| async { Error::not_found("page") })
         .method_not_allowed_fallback(|| async { Error::method_not_allowed() })
-        .layer(CatchPanicLayer::custom(
-            |_: Box<dyn std::any::Any + Send>| {
-                use axum::response::IntoResponse;
-                Error::internal(anyhow::anyhow!("a handler panicked")).into_response()
-            },
-        ))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            use axum::response::IntoResponse;
+            Error::internal(anyhow::anyhow!("a handler panicked")).into_response()
+        }))
         .layer(axum::middleware::from_fn(log_request))
         .with_state(api)
 }
 
 /// One line a request: what, how it went, how long; never a body or a number.
-async fn log_request(
-    request: Request<axum::body::Body>,
-    next: axum::middleware::Next,
-) -> Response<axum::body::Body> {
+async fn log_request(request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response<axum::body::Body> {
     let began = std::time::Instant::now();
     let method = request.method().clone();
     // The pattern, not the path: ids are fine, but an external id may be anything.
-    let route = request
-        .extensions()
-        .get::<axum::extract::MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -199,12 +181,7 @@ async fn log_request(
 /// The OpenAPI document, as `outdial openapi` prints it and `/api-docs.json` serves it.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let limits = Limits {
-        body_bytes_max: 0,
-        list_body_bytes_max: 0,
-        batch_rows_max: 0,
-        max_attempts: 0,
-    };
+    let limits = Limits { body_bytes_max: 0, list_body_bytes_max: 0, batch_rows_max: 0, max_attempts: 0 };
     documented(&limits).split_for_parts().1
 }
 

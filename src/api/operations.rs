@@ -65,11 +65,8 @@ pub async fn get_liveness() -> &'static str {
 }
 
 async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
-    let answers = tokio::time::timeout(
-        DATABASE_PATIENCE.min(Duration::from_secs(2)),
-        installation::ping(&api.db.read),
-    )
-    .await;
+    let answers =
+        tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), installation::ping(&api.db.read)).await;
     let up = matches!(answers, Ok(Ok(true)));
     let health = Health {
         status: if up { "ok" } else { "unavailable" },
@@ -78,14 +75,7 @@ async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
         role: api.about.role.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    (
-        if up {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        axum::Json(health),
-    )
+    (if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, axum::Json(health))
 }
 
 /// Calls by status.
@@ -117,11 +107,7 @@ pub struct Metrics {
     responses((status = 200, description = "Counts", body = Metrics), Problems))]
 pub async fn get_metrics(state: State, caller: Caller) -> Result<axum::Json<Metrics>, Error> {
     let data = counts(&state.0, caller).await?;
-    Ok(axum::Json(Metrics {
-        success: true,
-        data,
-        timestamp: Utc::now(),
-    }))
+    Ok(axum::Json(Metrics { success: true, data, timestamp: Utc::now() }))
 }
 
 async fn counts(api: &Api, caller: Caller) -> Result<Counts, Error> {
@@ -146,15 +132,8 @@ async fn counts(api: &Api, caller: Caller) -> Result<Counts, Error> {
 ///
 /// # Errors
 /// As the two it stands for.
-pub async fn get_metrics_negotiated(
-    state: State,
-    caller: Caller,
-    headers: HeaderMap,
-) -> Result<Response<Body>, Error> {
-    let accept = headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+pub async fn get_metrics_negotiated(state: State, caller: Caller, headers: HeaderMap) -> Result<Response<Body>, Error> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/plain") || accept.contains("openmetrics") {
         get_prometheus(state, caller).await
     } else {
@@ -187,9 +166,6 @@ pub async fn get_prometheus(state: State, caller: Caller) -> Result<Response<Bod
     let handle = telemetry::registry();
     handle.run_upkeep();
     let mut response = handle.render().into_response();
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4"),
-    );
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
     Ok(response)
 }

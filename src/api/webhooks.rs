@@ -60,11 +60,7 @@ type Answer = (StatusCode, axum::Json<Data<Receipt>>);
     request_body = StatusReport,
     responses((status = 200, description = "Committed", body = Data<Receipt>),
               (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
-pub async fn receive_call_status(
-    state: State,
-    Query(url): Query<OurUrl>,
-    request: Request,
-) -> Result<Answer, Error> {
+pub async fn receive_call_status(state: State, Query(url): Query<OurUrl>, request: Request) -> Result<Answer, Error> {
     receive::<StatusReport>(&state.0, url, request, StatusReport::read).await
 }
 
@@ -73,11 +69,7 @@ pub async fn receive_call_status(
     request_body = OutcomeReport,
     responses((status = 200, description = "Committed", body = Data<Receipt>),
               (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
-pub async fn receive_outcome(
-    state: State,
-    Query(url): Query<OurUrl>,
-    request: Request,
-) -> Result<Answer, Error> {
+pub async fn receive_outcome(state: State, Query(url): Query<OurUrl>, request: Request) -> Result<Answer, Error> {
     receive::<OutcomeReport>(&state.0, url, request, OutcomeReport::read).await
 }
 
@@ -88,23 +80,16 @@ async fn receive<T: serde::de::DeserializeOwned>(
     read: fn(T) -> Result<Report, webhook::Error>,
 ) -> Result<Answer, Error> {
     let headers = request.headers().clone();
-    let named = url
-        .attempt_id
-        .as_deref()
-        .map(str::parse::<AttemptId>)
-        .transpose();
+    let named = url.attempt_id.as_deref().map(str::parse::<AttemptId>).transpose();
     let named = named.map_err(|_| Error::invalid_field("attemptId", "is not an id of ours"))?;
     let body = extract::read(request, api).await?;
     let event_id = believe(&api.webhooks, &headers, &body, named, url.token.as_deref())?;
-    let value: Value = serde_json::from_slice(&body)
-        .map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
-    let report = read(extract::parse_value(value.clone())?)
-        .map_err(|e| Error::invalid_field(e.field, e.message))?;
+    let value: Value =
+        serde_json::from_slice(&body).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
+    let report = read(extract::parse_value(value.clone())?).map_err(|e| Error::invalid_field(e.field, e.message))?;
     let about = match (named.or(report.attempt_id), report.provider_call_id) {
         (Some(attempt), _) => Meant::Attempt(attempt),
-        (None, Some(id)) if !id.is_empty() && id.len() <= 500 && !id.contains('\0') => {
-            Meant::ProviderCall(id)
-        }
+        (None, Some(id)) if !id.is_empty() && id.len() <= 500 && !id.contains('\0') => Meant::ProviderCall(id),
         _ => {
             return Err(Error::invalid_field(
                 "callId",
@@ -115,13 +100,8 @@ async fn receive<T: serde::de::DeserializeOwned>(
     if let Some(delay) = report.at.and_then(|at| (Utc::now() - at).to_std().ok()) {
         metrics::histogram!("outdial_webhook_delay_seconds").record(delay);
     }
-    let heard = Heard {
-        about,
-        word: clean(report.word),
-        key: event_id,
-        source: "webhook",
-        body: Some(storable(value)),
-    };
+    let heard =
+        Heard { about, word: clean(report.word), key: event_id, source: "webhook", body: Some(storable(value)) };
     match api.inbox.hear(heard).await {
         Ok(Became::Applied) => Ok(receipt(StatusCode::OK, "applied")),
         Ok(Became::Unchanged) => Ok(receipt(StatusCode::OK, "unchanged")),
@@ -151,9 +131,7 @@ fn believe(
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if rules.secrets.is_empty() {
         let by_token = || {
-            named.zip(token).is_some_and(|(attempt, token)| {
-                signature::is_our_token(&rules.token_key, attempt, token)
-            })
+            named.zip(token).is_some_and(|(attempt, token)| signature::is_our_token(&rules.token_key, attempt, token))
         };
         return if rules.loopback || by_token() {
             Ok(None)
@@ -169,19 +147,10 @@ fn believe(
         signature: text("webhook-signature"),
         plain: text("x-webhook-signature"),
     };
-    if !signature::is_genuine(
-        &rules.secrets,
-        signed,
-        body,
-        Utc::now().timestamp(),
-        rules.tolerance_secs,
-    ) {
+    if !signature::is_genuine(&rules.secrets, signed, body, Utc::now().timestamp(), rules.tolerance_secs) {
         return Err(Error::unauthorized(
             "the signature does not fit: Standard Webhooks headers, or hex HMAC-SHA256 of the body in X-Webhook-Signature",
         ));
     }
-    Ok(signed
-        .id
-        .filter(|_| signed.signature.is_some() && signed.plain.is_none())
-        .map(|id| format!("id:{id}")))
+    Ok(signed.id.filter(|_| signed.signature.is_some() && signed.plain.is_none()).map(|id| format!("id:{id}")))
 }

@@ -33,17 +33,13 @@ pub struct Options(HashMap<String, String>);
 
 impl Options {
     fn number(&self, key: &str, default: f64) -> anyhow::Result<f64> {
-        self.0.get(key).map_or(Ok(default), |text| {
-            text.parse()
-                .with_context(|| format!("{key}={text} is not a number"))
-        })
+        self.0
+            .get(key)
+            .map_or(Ok(default), |text| text.parse().with_context(|| format!("{key}={text} is not a number")))
     }
 
     fn count(&self, key: &str, default: usize) -> anyhow::Result<usize> {
-        self.0.get(key).map_or(Ok(default), |text| {
-            text.parse()
-                .with_context(|| format!("{key}={text} is not a count"))
-        })
+        self.0.get(key).map_or(Ok(default), |text| text.parse().with_context(|| format!("{key}={text} is not a count")))
     }
 
     fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
@@ -68,11 +64,7 @@ pub struct Bench {
 /// An unknown workload, a database that is not empty, Postgres away.
 pub async fn run(workload: &str, n: usize, pairs: &[String]) -> anyhow::Result<()> {
     let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
-    let options = Options(
-        pairs
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
-    );
+    let options = Options(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
     let metrics = workloads::run(workload, n, &options).await?;
     let mode = options.text("mode", "tuned");
     let line = json!({"contender": "ours", "workload": workload, "mode": mode, "args": options.0, "metrics": metrics});
@@ -80,10 +72,7 @@ pub async fn run(workload: &str, n: usize, pairs: &[String]) -> anyhow::Result<(
     Ok(())
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the figures are this command's product"
-)]
+#[expect(clippy::print_stdout, reason = "the figures are this command's product")]
 fn print_line(line: &Value) {
     println!("{line}");
 }
@@ -98,10 +87,7 @@ impl Bench {
         if server.is_some() {
             bail!("bench wants a database of its own: DATABASE_URL=postgres://… of an empty one");
         }
-        if !crate::store::calls::tallies(&db.read, None, None)
-            .await?
-            .is_empty()
-        {
+        if !crate::store::calls::tallies(&db.read, None, None).await?.is_empty() {
             bail!("the database of DATABASE_URL has calls in it; bench wants an empty one");
         }
         let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
@@ -113,15 +99,7 @@ impl Bench {
         let (ear, said) = mpsc::unbounded_channel();
         tokio::spawn(service::listen(said, inbox.clone(), stop.clone()));
         let provider = Arc::new(BenchProvider::new(call_lasts, limit, ear));
-        Ok(Self {
-            db,
-            inbox,
-            doorbell,
-            enqueuer,
-            provider,
-            config,
-            stop,
-        })
+        Ok(Self { db, inbox, doorbell, enqueuer, provider, config, stop })
     }
 
     /// Starts the worker loop, as the service does.
@@ -138,38 +116,19 @@ impl Bench {
         line.lease.renew(&self.db.work, "bench", "bench").await?;
         let line = Arc::new(line);
         let (keeping, pool, stop) = (Arc::clone(&line), self.db.work.clone(), self.stop.clone());
-        tokio::spawn(async move {
-            keeping
-                .lease
-                .keep(pool, "bench".to_owned(), "bench".to_owned(), stop)
-                .await
-        });
-        tokio::spawn(
-            self.doorbell
-                .clone()
-                .hear_others(self.db.options.clone(), self.stop.clone()),
-        );
-        let dispatcher =
-            Dispatcher::new(line, service::rules_of(&self.config), self.doorbell.clone());
+        tokio::spawn(async move { keeping.lease.keep(pool, "bench".to_owned(), "bench".to_owned(), stop).await });
+        tokio::spawn(self.doorbell.clone().hear_others(self.db.options.clone(), self.stop.clone()));
+        let dispatcher = Dispatcher::new(line, service::rules_of(&self.config), self.doorbell.clone());
         tokio::spawn(dispatcher.run(self.stop.clone(), Duration::ZERO));
         Ok(())
     }
 
     /// `count` calls made by `make`, in batches of 1,000, `parallel` at a time.
-    async fn load(
-        &self,
-        count: usize,
-        parallel: usize,
-        make: impl Fn(usize) -> NewCall,
-    ) -> anyhow::Result<()> {
+    async fn load(&self, count: usize, parallel: usize, make: impl Fn(usize) -> NewCall) -> anyhow::Result<()> {
         use futures::{StreamExt, TryStreamExt};
         const BATCH: usize = 1000;
         let starts = (0..count).step_by(BATCH);
-        let batches = starts.map(|start| {
-            (start..(start + BATCH).min(count))
-                .map(&make)
-                .collect::<Vec<_>>()
-        });
+        let batches = starts.map(|start| (start..(start + BATCH).min(count)).map(&make).collect::<Vec<_>>());
         futures::stream::iter(batches)
             .map(|calls| async move {
                 let verdicts = queue::enqueue(&self.db.work, &calls).await?;

@@ -42,20 +42,12 @@ pub struct BenchProvider {
 
 impl BenchProvider {
     pub fn new(lasts: Duration, limit: usize, ear: Ear) -> Self {
-        Self {
-            lasts,
-            limit,
-            ear,
-            seen: Arc::default(),
-            endless: Mutex::default(),
-        }
+        Self { lasts, limit, ear, seen: Arc::default(), endless: Mutex::default() }
     }
 
     /// What was seen so far.
     pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn begin(&self, dial: &Dial) {
@@ -74,10 +66,7 @@ impl BenchProvider {
     }
 
     fn is_endless(&self, phone: &PhoneNumber) -> bool {
-        let endless = self
-            .endless
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let endless = self.endless.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         endless.as_ref() == Some(phone)
     }
 }
@@ -105,11 +94,7 @@ fn say_ended(ear: &Ear, attempt: AttemptId) {
         transcript: None,
     });
     // The listener ends with the measurement.
-    let _ = ear.send(Said {
-        attempt_id: attempt,
-        word,
-        at: None,
-    });
+    let _ = ear.send(Said { attempt_id: attempt, word, at: None });
 }
 
 #[async_trait]
@@ -132,15 +117,11 @@ impl Provider for BenchProvider {
             // The call goes on after this answer.
             tokio::spawn(async move {
                 tokio::time::sleep(lasts).await;
-                seen.lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .end(&phone);
+                seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&phone);
                 say_ended(&ear, attempt);
             });
         }
-        Placed::Accepted {
-            provider_call_id: Some(format!("bench-{attempt}")),
-        }
+        Placed::Accepted { provider_call_id: Some(format!("bench-{attempt}")) }
     }
 
     async fn find_by_attempt(&self, _: &Question) -> Found {

@@ -38,11 +38,7 @@ fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    reason = "counts of a measurement are far below 2^53"
-)]
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts of a measurement are far below 2^53")]
 fn per_second(count: usize, since: Instant) -> f64 {
     (count as f64 / since.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
@@ -54,9 +50,7 @@ fn secs(since: Instant) -> f64 {
 /// The nearest-rank percentile, in milliseconds.
 fn percentile(sorted: &[f64], percent: usize) -> Value {
     let rank = (sorted.len() * percent).div_ceil(100).max(1) - 1;
-    sorted
-        .get(rank.min(sorted.len().saturating_sub(1)))
-        .map_or(Value::Null, |ms| json!(rounded(*ms)))
+    sorted.get(rank.min(sorted.len().saturating_sub(1))).map_or(Value::Null, |ms| json!(rounded(*ms)))
 }
 
 fn milliseconds(mut durations: Vec<Duration>) -> Vec<f64> {
@@ -71,10 +65,7 @@ fn nth_number(range: u32, nth: usize) -> crate::domain::phone::PhoneNumber {
 /// 16 producers, each waiting for the commit of its call before the next.
 async fn enqueue_single(n: usize, options: &Options) -> anyhow::Result<Value> {
     let bench = Bench::prepare(NARROW, Duration::ZERO).await?;
-    bench
-        .enqueuer
-        .enqueue(vec![call_to(nth_number(990, 0))])
-        .await?;
+    bench.enqueuer.enqueue(vec![call_to(nth_number(990, 0))]).await?;
     let cap = Duration::from_secs_f64(options.number("cap", 60.0)?);
     let (next, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let mut producers = JoinSet::new();
@@ -87,9 +78,7 @@ async fn enqueue_single(n: usize, options: &Options) -> anyhow::Result<Value> {
                 if nth >= n || began.elapsed() > cap {
                     return anyhow::Ok(done);
                 }
-                enqueuer
-                    .enqueue(vec![call_to(nth_number(200, nth))])
-                    .await?;
+                enqueuer.enqueue(vec![call_to(nth_number(200, nth))]).await?;
                 done += 1;
             }
         });
@@ -98,33 +87,21 @@ async fn enqueue_single(n: usize, options: &Options) -> anyhow::Result<Value> {
     while let Some(producer) = producers.join_next().await {
         done += producer??;
     }
-    Ok(
-        json!({"jobs_per_s": per_second(done, began), "n": done, "secs": secs(began), "capped": done < n}),
-    )
+    Ok(json!({"jobs_per_s": per_second(done, began), "n": done, "secs": secs(began), "capped": done < n}))
 }
 
 async fn enqueue_bulk(n: usize, options: &Options) -> anyhow::Result<Value> {
     let bench = Bench::prepare(NARROW, Duration::ZERO).await?;
     let began = Instant::now();
-    bench
-        .load(n, options.count("conc", 4)?, |nth| {
-            call_to(nth_number(200, nth))
-        })
-        .await?;
+    bench.load(n, options.count("conc", 4)?, |nth| call_to(nth_number(200, nth))).await?;
     Ok(json!({"jobs_per_s": per_second(n, began), "n": n, "secs": secs(began)}))
 }
 
 /// Preloaded calls to distinct numbers, from the start of the worker to the last commit.
 async fn drain(n: usize, options: &Options) -> anyhow::Result<Value> {
-    let limit = if options.text("mode", "tuned") == "c30" {
-        NARROW
-    } else {
-        WIDE
-    };
+    let limit = if options.text("mode", "tuned") == "c30" { NARROW } else { WIDE };
     let bench = Bench::prepare(limit, Duration::ZERO).await?;
-    bench
-        .load(n, 4, |nth| call_to(nth_number(200, nth)))
-        .await?;
+    bench.load(n, 4, |nth| call_to(nth_number(200, nth))).await?;
     bench.analyze().await?;
     let (ok, done, began) = run_worker(&bench, n, options).await?;
     let remaining = n - done;
@@ -133,11 +110,7 @@ async fn drain(n: usize, options: &Options) -> anyhow::Result<Value> {
     )
 }
 
-async fn run_worker(
-    bench: &Bench,
-    n: usize,
-    options: &Options,
-) -> anyhow::Result<(bool, usize, Instant)> {
+async fn run_worker(bench: &Bench, n: usize, options: &Options) -> anyhow::Result<(bool, usize, Instant)> {
     let cap = Duration::from_secs_f64(options.number("cap", 60.0)?);
     let began = Instant::now();
     bench.start_worker().await?;
@@ -161,12 +134,7 @@ async fn latency(n: usize, options: &Options) -> anyhow::Result<Value> {
 }
 
 /// Single calls, one each interval; milliseconds until each was asked for, and until each was committed, sorted.
-async fn singles(
-    bench: &Bench,
-    n: usize,
-    interval: Duration,
-    range: u32,
-) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+async fn singles(bench: &Bench, n: usize, interval: Duration, range: u32) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
     let mut producers = JoinSet::new();
     let ends_before = bench.inbox.ends();
     let first = tokio::time::Instant::now();
@@ -186,17 +154,9 @@ async fn singles(
         started.push((id, began));
         enqueued.push(took);
     }
-    bench
-        .wait_for_ends(
-            ends_before + u64::try_from(n)?,
-            Instant::now() + Duration::from_secs(30),
-        )
-        .await;
+    bench.wait_for_ends(ends_before + u64::try_from(n)?, Instant::now() + Duration::from_secs(30)).await;
     let seen = bench.provider.seen();
-    let asked = started
-        .iter()
-        .filter_map(|(id, began)| Some(seen.asked.get(id)?.duration_since(*began)))
-        .collect();
+    let asked = started.iter().filter_map(|(id, began)| Some(seen.asked.get(id)?.duration_since(*began))).collect();
     Ok((milliseconds(asked), milliseconds(enqueued)))
 }
 
@@ -204,14 +164,8 @@ async fn singles(
 async fn keyed(n: usize, options: &Options) -> anyhow::Result<Value> {
     let keys = u32::try_from(options.count("keys", 5000)?)?;
     let hot = u32::try_from(options.count("hot", 0)?)?;
-    let bench = Bench::prepare(
-        NARROW,
-        Duration::from_secs_f64(options.number("sleep", 5.0)? / 1e3),
-    )
-    .await?;
-    bench
-        .load(n, 1, |nth| call_to(key_of(nth, keys, hot)))
-        .await?;
+    let bench = Bench::prepare(NARROW, Duration::from_secs_f64(options.number("sleep", 5.0)? / 1e3)).await?;
+    bench.load(n, 1, |nth| call_to(key_of(nth, keys, hot))).await?;
     bench.analyze().await?;
     let (ok, done, began) = run_worker(&bench, n, options).await?;
     let rate = per_second(done, began);
@@ -243,26 +197,14 @@ fn key_of(nth: usize, keys: u32, hot: u32) -> crate::domain::phone::PhoneNumber 
 /// A backlog that cannot be dialed, in levels; then due calls beside it, and single ones.
 async fn backlog(n: usize, options: &Options) -> anyhow::Result<Value> {
     let blocked = options.text("kind", "future") == "blocked";
-    let (reps, cap) = (
-        options.count("reps", 3)?,
-        Duration::from_secs_f64(options.number("cap", 60.0)?),
-    );
+    let (reps, cap) = (options.count("reps", 3)?, Duration::from_secs_f64(options.number("cap", 60.0)?));
     let bench = Bench::prepare(WIDE, Duration::ZERO).await?;
-    let paused = if blocked {
-        Some(occupy_and_pause(&bench).await?)
-    } else {
-        None
-    };
+    let paused = if blocked { Some(occupy_and_pause(&bench).await?) } else { None };
     if !blocked {
         bench.start_worker().await?;
     }
-    bench
-        .enqueuer
-        .enqueue(vec![call_to(nth_number(990, 1))])
-        .await?;
-    bench
-        .wait_for_ends(1, Instant::now() + Duration::from_secs(10))
-        .await;
+    bench.enqueuer.enqueue(vec![call_to(nth_number(990, 1))]).await?;
+    bench.wait_for_ends(1, Instant::now() + Duration::from_secs(10)).await;
     let mut have = 0;
     let mut levels = Map::new();
     for level in options.text("levels", "0,100000,500000").split(',') {
@@ -273,30 +215,17 @@ async fn backlog(n: usize, options: &Options) -> anyhow::Result<Value> {
         bench.analyze().await?;
         let load_s = secs(began);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        levels.insert(
-            level.to_string(),
-            measure_level(&bench, n, reps, cap, load_s).await?,
-        );
+        levels.insert(level.to_string(), measure_level(&bench, n, reps, cap, load_s).await?);
     }
     Ok(json!({ "levels": levels }))
 }
 
-async fn measure_level(
-    bench: &Bench,
-    n: usize,
-    reps: usize,
-    cap: Duration,
-    load_s: f64,
-) -> anyhow::Result<Value> {
+async fn measure_level(bench: &Bench, n: usize, reps: usize, cap: Duration, load_s: f64) -> anyhow::Result<Value> {
     let (mut rates, mut p50s, mut worst, mut capped) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..reps {
         let (before, began) = (bench.inbox.ends(), Instant::now());
-        bench
-            .load(n, 2, |nth| call_to(nth_number(300, nth)))
-            .await?;
-        let ok = bench
-            .wait_for_ends(before + u64::try_from(n)?, began + cap)
-            .await;
+        bench.load(n, 2, |nth| call_to(nth_number(300, nth))).await?;
+        let ok = bench.wait_for_ends(before + u64::try_from(n)?, began + cap).await;
         let done = usize::try_from(bench.inbox.ends() - before)?;
         rates.push(per_second(done, began));
         capped += usize::from(!ok);
@@ -304,30 +233,19 @@ async fn measure_level(
         p50s.push(percentile(&asked, 50));
         worst.push(percentile(&asked, 100));
     }
-    Ok(
-        json!({"load_s": load_s, "rate": rates, "single_p50": p50s, "single_max": worst, "capped": capped}),
-    )
+    Ok(json!({"load_s": load_s, "rate": rates, "single_p50": p50s, "single_max": worst, "capped": capped}))
 }
 
 /// A number that stays on a call, and a paused campaign; the worker runs.
 async fn occupy_and_pause(bench: &Bench) -> anyhow::Result<(CampaignId, LaneId)> {
     let busy = number(320, 1);
-    *bench
-        .provider
-        .endless
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(busy.clone());
+    *bench.provider.endless.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(busy.clone());
     bench.start_worker().await?;
     bench.enqueuer.enqueue(vec![call_to(busy)]).await?;
     let (campaign, lane) = (CampaignId(new_id()), LaneId(new_id()));
-    sqlx::query_file!(
-        "sql/store/bench_paused_campaign.sql",
-        campaign.0,
-        OPERATOR.0,
-        lane.0
-    )
-    .execute(&bench.db.work)
-    .await?;
+    sqlx::query_file!("sql/store/bench_paused_campaign.sql", campaign.0, OPERATOR.0, lane.0)
+        .execute(&bench.db.work)
+        .await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok((campaign, lane))
 }
@@ -346,15 +264,10 @@ async fn load_backlog(
             let nth = have + nth;
             let call = call_to(nth_number(400, nth));
             match paused {
-                None => NewCall {
-                    due_at: Some(now + chrono::TimeDelta::days(1)),
-                    ..call
-                },
-                Some(_) if nth.is_multiple_of(2) => NewCall {
-                    due_at: Some(now - chrono::TimeDelta::hours(1)),
-                    phone: number(320, 1),
-                    ..call
-                },
+                None => NewCall { due_at: Some(now + chrono::TimeDelta::days(1)), ..call },
+                Some(_) if nth.is_multiple_of(2) => {
+                    NewCall { due_at: Some(now - chrono::TimeDelta::hours(1)), phone: number(320, 1), ..call }
+                }
                 Some((campaign, lane)) => NewCall {
                     due_at: Some(now - chrono::TimeDelta::hours(1)),
                     campaign_id: Some(campaign),
@@ -370,25 +283,14 @@ async fn load_backlog(
 async fn lanes(n: usize, options: &Options) -> anyhow::Result<Value> {
     let count = options.count("lanes", 100)?;
     let bench = Bench::prepare(NARROW, Duration::ZERO).await?;
-    let campaigns: Vec<(CampaignId, LaneId)> = (0..count)
-        .map(|_| (CampaignId(new_id()), LaneId(new_id())))
-        .collect();
+    let campaigns: Vec<(CampaignId, LaneId)> = (0..count).map(|_| (CampaignId(new_id()), LaneId(new_id()))).collect();
     let ids: Vec<_> = campaigns.iter().map(|(campaign, _)| campaign.0).collect();
     let lane_ids: Vec<_> = campaigns.iter().map(|(_, lane)| lane.0).collect();
-    sqlx::query_file!("sql/store/bench_campaigns.sql", &ids, OPERATOR.0, &lane_ids)
-        .execute(&bench.db.work)
-        .await?;
+    sqlx::query_file!("sql/store/bench_campaigns.sql", &ids, OPERATOR.0, &lane_ids).execute(&bench.db.work).await?;
     bench
         .load(n.max(count), 4, |nth| {
-            let (campaign, lane) = campaigns
-                .get(nth % count)
-                .copied()
-                .unwrap_or((CampaignId(new_id()), own_lane()));
-            NewCall {
-                campaign_id: Some(campaign),
-                lane_id: lane,
-                ..call_to(nth_number(200, nth))
-            }
+            let (campaign, lane) = campaigns.get(nth % count).copied().unwrap_or((CampaignId(new_id()), own_lane()));
+            NewCall { campaign_id: Some(campaign), lane_id: lane, ..call_to(nth_number(200, nth)) }
         })
         .await?;
     bench.analyze().await?;
@@ -417,11 +319,7 @@ async fn one_claim(bench: &Bench) -> anyhow::Result<Duration> {
         lease_secs: 15.0,
     };
     let claim = crate::queue::claim(&mut transaction, room).await?;
-    anyhow::ensure!(
-        claim.calls.len() == NARROW,
-        "the claim found {} calls",
-        claim.calls.len()
-    );
+    anyhow::ensure!(claim.calls.len() == NARROW, "the claim found {} calls", claim.calls.len());
     let took = began.elapsed();
     transaction.rollback().await?;
     Ok(took)
@@ -437,22 +335,14 @@ async fn lateness(n: usize, options: &Options) -> anyhow::Result<Value> {
     let mut due = Vec::new();
     for nth in 0..n {
         let at = first + interval * i32::try_from(nth)?;
-        let call = NewCall {
-            due_at: Some(at),
-            ..call_to(nth_number(200, nth))
-        };
+        let call = NewCall { due_at: Some(at), ..call_to(nth_number(200, nth)) };
         due.push((call.id, monotonic + (at - wall).to_std()?));
         bench.enqueuer.enqueue(vec![call]).await?;
     }
     let last = due.last().map_or(monotonic, |(_, at)| *at);
-    bench
-        .wait_for_ends(u64::try_from(n)?, last + Duration::from_secs(10))
-        .await;
+    bench.wait_for_ends(u64::try_from(n)?, last + Duration::from_secs(10)).await;
     let seen = bench.provider.seen();
-    let late = due
-        .iter()
-        .filter_map(|(id, at)| Some(seen.asked.get(id)?.saturating_duration_since(*at)))
-        .collect();
+    let late = due.iter().filter_map(|(id, at)| Some(seen.asked.get(id)?.saturating_duration_since(*at))).collect();
     let late = milliseconds(late);
     Ok(
         json!({"n": late.len(), "p50_ms": percentile(&late, 50), "p99_ms": percentile(&late, 99), "max_ms": percentile(&late, 100)}),
@@ -475,19 +365,9 @@ async fn mvcc(n: usize, options: &Options) -> anyhow::Result<Value> {
     while rates.len() * CYCLE < n && !capped {
         let (before, cycle) = (bench.inbox.ends(), Instant::now());
         let base = rates.len() * CYCLE;
-        bench
-            .load(CYCLE, 2, |nth| call_to(nth_number(200, base + nth)))
-            .await?;
-        let ok = bench
-            .wait_for_ends(
-                before + u64::try_from(CYCLE)?,
-                began + cap.max(Duration::from_secs(1)),
-            )
-            .await;
-        rates.push(per_second(
-            usize::try_from(bench.inbox.ends() - before)?,
-            cycle,
-        ));
+        bench.load(CYCLE, 2, |nth| call_to(nth_number(200, base + nth))).await?;
+        let ok = bench.wait_for_ends(before + u64::try_from(CYCLE)?, began + cap.max(Duration::from_secs(1))).await;
+        rates.push(per_second(usize::try_from(bench.inbox.ends() - before)?, cycle));
         capped = !ok || began.elapsed() > cap;
     }
     let done = usize::try_from(bench.inbox.ends())?;

@@ -38,10 +38,7 @@ impl Doorbell {
                 () = stop.cancelled() => return,
                 () = self.remote.notified() => {}
             }
-            if let Err(error) = sqlx::query_file!("sql/store/ring.sql", CHANNEL)
-                .fetch_one(&pool)
-                .await
-            {
+            if let Err(error) = sqlx::query_file!("sql/store/ring.sql", CHANNEL).fetch_one(&pool).await {
                 tracing::debug!(%error, "the doorbell did not ring");
             }
             tokio::time::sleep(QUIET).await;
@@ -66,9 +63,7 @@ impl Doorbell {
     }
 
     async fn listen(&self, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-        let pool = sqlx::postgres::PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(options.clone());
+        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(CHANNEL).await?;
         // What was rung between the last connection and this one is lost: look.

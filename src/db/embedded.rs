@@ -52,16 +52,10 @@ impl Settings {
             PathBuf::from("/var/lib/outdial")
         } else {
             let home = surroundings::state_home();
-            home.context(
-                "set database.data_dir, or DATABASE_URL: there is no HOME to keep a database in",
-            )?
-            .join("outdial")
+            home.context("set database.data_dir, or DATABASE_URL: there is no HOME to keep a database in")?
+                .join("outdial")
         };
-        Ok(Self {
-            folder,
-            bin_dir: settings.bin_dir.clone(),
-            extra: Vec::new(),
-        })
+        Ok(Self { folder, bin_dir: settings.bin_dir.clone(), extra: Vec::new() })
     }
 }
 
@@ -110,42 +104,22 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
     let account = Account::choose()?;
     let place = Place::prepare(&settings.folder, &account)?;
     let deadline = Instant::now() + READY_TIMEOUT;
-    let options = PgConnectOptions::new_without_pgpass()
-        .socket(&place.socket)
-        .username("postgres")
-        .database(DATABASE);
+    let options = PgConnectOptions::new_without_pgpass().socket(&place.socket).username("postgres").database(DATABASE);
     let died = CancellationToken::new();
     loop {
         if let Some(lock) = place.try_own()? {
             let (pid, keeper) = own(&place, settings, &bin_dir, &account, died.clone())?;
-            let owned = Owned {
-                pid,
-                _lock: lock,
-                keeper,
-            };
-            let server = Server {
-                options: options.clone(),
-                owned: Some(owned),
-                died,
-                bin_dir,
-            };
+            let owned = Owned { pid, _lock: lock, keeper };
+            let server = Server { options: options.clone(), owned: Some(owned), died, bin_dir };
             wait_until_ready(&options, &server.died, &place, deadline).await?;
             return Ok(server);
         }
         // Another process runs it. If it does not answer, it is starting, or its owner has just been killed.
         if PgConnection::connect_with(&options).await.is_ok() {
-            return Ok(Server {
-                options,
-                owned: None,
-                died,
-                bin_dir,
-            });
+            return Ok(Server { options, owned: None, died, bin_dir });
         }
         if Instant::now() > deadline {
-            bail!(
-                "another process holds {} but its Postgres does not answer",
-                place.lock.display()
-            );
+            bail!("another process holds {} but its Postgres does not answer", place.lock.display());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -156,42 +130,24 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
 /// # Errors
 /// None found: says what to install and what to set.
 pub fn find_binaries(configured: &Path) -> anyhow::Result<PathBuf> {
-    let complete = |dir: &Path| {
-        ["initdb", "postgres"]
-            .iter()
-            .all(|name| dir.join(name).is_file())
-    };
+    let complete = |dir: &Path| ["initdb", "postgres"].iter().all(|name| dir.join(name).is_file());
     if !configured.as_os_str().is_empty() {
         if complete(configured) {
             return Ok(configured.to_owned());
         }
-        bail!(
-            "database.bin_dir: there is no initdb and postgres in {}",
-            configured.display()
-        );
+        bail!("database.bin_dir: there is no initdb and postgres in {}", configured.display());
     }
     let versioned = |root: &str| -> Vec<PathBuf> {
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
         let mut found: Vec<(u32, PathBuf)> = entries
-            .filter_map(|entry| {
-                Some((
-                    entry.file_name().to_str()?.parse().ok()?,
-                    entry.path().join("bin"),
-                ))
-            })
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
             .collect();
         found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
         found.into_iter().map(|(_, dir)| dir).collect()
     };
     let mut places = surroundings::path();
     places.extend(versioned("/usr/lib/postgresql"));
-    places.extend(
-        [
-            "/usr/local/pgsql/bin",
-            "/opt/homebrew/opt/postgresql@17/bin",
-        ]
-        .map(PathBuf::from),
-    );
+    places.extend(["/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql@17/bin"].map(PathBuf::from));
     places.into_iter().find(|dir| complete(dir)).context(
         "no Postgres found. Either install it (Debian: apt-get install postgresql), \
          or name a server: DATABASE_URL=postgres://user:password@host:5432/name",
@@ -208,24 +164,13 @@ struct Account {
 
 impl Account {
     fn choose() -> anyhow::Result<Self> {
-        let setpriv = surroundings::path()
-            .into_iter()
-            .map(|dir| dir.join("setpriv"))
-            .find(|path| path.is_file());
+        let setpriv = surroundings::path().into_iter().map(|dir| dir.join("setpriv")).find(|path| path.is_file());
         if !Uid::effective().is_root() {
-            return Ok(Self {
-                other: None,
-                setpriv,
-            });
+            return Ok(Self { other: None, setpriv });
         }
         for name in ["postgres", "nobody"] {
-            if let Some(user) =
-                User::from_name(name).context("reading the accounts of this machine")?
-            {
-                return Ok(Self {
-                    other: Some(user),
-                    setpriv,
-                });
+            if let Some(user) = User::from_name(name).context("reading the accounts of this machine")? {
+                return Ok(Self { other: Some(user), setpriv });
             }
         }
         bail!(
@@ -254,10 +199,7 @@ impl Account {
             }
             (None, None) => Command::new(program),
         };
-        command
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .env("LC_ALL", "C");
+        command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
         // Its own process group: a Ctrl-C reaches the service, which stops the server last.
         command.process_group(0);
         command
@@ -289,9 +231,7 @@ impl Place {
         if account.other.is_some() {
             // The account must be able to walk to the folder; /root is closed to it.
             for parent in folder.ancestors().skip(1) {
-                let mode = fs::metadata(parent)
-                    .with_context(|| format!("reading {}", parent.display()))?
-                    .mode();
+                let mode = fs::metadata(parent).with_context(|| format!("reading {}", parent.display()))?.mode();
                 if mode & 0o001 == 0 {
                     bail!(
                         "database.data_dir: {} cannot be entered by the account Postgres runs as; choose another folder",
@@ -299,8 +239,7 @@ impl Place {
                     );
                 }
             }
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))
-                .context("opening the data folder")?;
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).context("opening the data folder")?;
         }
         let socket = folder.join("socket");
         if socket.as_os_str().len() > SOCKET_FOLDER_BYTES_MAX {
@@ -317,20 +256,12 @@ impl Place {
                 .context("creating the socket folder")?;
         }
         account.give(&socket)?;
-        Ok(Self {
-            data: folder.join("data"),
-            lock: folder.join("owner.lock"),
-            socket,
-        })
+        Ok(Self { data: folder.join("data"), lock: folder.join("owner.lock"), socket })
     }
 
     /// The lock, if nobody else runs the server.
     fn try_own(&self) -> anyhow::Result<Option<File>> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&self.lock);
+        let file = File::options().create(true).truncate(false).write(true).open(&self.lock);
         let file = file.with_context(|| format!("opening {}", self.lock.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -341,11 +272,7 @@ impl Place {
 }
 
 fn exists_already(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::AlreadyExists {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
 /// Initialises if need be, clears what a killed server left, and starts the server on a thread of its own.
@@ -362,30 +289,18 @@ fn own(
     end_leftovers(place)?;
     write_settings(place, settings, account)?;
     let mut command = account.command(&bin_dir.join("postgres"));
-    command
-        .arg("-D")
-        .arg(&place.data)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.arg("-D").arg(&place.data).stdout(Stdio::null()).stderr(Stdio::piped());
     let (report, started) = mpsc::channel();
-    let keeper = thread::Builder::new()
-        .name("postgres-keeper".to_owned())
-        .spawn(move || match command.spawn() {
-            Ok(child) => {
-                let _ = report.send(Ok(child.id()));
-                keep(child, &died);
-            }
-            Err(error) => drop(report.send(Err(error))),
-        });
+    let keeper = thread::Builder::new().name("postgres-keeper".to_owned()).spawn(move || match command.spawn() {
+        Ok(child) => {
+            let _ = report.send(Ok(child.id()));
+            keep(child, &died);
+        }
+        Err(error) => drop(report.send(Err(error))),
+    });
     let keeper = keeper.context("starting the thread that keeps Postgres")?;
-    let id = started
-        .recv()
-        .context("the thread that keeps Postgres ended")?
-        .context("starting Postgres")?;
-    Ok((
-        Pid::from_raw(i32::try_from(id).context("a process id out of range")?),
-        keeper,
-    ))
+    let id = started.recv().context("the thread that keeps Postgres ended")?.context("starting Postgres")?;
+    Ok((Pid::from_raw(i32::try_from(id).context("a process id out of range")?), keeper))
 }
 
 /// Passes the server's log on and waits for its end.
@@ -409,28 +324,15 @@ fn initialise(place: &Place, bin_dir: &Path, account: &Account) -> anyhow::Resul
     if fresh.exists() {
         fs::remove_dir_all(&fresh).context("removing a half-made database")?;
     }
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&fresh)
-        .context("creating the data folder")?;
+    fs::DirBuilder::new().mode(0o700).create(&fresh).context("creating the data folder")?;
     account.give(&fresh)?;
     let mut command = account.command(&bin_dir.join("initdb"));
     command
-        .args([
-            "--auth=trust",
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--data-checksums",
-            "-D",
-        ])
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--data-checksums", "-D"])
         .arg(&fresh);
     let output = command.output().context("running initdb")?;
     if !output.status.success() {
-        bail!(
-            "initdb failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     fs::rename(&fresh, &place.data).context("putting the new database in place")
 }
@@ -442,29 +344,18 @@ fn end_leftovers(place: &Place) -> anyhow::Result<()> {
     let Ok(text) = fs::read_to_string(&pid_file) else {
         return Ok(());
     };
-    let pid = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse::<i32>().ok())
-        .map(Pid::from_raw);
+    let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(Pid::from_raw);
     if let Some(pid) = pid.filter(|pid| is_our_server(*pid, &place.data)) {
         let _ = kill(pid, Signal::SIGINT);
         let deadline = Instant::now() + READY_TIMEOUT;
         while is_our_server(pid, &place.data) {
             if Instant::now() > deadline {
-                bail!(
-                    "an orphaned Postgres (pid {pid}) on {} does not stop",
-                    place.data.display()
-                );
+                bail!("an orphaned Postgres (pid {pid}) on {} does not stop", place.data.display());
             }
             thread::sleep(Duration::from_millis(20));
         }
     }
-    for stale in [
-        pid_file,
-        place.socket.join(".s.PGSQL.5432.lock"),
-        place.socket.join(".s.PGSQL.5432"),
-    ] {
+    for stale in [pid_file, place.socket.join(".s.PGSQL.5432.lock"), place.socket.join(".s.PGSQL.5432")] {
         match fs::remove_file(&stale) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", stale.display()));
@@ -480,9 +371,7 @@ fn is_our_server(pid: Pid, data: &Path) -> bool {
         return false;
     };
     let line = String::from_utf8_lossy(&raw);
-    line.split('\0')
-        .next()
-        .is_some_and(|program| program.ends_with("postgres"))
+    line.split('\0').next().is_some_and(|program| program.ends_with("postgres"))
         && line.contains(&*data.to_string_lossy())
 }
 
@@ -507,10 +396,7 @@ async fn wait_until_ready(
     place: &Place,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let maintenance = options
-        .clone()
-        .database("postgres")
-        .disable_statement_logging();
+    let maintenance = options.clone().database("postgres").disable_statement_logging();
     loop {
         match PgConnection::connect_with(&maintenance).await {
             Ok(mut connection) => {
@@ -518,12 +404,8 @@ async fn wait_until_ready(
                 return Ok(());
             }
             Err(error) if died.is_cancelled() || Instant::now() > deadline => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "the embedded Postgres in {} did not get ready",
-                        place.data.display()
-                    )
-                });
+                return Err(error)
+                    .with_context(|| format!("the embedded Postgres in {} did not get ready", place.data.display()));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -532,14 +414,10 @@ async fn wait_until_ready(
 
 /// Only the owner gets here, so two creations never meet.
 async fn create_database(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let exists = sqlx::query_file_scalar!("sql/store/database_exists.sql", DATABASE)
-        .fetch_one(&mut *connection)
-        .await?;
+    let exists =
+        sqlx::query_file_scalar!("sql/store/database_exists.sql", DATABASE).fetch_one(&mut *connection).await?;
     if !exists {
-        sqlx::raw_sql("create database outdial")
-            .execute(&mut *connection)
-            .await
-            .context("creating the database")?;
+        sqlx::raw_sql("create database outdial").execute(&mut *connection).await.context("creating the database")?;
     }
     Ok(())
 }

@@ -30,11 +30,8 @@ pub struct Db {
 
 /// Hot statements are planned once a connection, perhaps while the tables are still empty, and must not be planned for that:
 /// each has an index made for it, and the plan tests (tests/it/plans.rs) hold it to that.
-const HOT_PLANS: [(&str, &str); 3] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-];
+const HOT_PLANS: [(&str, &str); 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
 
 /// Reads a URL as Postgres and Prisma users write it: `?schema=` is understood as the search path.
 ///
@@ -42,31 +39,16 @@ const HOT_PLANS: [(&str, &str); 3] = [
 /// A URL that cannot be read; the text is not repeated, since it may hold a password.
 pub fn options_of(url: &str) -> anyhow::Result<PgConnectOptions> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let (schemas, kept): (Vec<&str>, Vec<&str>) = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .partition(|pair| pair.starts_with("schema="));
-    let clean = if kept.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{base}?{}", kept.join("&"))
-    };
+    let (schemas, kept): (Vec<&str>, Vec<&str>) =
+        query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("schema="));
+    let clean = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
     let options = PgConnectOptions::from_str(&clean).map_err(|_| {
-        anyhow::anyhow!(
-            "DATABASE_URL: not a Postgres URL, such as postgres://user:password@host:5432/name"
-        )
+        anyhow::anyhow!("DATABASE_URL: not a Postgres URL, such as postgres://user:password@host:5432/name")
     })?;
-    Ok(
-        match schemas
-            .first()
-            .and_then(|pair| pair.strip_prefix("schema="))
-        {
-            Some(schema) if !schema.is_empty() && schema != "public" => {
-                options.options([("search_path", schema)])
-            }
-            _ => options,
-        },
-    )
+    Ok(match schemas.first().and_then(|pair| pair.strip_prefix("schema=")) {
+        Some(schema) if !schema.is_empty() && schema != "public" => options.options([("search_path", schema)]),
+        _ => options,
+    })
 }
 
 impl Db {
@@ -74,19 +56,12 @@ impl Db {
     #[must_use]
     pub fn open(options: PgConnectOptions, settings: &config::Database) -> Self {
         let secs = |n: u64| format!("{n}s");
-        let safe = options
-            .clone()
-            .application_name("outdial")
-            .statement_cache_capacity(256)
-            .options([
-                ("jit", "off".to_owned()),
-                ("statement_timeout", secs(settings.statement_timeout_secs)),
-                ("lock_timeout", secs(settings.lock_timeout_secs)),
-                (
-                    "idle_in_transaction_session_timeout",
-                    secs(settings.idle_in_transaction_timeout_secs),
-                ),
-            ]);
+        let safe = options.clone().application_name("outdial").statement_cache_capacity(256).options([
+            ("jit", "off".to_owned()),
+            ("statement_timeout", secs(settings.statement_timeout_secs)),
+            ("lock_timeout", secs(settings.lock_timeout_secs)),
+            ("idle_in_transaction_session_timeout", secs(settings.idle_in_transaction_timeout_secs)),
+        ]);
         let pool = |connections: u32| {
             PgPoolOptions::new()
                 .max_connections(connections)
@@ -98,11 +73,7 @@ impl Db {
             .after_release(|connection, _| Box::pin(is_clean(connection)))
             .connect_lazy_with(safe.clone().options(HOT_PLANS));
         let read = pool(settings.read_connections).connect_lazy_with(safe);
-        Self {
-            work,
-            read,
-            options,
-        }
+        Self { work, read, options }
     }
 
     /// Closes the pools; waits for what is under way.
@@ -117,9 +88,7 @@ impl Db {
 /// (tests/it/database.rs cancels one).
 async fn is_clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // The simple protocol: with the extended one, the two times differ even outside a transaction.
-    let row = sqlx::raw_sql(include_str!("../../sql/store/connection_is_clean.sql"))
-        .fetch_one(connection)
-        .await?;
+    let row = sqlx::raw_sql(include_str!("../../sql/store/connection_is_clean.sql")).fetch_one(connection).await?;
     row.try_get(0)
 }
 
@@ -133,10 +102,7 @@ pub struct Kept {
 impl Kept {
     #[must_use]
     pub fn of(pool: PgPool) -> Self {
-        Self {
-            pool,
-            connection: None,
-        }
+        Self { pool, connection: None }
     }
 
     /// The connection; makes one if need be.
@@ -148,9 +114,7 @@ impl Kept {
             self.connection = Some(self.pool.acquire().await?);
         }
         // It was put there a line ago.
-        self.connection
-            .as_deref_mut()
-            .ok_or(sqlx::Error::PoolClosed)
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
     /// Closes the connection after a failure: whatever state it is in, nobody gets it.
@@ -167,26 +131,16 @@ impl Kept {
 /// # Errors
 /// A migration that fails or was changed after it ran; a database that is newer than this program.
 pub async fn migrate(options: &PgConnectOptions) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect_with(options)
-        .await
-        .context("connecting to Postgres to migrate")?;
-    MIGRATIONS
-        .run(&mut connection)
-        .await
-        .context("migrating the database")?;
-    connection
-        .close()
-        .await
-        .context("closing the migration's connection")
+    let mut connection = PgConnection::connect_with(options).await.context("connecting to Postgres to migrate")?;
+    MIGRATIONS.run(&mut connection).await.context("migrating the database")?;
+    connection.close().await.context("closing the migration's connection")
 }
 
 /// Connection options from the settings, and the embedded server when there is no URL.
 ///
 /// # Errors
 /// A bad URL, or an embedded server that cannot start.
-pub async fn locate(
-    settings: &config::Database,
-) -> anyhow::Result<(PgConnectOptions, Option<embedded::Server>)> {
+pub async fn locate(settings: &config::Database) -> anyhow::Result<(PgConnectOptions, Option<embedded::Server>)> {
     let url = settings.url.expose_secret();
     if !url.is_empty() {
         return Ok((options_of(url)?, None));

@@ -62,14 +62,8 @@ pub enum CallStatus {
 
 impl CallStatus {
     /// Every status, in the order a call meets them.
-    pub const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::InProgress,
-        Self::Completed,
-        Self::Failed,
-        Self::Expired,
-        Self::Canceled,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::InProgress, Self::Completed, Self::Failed, Self::Expired, Self::Canceled];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -85,9 +79,7 @@ impl CallStatus {
 }
 
 /// Where an attempt is. All but `Ended` hold a slot and their number.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[sqlx(type_name = "attempt_state", rename_all = "lowercase")]
 pub enum AttemptState {

@@ -24,9 +24,7 @@ pub fn hit(name: &'static str) {
 
     static WANTED: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
         let text = std::env::var("OUTDIAL_FAILPOINT").ok()?;
-        let (name, nth) = text
-            .split_once(':')
-            .map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+        let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
         Some((name.to_owned(), nth))
     });
     static HITS: AtomicU32 = AtomicU32::new(0);

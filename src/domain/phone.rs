@@ -34,10 +34,8 @@ impl PhoneNumber {
     /// # Errors
     /// What keeps the text from being a number.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let written: String = text
-            .chars()
-            .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '.' | '(' | ')'))
-            .collect();
+        let written: String =
+            text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '.' | '(' | ')')).collect();
         let digits = written.strip_prefix('+').ok_or(Error::NoPlus)?;
         if !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Error::NotDigits);
@@ -59,10 +57,7 @@ impl PhoneNumber {
 
 impl fmt::Debug for PhoneNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tail = self
-            .0
-            .get(self.0.len().saturating_sub(2)..)
-            .unwrap_or_default();
+        let tail = self.0.get(self.0.len().saturating_sub(2)..).unwrap_or_default();
         write!(f, "+…{tail}")
     }
 }

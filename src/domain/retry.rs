@@ -44,12 +44,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DEFAULT: Policy = Policy {
-        base: Duration::from_secs(30),
-        factor: 2.0,
-        max: Duration::from_secs(3600),
-        jitter: 0.2,
-    };
+    const DEFAULT: Policy =
+        Policy { base: Duration::from_secs(30), factor: 2.0, max: Duration::from_secs(3600), jitter: 0.2 };
 
     /// The delays the README states: 30 s, doubled, at most an hour.
     #[test]

@@ -14,10 +14,7 @@ mod tests {
     /// Real zones are known, offsets and abbreviations alone are not places.
     #[test]
     fn knows_iana_names() {
-        assert_eq!(
-            super::canonical("America/New_York"),
-            Some("America/New_York")
-        );
+        assert_eq!(super::canonical("America/New_York"), Some("America/New_York"));
         assert_eq!(super::canonical("Mars/Olympus"), None);
         assert_eq!(super::canonical(""), None);
     }

@@ -51,18 +51,14 @@ async fn bar_to(line: &Line, call: &Claimed, claimed: Instant) -> Option<Word> {
                 return Some(Word::Withheld { bar });
             }
             Err(error) => {
-                return Some(Word::NotSent {
-                    reason: format!("could not look again: {error}"),
-                });
+                return Some(Word::NotSent { reason: format!("could not look again: {error}") });
             }
         }
     }
     if line.lease.is_good() {
         None
     } else {
-        Some(Word::NotSent {
-            reason: "the lease of this process ran out".to_owned(),
-        })
+        Some(Word::NotSent { reason: "the lease of this process ran out".to_owned() })
     }
 }
 
@@ -76,23 +72,14 @@ async fn ask(line: &Line, call: Claimed) -> Word {
         script_id: call.script_id,
         metadata: call.metadata,
         variables: call.variables,
-        webhook_url: format!(
-            "{}?attemptId={}&token={token}",
-            settings.webhook_url, call.attempt_id
-        ),
+        webhook_url: format!("{}?attemptId={}&token={token}", settings.webhook_url, call.attempt_id),
         claimed_at: call.claimed_at,
     };
     failpoint::hit("dial.before_request");
     let sent = Instant::now();
     // The provider has a timeout of its own; this one holds whatever it does.
-    let placed = tokio::time::timeout(
-        settings.dial_timeout + Duration::from_secs(1),
-        line.provider.place(&dial),
-    )
-    .await;
-    let placed = placed.unwrap_or_else(|_| Placed::Ambiguous {
-        reason: "timeout".to_owned(),
-    });
+    let placed = tokio::time::timeout(settings.dial_timeout + Duration::from_secs(1), line.provider.place(&dial)).await;
+    let placed = placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() });
     failpoint::hit("dial.after_request");
     metrics::counter!("outdial_dials_total", "answer" => placed.as_str()).increment(1);
     metrics::histogram!("outdial_dial_seconds").record(sent.elapsed());
@@ -114,39 +101,19 @@ async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
         }
         Placed::Refused { reason } => Word::Refused { reason },
         Placed::Capacity { retry_after } => {
-            let wait = retry_after
-                .unwrap_or_default()
-                .clamp(settings.retry_after_min, settings.retry_after_max);
-            hold(
-                line,
-                Hold::Capacity {
-                    secs: wait.as_secs_f64(),
-                },
-            )
-            .await;
-            Word::Capacity {
-                retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            }
+            let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
+            hold(line, Hold::Capacity { secs: wait.as_secs_f64() }).await;
+            Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
         Placed::NotSent { reason } => {
             line.unreachable.store(true, Ordering::Relaxed);
             let secs_max = UNREACHABLE_HOLD_MAX.as_secs_f64();
-            hold(
-                line,
-                Hold::Unreachable {
-                    secs: UNREACHABLE_HOLD.as_secs_f64(),
-                    secs_max,
-                },
-            )
-            .await;
+            hold(line, Hold::Unreachable { secs: UNREACHABLE_HOLD.as_secs_f64(), secs_max }).await;
             Word::NotSent { reason }
         }
         Placed::Ambiguous { reason } => {
             let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
-            Word::Doubt {
-                reason,
-                sent_ms_ago,
-            }
+            Word::Doubt { reason, sent_ms_ago }
         }
     }
 }

@@ -106,10 +106,7 @@ impl Dispatcher {
             };
         }
         if tokio::time::timeout(drain, self.drain()).await.is_err() {
-            tracing::warn!(
-                dials = self.dials.len(),
-                "shutting down with dials under way: they will be looked up"
-            );
+            tracing::warn!(dials = self.dials.len(), "shutting down with dials under way: they will be looked up");
         }
     }
 
@@ -128,12 +125,7 @@ impl Dispatcher {
     }
 
     /// Sleeps; returns what woke it, or none when it is to stop.
-    async fn wait(
-        &mut self,
-        at_most: Duration,
-        full: bool,
-        stop: &CancellationToken,
-    ) -> Option<&'static str> {
+    async fn wait(&mut self, at_most: Duration, full: bool, stop: &CancellationToken) -> Option<&'static str> {
         let deadline = tokio::time::Instant::now() + at_most;
         loop {
             let bell = async {
@@ -176,14 +168,9 @@ impl Dispatcher {
         let began = Instant::now();
         let batch = self.line.inbox.take(self.settings().batch_max);
         let permits = self.take_permits();
-        let want = permits
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let want = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if want == 0 && batch.heard.is_empty() {
-            return Ok(Next::Wait {
-                at_most: self.settings().poll,
-                full: true,
-            });
+            return Ok(Next::Wait { at_most: self.settings().poll, full: true });
         }
         let batch_was_full = batch.heard.len() == self.settings().batch_max;
         match self.settle_and_claim(&batch, want).await {
@@ -199,9 +186,7 @@ impl Dispatcher {
                 metrics::histogram!("outdial_turn_seconds").record(began.elapsed());
                 Ok(next)
             }
-            Err(sqlx::Error::Database(error))
-                if !error.is_transient_in_transaction() && batch.heard.len() > 1 =>
-            {
+            Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() && batch.heard.len() > 1 => {
                 tracing::warn!(%error, "a batch did not settle; trying one by one");
                 self.kept.discard().await;
                 self.settle_one_by_one(batch).await;
@@ -214,16 +199,9 @@ impl Dispatcher {
         }
     }
 
-    async fn settle_and_claim(
-        &mut self,
-        batch: &Batch,
-        want: usize,
-    ) -> sqlx::Result<(outcome::Report, Claim)> {
+    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> sqlx::Result<(outcome::Report, Claim)> {
         if want == 0 {
-            return Ok((
-                outcome::settle_alone(self.pool(), &batch.heard, &self.rules).await?,
-                Claim::default(),
-            ));
+            return Ok((outcome::settle_alone(self.pool(), &batch.heard, &self.rules).await?, Claim::default()));
         }
         let settings = &self.line.settings;
         let mut transaction = queue::admit(self.kept.get().await?).await?;
@@ -265,51 +243,34 @@ impl Dispatcher {
         if !self.line.lease.is_good() {
             return None;
         }
-        let free = self
-            .permits
-            .available_permits()
-            .min(self.settings().batch_max);
+        let free = self.permits.available_permits().min(self.settings().batch_max);
         let free = u32::try_from(free).ok().filter(|free| *free > 0)?;
         Arc::clone(&self.permits).try_acquire_many_owned(free).ok()
     }
 
     fn next_after(&self, claim: &Claim, want: usize, batch_was_full: bool) -> Next {
         let poll = self.settings().poll;
-        let in_secs = |secs: Option<f64>| {
-            secs.map_or(poll, |secs| {
-                Duration::from_secs_f64(secs.min(3600.0)).min(poll)
-            })
-        };
+        let in_secs = |secs: Option<f64>| secs.map_or(poll, |secs| Duration::from_secs_f64(secs.min(3600.0)).min(poll));
         let took_all = want > 0 && claim.calls.len() >= claim.room;
         if batch_was_full {
             return Next::Now;
         }
         if took_all || want == 0 {
-            return Next::Wait {
-                at_most: in_secs(claim.held_secs),
-                full: true,
-            };
+            return Next::Wait { at_most: in_secs(claim.held_secs), full: true };
         }
         let next = in_secs(claim.next_in_secs);
         if !next.is_zero() {
-            return Next::Wait {
-                at_most: next,
-                full: false,
-            };
+            return Next::Wait { at_most: next, full: false };
         }
         if claim.calls.is_empty() && !claim.moved {
-            return Next::Wait {
-                at_most: STUCK_PAUSE,
-                full: false,
-            };
+            return Next::Wait { at_most: STUCK_PAUSE, full: false };
         }
         Next::Now
     }
 
     fn launch(&mut self, claim: Claim, permits: Option<OwnedSemaphorePermit>, claimed: Instant) {
         let Some(mut permits) = permits else { return };
-        metrics::counter!("outdial_claimed_total")
-            .increment(u64::try_from(claim.calls.len()).unwrap_or_default());
+        metrics::counter!("outdial_claimed_total").increment(u64::try_from(claim.calls.len()).unwrap_or_default());
         for call in claim.calls {
             let lateness = (call.claimed_at - call.due_at).as_seconds_f64().max(0.0);
             metrics::histogram!("outdial_dial_lateness_seconds").record(lateness);
@@ -336,10 +297,7 @@ impl Dispatcher {
             Err(error) => {
                 if let Some(attempt) = self.dialing.remove(&error.id()) {
                     tracing::error!(attempt.id = %attempt, %error, "a dial panicked; its attempt is looked up");
-                    let word = Word::Doubt {
-                        reason: "internal error".to_owned(),
-                        sent_ms_ago: 0,
-                    };
+                    let word = Word::Doubt { reason: "internal error".to_owned(), sent_ms_ago: 0 };
                     self.line.inbox.tell(Heard::about(attempt, word, "dial"));
                 }
             }
@@ -350,9 +308,7 @@ impl Dispatcher {
     async fn disown_unsent(&mut self) -> sqlx::Result<()> {
         let known: Vec<AttemptId> = self.launched.iter().copied().collect();
         for attempt in queue::unsent(self.pool(), self.line.lease.instance, &known).await? {
-            let word = Word::NotSent {
-                reason: "the answer to the commit was lost".to_owned(),
-            };
+            let word = Word::NotSent { reason: "the answer to the commit was lost".to_owned() };
             self.line.inbox.tell(Heard::about(attempt, word, "dial"));
         }
         Ok(())
@@ -379,10 +335,6 @@ trait Transience {
 impl Transience for Box<dyn sqlx::error::DatabaseError> {
     /// Lock timeouts, deadlocks, shutdowns and lost connections (SQLSTATE classes 40, 53, 55, 57, 08).
     fn is_transient_in_transaction(&self) -> bool {
-        self.code().is_some_and(|code| {
-            ["40", "53", "55", "57", "08"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        })
+        self.code().is_some_and(|code| ["40", "53", "55", "57", "08"].iter().any(|class| code.starts_with(class)))
     }
 }

@@ -41,9 +41,7 @@ pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
     let inquiries = queue::inquire(&line.pool, BATCH_MAX, again_in).await?;
     let count = inquiries.len();
     futures::stream::iter(inquiries)
-        .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| {
-            ask(line, inquiry)
-        })
+        .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| ask(line, inquiry))
         .await;
     Ok(count)
 }
@@ -64,9 +62,7 @@ async fn ask(line: &Line, inquiry: Inquiry) {
     }
     let found = match inquiry.state {
         AttemptState::Unknown => line.provider.find_by_attempt(&question).await,
-        AttemptState::Accepted | AttemptState::Dialing | AttemptState::Ended => {
-            line.provider.status(&question).await
-        }
+        AttemptState::Accepted | AttemptState::Dialing | AttemptState::Ended => line.provider.status(&question).await,
     };
     let word = match found {
         Found::Known(word) => word,
@@ -74,6 +70,5 @@ async fn ask(line: &Line, inquiry: Inquiry) {
         Found::NotFound if inquiry.state == AttemptState::Unknown => Word::NotFound,
         Found::NotFound | Found::CannotSay => return,
     };
-    line.inbox
-        .tell(Heard::about(question.attempt_id, word, "poll"));
+    line.inbox.tell(Heard::about(question.attempt_id, word, "poll"));
 }

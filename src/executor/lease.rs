@@ -26,20 +26,13 @@ pub struct Lease {
 impl Lease {
     #[must_use]
     pub fn new(instance: InstanceId, lasts: Duration) -> Self {
-        Self {
-            instance,
-            lasts,
-            good_until: Mutex::new(None),
-        }
+        Self { instance, lasts, good_until: Mutex::new(None) }
     }
 
     /// Whether others still take us for alive, with a margin.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        let good_until = self
-            .good_until
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let good_until = self.good_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         good_until.is_some_and(|at| Instant::now() < at)
     }
 
@@ -50,10 +43,7 @@ impl Lease {
     pub async fn renew(&self, pool: &PgPool, role: &str, host: &str) -> sqlx::Result<()> {
         let asked = Instant::now();
         instances::renew(pool, self.instance, self.lasts.as_secs_f64(), role, host).await?;
-        let mut good_until = self
-            .good_until
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut good_until = self.good_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *good_until = Some(asked + self.lasts.saturating_sub(MARGIN));
         Ok(())
     }

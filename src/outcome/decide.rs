@@ -41,23 +41,11 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
         Word::Started => started(facts, rules),
         Word::Told { outcome } => told(facts, outcome, rules, dice),
         Word::Ended(ended) => over(facts, ended, rules, dice),
-        Word::Refused { reason } => over(
-            facts,
-            &ours(Disposition::Refused, Weight::Status, reason),
-            rules,
-            dice,
-        )
-        .filter(|_| facts.state != AttemptState::Ended),
-        Word::Overdue => over(
-            facts,
-            &ours(Disposition::Unknown, Weight::Ours, "maximum call time"),
-            rules,
-            dice,
-        )
-        .filter(|_| facts.state != AttemptState::Ended),
-        Word::Capacity { .. } | Word::NotSent { .. } => {
-            released(facts, AttemptState::Dialing, None)
-        }
+        Word::Refused { reason } => over(facts, &ours(Disposition::Refused, Weight::Status, reason), rules, dice)
+            .filter(|_| facts.state != AttemptState::Ended),
+        Word::Overdue => over(facts, &ours(Disposition::Unknown, Weight::Ours, "maximum call time"), rules, dice)
+            .filter(|_| facts.state != AttemptState::Ended),
+        Word::Capacity { .. } | Word::NotSent { .. } => released(facts, AttemptState::Dialing, None),
         Word::Withheld { bar } => released(facts, AttemptState::Dialing, Some(bar)),
         Word::Doubt { sent_ms_ago, .. } => doubted(facts, *sent_ms_ago),
         Word::NotFound => missed(facts, rules),
@@ -96,6 +84,7 @@ fn same(facts: &Facts) -> Settlement {
         sent_secs_ago: None,
         check_in_secs: None,
         call_was: facts.call_state,
+        rank_was: facts.rank,
         call: None,
     }
 }
@@ -120,37 +109,20 @@ fn started(facts: &Facts, rules: &Rules) -> Option<Settlement> {
         return None;
     }
     let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
-    Some(Settlement {
-        started: true,
-        ..adopted
-    })
+    Some(Settlement { started: true, ..adopted })
 }
 
 /// An outcome told during the call acts when the call ends; told after its end, it corrects.
 fn told(facts: &Facts, outcome: &Outcome, rules: &Rules, dice: f64) -> Option<Settlement> {
     if facts.state == AttemptState::Ended {
-        let ended = Ended {
-            outcome: Some(outcome.clone()),
-            ..ours(outcome.disposition, Weight::Explicit, "told")
-        };
-        return over(
-            facts,
-            &Ended {
-                hangup_cause: None,
-                ..ended
-            },
-            rules,
-            dice,
-        );
+        let ended = Ended { outcome: Some(outcome.clone()), ..ours(outcome.disposition, Weight::Explicit, "told") };
+        return over(facts, &Ended { hangup_cause: None, ..ended }, rules, dice);
     }
     if facts.told.is_some() {
         return None;
     }
     let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
-    Some(Settlement {
-        told: Some(json!(outcome)),
-        ..adopted
-    })
+    Some(Settlement { told: Some(json!(outcome)), ..adopted })
 }
 
 /// The call is over, or turns out to have been over differently.
@@ -161,16 +133,10 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
         return None;
     }
     let counts = !facts.dialed;
-    let change = facts
-        .newest
-        .then(|| call_after(facts, ended, rules, dice, counts))
-        .flatten();
+    let change = facts.newest.then(|| call_after(facts, ended, rules, dice, counts)).flatten();
     Some(Settlement {
         state: (!corrects).then_some(AttemptState::Ended),
-        provider_call_id: ended
-            .provider_call_id
-            .clone()
-            .filter(|_| facts.provider_call_id.is_none()),
+        provider_call_id: ended.provider_call_id.clone().filter(|_| facts.provider_call_id.is_none()),
         dialed: counts,
         weight: Some(ended.weight),
         disposition: Some(ended.disposition),
@@ -185,10 +151,7 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
 
 /// An outcome told earlier stands behind a bare end.
 fn with_what_was_told(facts: &Facts, ended: &Ended) -> Ended {
-    let told = facts
-        .told
-        .clone()
-        .and_then(|told| serde_json::from_value::<Outcome>(told).ok());
+    let told = facts.told.clone().and_then(|told| serde_json::from_value::<Outcome>(told).ok());
     match told {
         Some(outcome) if ended.weight < Weight::Explicit => Ended {
             disposition: outcome.disposition,
@@ -201,29 +164,17 @@ fn with_what_was_told(facts: &Facts, ended: &Ended) -> Ended {
 }
 
 /// What becomes of the call, or none when it stays as it is.
-fn call_after(
-    facts: &Facts,
-    ended: &Ended,
-    rules: &Rules,
-    dice: f64,
-    counts: bool,
-) -> Option<CallChange> {
+fn call_after(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bool) -> Option<CallChange> {
     // A call that was canceled or expired while it waited stays so; only a live one, or one this attempt had put somewhere.
     let may_change = matches!(
         facts.call_state,
-        CallState::Live
-            | CallState::Waiting
-            | CallState::Parked
-            | CallState::Completed
-            | CallState::Failed
+        CallState::Live | CallState::Waiting | CallState::Parked | CallState::Completed | CallState::Failed
     );
     if !may_change {
         return None;
     }
     let change = match ended.disposition.class() {
-        Class::Reached => {
-            promised(ended, facts, rules).unwrap_or_else(|| becomes(CallState::Completed))
-        }
+        Class::Reached => promised(ended, facts, rules).unwrap_or_else(|| becomes(CallState::Completed)),
         Class::Stop if ended.disposition == Disposition::Canceled => becomes(CallState::Canceled),
         Class::Stop => becomes(CallState::Failed),
         Class::Retry if facts.cancel_requested => becomes(CallState::Canceled),
@@ -234,32 +185,17 @@ fn call_after(
 }
 
 fn becomes(state: CallState) -> CallChange {
-    CallChange {
-        becomes: state,
-        due_in_secs: None,
-        due_at: None,
-        rank: None,
-        dials_max: None,
-    }
+    CallChange { becomes: state, due_in_secs: None, due_at: None, rank: None, dials_max: None }
 }
 
 /// A callback with a time is a promise: the same call waits for it, first in its lane.
 fn promised(ended: &Ended, facts: &Facts, rules: &Rules) -> Option<CallChange> {
-    let outcome = ended
-        .outcome
-        .as_ref()
-        .filter(|outcome| outcome.disposition == Disposition::CallbackRequested)?;
+    let outcome = ended.outcome.as_ref().filter(|outcome| outcome.disposition == Disposition::CallbackRequested)?;
     let due_at = outcome.callback_time.filter(|_| !facts.cancel_requested)?;
     Some(CallChange {
         due_at: Some(due_at),
         rank: Some(rank::PROMISED),
-        dials_max: Some(
-            facts
-                .dials
-                .saturating_add(1)
-                .saturating_add(rules.max_attempts)
-                .min(1000),
-        ),
+        dials_max: Some(facts.dials.saturating_add(1).saturating_add(rules.max_attempts).min(1000)),
         ..becomes(CallState::Waiting)
     })
 }
@@ -272,16 +208,9 @@ fn retried(facts: &Facts, rules: &Rules, dice: f64, counts: bool) -> CallChange 
     }
     let delay = match facts.retry_delay_secs {
         Some(secs) => f64::from(secs) / rules.time_divisor,
-        None => rules
-            .retry
-            .delay(u32::try_from(dials).unwrap_or(1), dice)
-            .as_secs_f64(),
+        None => rules.retry.delay(u32::try_from(dials).unwrap_or(1), dice).as_secs_f64(),
     };
-    CallChange {
-        due_in_secs: Some(delay),
-        rank: Some(rank::of_retry(facts.priority)),
-        ..becomes(CallState::Waiting)
-    }
+    CallChange { due_in_secs: Some(delay), rank: Some(rank::of_retry(facts.priority)), ..becomes(CallState::Waiting) }
 }
 
 /// No dial happened: the slot is free and the call waits as it did, unless it must not be called any more. Only an attempt
@@ -294,11 +223,7 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
     let call = if stops {
         becomes(CallState::Canceled)
     } else if facts.expired {
-        becomes(if facts.dials == 0 {
-            CallState::Expired
-        } else {
-            CallState::Failed
-        })
+        becomes(if facts.dials == 0 { CallState::Expired } else { CallState::Failed })
     } else {
         becomes(CallState::Waiting)
     };
@@ -336,18 +261,10 @@ fn missed(facts: &Facts, rules: &Rules) -> Option<Settlement> {
     }
     let quiet = (rules.dial_timeout + rules.lookup_grace).as_secs_f64();
     if facts.unheard_secs < quiet {
-        return Some(Settlement {
-            check_in_secs: Some(quiet - facts.unheard_secs),
-            misses: 0,
-            ..same(facts)
-        });
+        return Some(Settlement { check_in_secs: Some(quiet - facts.unheard_secs), misses: 0, ..same(facts) });
     }
     if facts.misses + 1 < MISSES_NEEDED {
-        return Some(Settlement {
-            check_in_secs: Some(1.0),
-            misses: facts.misses + 1,
-            ..same(facts)
-        });
+        return Some(Settlement { check_in_secs: Some(1.0), misses: facts.misses + 1, ..same(facts) });
     }
     released(facts, AttemptState::Unknown, None)
 }

@@ -3,7 +3,7 @@
 //! Whoever settles takes a batch, commits, and answers each sender: a webhook is told 2xx only after that. The dispatcher
 //! settles in the transaction of its claim; a process without one runs [`settle_forever`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -44,12 +44,14 @@ impl Heard {
     /// A word about an attempt of ours.
     #[must_use]
     pub fn about(attempt: AttemptId, word: Word, source: &'static str) -> Self {
-        Self {
-            about: Meant::Attempt(attempt),
-            word,
-            key: None,
-            source,
-            body: None,
+        Self { about: Meant::Attempt(attempt), word, key: None, source, body: None }
+    }
+
+    /// The attempt it names, if it names ours.
+    fn attempt(&self) -> Option<AttemptId> {
+        match self.about {
+            Meant::Attempt(attempt) => Some(attempt),
+            Meant::ProviderCall(_) => None,
         }
     }
 
@@ -70,6 +72,14 @@ impl Heard {
 #[error("not stored: the database is away")]
 pub struct NotStored;
 
+#[derive(Debug, Default)]
+struct Lines {
+    /// What somebody waits for, or what frees a slot.
+    urgent: VecDeque<Pending>,
+    /// Acceptances, which may ride with whatever is written next.
+    patient: VecDeque<Pending>,
+}
+
 #[derive(Debug)]
 struct Pending {
     heard: Heard,
@@ -81,7 +91,7 @@ struct Pending {
 /// Things heard and not settled yet.
 #[derive(Clone, Debug)]
 pub struct Inbox {
-    pending: Arc<Mutex<VecDeque<Pending>>>,
+    lines: Arc<Mutex<Lines>>,
     /// Told of everything that cannot wait.
     arrived: Arc<Notify>,
     /// How long an acceptance may wait for company.
@@ -101,12 +111,7 @@ pub struct Batch {
 impl Inbox {
     #[must_use]
     pub fn new(flush_after: Duration) -> Self {
-        Self {
-            pending: Arc::default(),
-            arrived: Arc::default(),
-            flush_after,
-            ends: Arc::default(),
-        }
+        Self { lines: Arc::default(), arrived: Arc::default(), flush_after, ends: Arc::default() }
     }
 
     /// Says something and waits until it is committed.
@@ -125,43 +130,33 @@ impl Inbox {
     }
 
     fn put(&self, heard: Heard, answer: Option<oneshot::Sender<Result<Became, NotStored>>>) {
-        let can_wait = heard.can_wait() && answer.is_none();
-        let pending = Pending {
-            heard,
-            since: Instant::now(),
-            answer,
-        };
-        self.lock().push_back(pending);
-        if !can_wait {
+        let pending = Pending { heard, since: Instant::now(), answer };
+        if pending.heard.can_wait() && pending.answer.is_none() {
+            self.lock().patient.push_back(pending);
+        } else {
+            self.lock().urgent.push_back(pending);
             self.arrived.notify_one();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Pending>> {
-        // Nothing panics while it is held; a poisoned lock still holds a good queue.
-        self.pending
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
+        // Nothing panics while it is held; a poisoned lock still holds good lines.
+        self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Waits until something cannot wait any longer.
     pub async fn ready(&self) {
         loop {
             let (urgent, oldest) = {
-                let pending = self.lock();
-                let urgent = pending
-                    .iter()
-                    .any(|p| !p.heard.can_wait() || p.answer.is_some());
-                (urgent, pending.front().map(|p| p.since))
+                let lines = self.lock();
+                (!lines.urgent.is_empty(), lines.patient.front().map(|p| p.since))
             };
             if urgent {
                 return;
             }
             let flush = async {
                 match oldest {
-                    Some(since) => {
-                        tokio::time::sleep_until((since + self.flush_after).into()).await
-                    }
+                    Some(since) => tokio::time::sleep_until((since + self.flush_after).into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -172,16 +167,27 @@ impl Inbox {
         }
     }
 
-    /// Up to `max` things heard, oldest first.
+    /// Up to `max` things heard, oldest first. Acceptances come along when they have waited long enough, or when more was heard
+    /// about their attempt: then both are written at once.
     #[must_use]
     pub fn take(&self, max: usize) -> Batch {
-        let mut pending = self.lock();
-        let count = pending.len().min(max);
+        let mut lines = self.lock();
         let mut batch = Batch::default();
-        for item in pending.drain(..count) {
-            batch.heard.push(item.heard);
-            batch.since.push(item.since);
-            batch.answers.push(item.answer);
+        let count = lines.urgent.len().min(max);
+        let spoken_of: HashSet<AttemptId> = lines.urgent.iter().take(count).filter_map(|p| p.heard.attempt()).collect();
+        let now = Instant::now();
+        let patient = std::mem::take(&mut lines.patient);
+        for item in patient {
+            let due = now >= item.since + self.flush_after;
+            let goes_along = item.heard.attempt().is_some_and(|attempt| spoken_of.contains(&attempt));
+            if (due || goes_along) && batch.heard.len() < max {
+                batch.push(item);
+            } else {
+                lines.patient.push_back(item);
+            }
+        }
+        for item in lines.urgent.drain(..count) {
+            batch.push(item);
         }
         batch
     }
@@ -194,30 +200,28 @@ impl Inbox {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        let lines = self.lock();
+        lines.urgent.is_empty() && lines.patient.is_empty()
     }
 }
 
 impl Batch {
+    fn push(&mut self, item: Pending) {
+        self.heard.push(item.heard);
+        self.since.push(item.since);
+        self.answers.push(item.answer);
+    }
+
     /// Answers the senders after the commit.
     pub fn settled(self, inbox: &Inbox, report: &Report) {
-        inbox.ends.fetch_add(
-            u64::try_from(report.ended.len()).unwrap_or_default(),
-            Ordering::Relaxed,
-        );
-        for ((answer, became), heard) in self
-            .answers
-            .into_iter()
-            .zip(&report.became)
-            .zip(&self.heard)
-        {
+        inbox.ends.fetch_add(u64::try_from(report.ended.len()).unwrap_or_default(), Ordering::Relaxed);
+        for ((answer, became), heard) in self.answers.into_iter().zip(&report.became).zip(&self.heard) {
             let label = match became {
                 Became::Applied => "applied",
                 Became::Unchanged => "unchanged",
                 Became::Stray => "stray",
             };
-            metrics::counter!("outdial_events_total", "source" => heard.source, "became" => label)
-                .increment(1);
+            metrics::counter!("outdial_events_total", "source" => heard.source, "became" => label).increment(1);
             if let Some(answer) = answer {
                 // The sender may have hung up; the event is stored all the same.
                 let _ = answer.send(Ok(*became));
@@ -231,16 +235,12 @@ impl Batch {
         for ((heard, since), answer) in self.heard.into_iter().zip(self.since).zip(self.answers) {
             match answer {
                 Some(answer) => drop(answer.send(Err(NotStored))),
-                None => back.push(Pending {
-                    heard,
-                    since,
-                    answer: None,
-                }),
+                None => back.push(Pending { heard, since, answer: None }),
             }
         }
-        let mut pending = inbox.lock();
+        let mut lines = inbox.lock();
         for item in back.into_iter().rev() {
-            pending.push_front(item);
+            lines.urgent.push_front(item);
         }
     }
 
@@ -249,11 +249,7 @@ impl Batch {
     pub fn one_by_one(self) -> Vec<Self> {
         let parts = self.heard.into_iter().zip(self.since).zip(self.answers);
         parts
-            .map(|((heard, since), answer)| Self {
-                heard: vec![heard],
-                since: vec![since],
-                answers: vec![answer],
-            })
+            .map(|((heard, since), answer)| Self { heard: vec![heard], since: vec![since], answers: vec![answer] })
             .collect()
     }
 }

@@ -6,20 +6,20 @@
 pub mod decide;
 pub mod inbox;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 
-use crate::domain::call::AttemptState;
+use crate::domain::disposition::Disposition;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, new_id, splitmix};
 use crate::domain::word::Word;
 use crate::outcome::decide::{Rules, decide};
 use crate::outcome::inbox::{Heard, Inbox, Meant};
-use crate::queue::{self, Event, Facts, Settlement, Stray};
+use crate::queue::{self, Event, Facts, Settled, Settlement, Stray};
 
 /// What became of something heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,40 +44,26 @@ pub struct Report {
 ///
 /// # Errors
 /// Postgres is away; nothing was settled.
-pub async fn settle(
-    connection: &mut PgConnection,
-    heard: &[Heard],
-    rules: &Rules,
-) -> sqlx::Result<Report> {
+pub async fn settle(connection: &mut PgConnection, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
     let began = Instant::now();
     let attempts = whom_it_concerns(connection, heard).await?;
     let known: Vec<AttemptId> = distinct(attempts.iter().flatten());
-    let mut facts: HashMap<AttemptId, Facts> = queue::facts(connection, &known)
-        .await?
-        .into_iter()
-        .map(|facts| (facts.attempt_id, facts))
-        .collect();
-    let mut report = Report {
-        became: vec![Became::Stray; heard.len()],
-        ended: Vec::new(),
-    };
+    let mut facts: HashMap<AttemptId, Facts> =
+        queue::facts(connection, &known).await?.into_iter().map(|facts| (facts.attempt_id, facts)).collect();
+    let mut report = Report { became: vec![Became::Stray; heard.len()], ended: Vec::new() };
     keep_strays(connection, heard, &attempts, &facts).await?;
     keep_events(connection, heard, &attempts, &facts).await?;
     // Several words about one attempt are taken one after the other, each on the facts the one before left.
     let mut left: Vec<(usize, AttemptId)> = attempts
         .iter()
         .enumerate()
-        .filter_map(|(nth, attempt)| {
-            Some((nth, attempt.filter(|attempt| facts.contains_key(attempt))?))
-        })
+        .filter_map(|(nth, attempt)| Some((nth, attempt.filter(|attempt| facts.contains_key(attempt))?)))
         .collect();
+    drop_what_an_end_says_too(&mut left, heard, &mut report);
     while !left.is_empty() {
         let (round, later) = first_of_each(&left);
         let batch = decide_round(&round, heard, &facts, rules, &mut report);
-        let touched: Vec<AttemptId> = batch
-            .iter()
-            .map(|(_, settlement)| settlement.attempt_id)
-            .collect();
+        let touched: Vec<AttemptId> = batch.iter().map(|(_, settlement)| settlement.attempt_id).collect();
         let mut again = write(connection, batch, &mut report).await?;
         again.extend(later);
         left = again;
@@ -105,10 +91,7 @@ pub async fn settle_alone(pool: &PgPool, heard: &[Heard], rules: &Rules) -> sqlx
 }
 
 /// Our attempt's id first, then the provider's.
-async fn whom_it_concerns(
-    connection: &mut PgConnection,
-    heard: &[Heard],
-) -> sqlx::Result<Vec<Option<AttemptId>>> {
+async fn whom_it_concerns(connection: &mut PgConnection, heard: &[Heard]) -> sqlx::Result<Vec<Option<AttemptId>>> {
     let names: Vec<String> = heard
         .iter()
         .filter_map(|heard| match &heard.about {
@@ -116,14 +99,8 @@ async fn whom_it_concerns(
             Meant::ProviderCall(id) => Some(id.clone()),
         })
         .collect();
-    let by_name: HashMap<String, AttemptId> = if names.is_empty() {
-        HashMap::new()
-    } else {
-        queue::resolve(connection, &names)
-            .await?
-            .into_iter()
-            .collect()
-    };
+    let by_name: HashMap<String, AttemptId> =
+        if names.is_empty() { HashMap::new() } else { queue::resolve(connection, &names).await?.into_iter().collect() };
     let concerned = heard.iter().map(|heard| match &heard.about {
         Meant::Attempt(id) => Some(*id),
         Meant::ProviderCall(id) => by_name.get(id).copied(),
@@ -137,10 +114,7 @@ async fn keep_strays(
     attempts: &[Option<AttemptId>],
     facts: &HashMap<AttemptId, Facts>,
 ) -> sqlx::Result<()> {
-    let unknown = heard
-        .iter()
-        .zip(attempts)
-        .filter(|(_, attempt)| attempt.is_none_or(|id| !facts.contains_key(&id)));
+    let unknown = heard.iter().zip(attempts).filter(|(_, attempt)| attempt.is_none_or(|id| !facts.contains_key(&id)));
     let strays: Vec<Stray> = unknown
         .map(|(heard, attempt)| Stray {
             id: new_id(),
@@ -153,11 +127,7 @@ async fn keep_strays(
             word: json!(heard.word),
         })
         .collect();
-    if strays.is_empty() {
-        Ok(())
-    } else {
-        queue::record_strays(connection, &strays).await
-    }
+    if strays.is_empty() { Ok(()) } else { queue::record_strays(connection, &strays).await }
 }
 
 async fn keep_events(
@@ -190,19 +160,32 @@ fn key_of(heard: &Heard) -> String {
     }
     let said = heard.body.clone().unwrap_or_else(|| json!(heard.word));
     let hash = Sha256::digest(said.to_string().as_bytes());
-    let short: String = hash
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let short: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{}:{short}", heard.word.event_type())
 }
 
 type Positions = Vec<(usize, AttemptId)>;
 
+/// An acceptance beside the end of the same call adds nothing, when the end names the provider's call: one write instead of two.
+fn drop_what_an_end_says_too(left: &mut Positions, heard: &[Heard], report: &mut Report) {
+    let word_of = |nth: usize| heard.get(nth).map(|heard| &heard.word);
+    let ended: HashSet<AttemptId> = left
+        .iter()
+        .filter(|(nth, _)| matches!(word_of(*nth), Some(Word::Ended(ended)) if ended.provider_call_id.is_some()))
+        .map(|(_, attempt)| *attempt)
+        .collect();
+    left.retain(|(nth, attempt)| {
+        let said_too = ended.contains(attempt) && matches!(word_of(*nth), Some(Word::Accepted { .. }));
+        if said_too {
+            mark(report, *nth, Became::Unchanged);
+        }
+        !said_too
+    });
+}
+
 /// The first word about each attempt, and the rest.
 fn first_of_each(left: &[(usize, AttemptId)]) -> (Positions, Positions) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     left.iter().partition(|(_, attempt)| seen.insert(*attempt))
 }
 
@@ -232,45 +215,31 @@ async fn write(
     batch: Vec<(usize, Settlement)>,
     report: &mut Report,
 ) -> sqlx::Result<Positions> {
-    let positions: HashMap<AttemptId, usize> =
-        batch.iter().map(|(nth, s)| (s.attempt_id, *nth)).collect();
-    let dispositions: HashMap<AttemptId, &'static str> = batch
-        .iter()
-        .filter_map(|(_, s)| Some((s.attempt_id, s.disposition?.as_str())))
-        .collect();
-    let settled = queue::settle(
-        connection,
-        batch
-            .into_iter()
-            .map(|(_, settlement)| settlement)
-            .collect(),
-    )
-    .await?;
-    let mut again = Vec::new();
-    for row in settled {
-        let Some(nth) = positions.get(&row.attempt_id) else {
-            continue;
-        };
-        if !row.applied {
-            again.push((*nth, row.attempt_id));
-            continue;
-        }
-        mark(report, *nth, Became::Applied);
+    let mut left: HashMap<AttemptId, (usize, Settlement)> =
+        batch.iter().map(|(nth, settlement)| (settlement.attempt_id, (*nth, settlement.clone()))).collect();
+    let settlements = batch.into_iter().map(|(_, settlement)| settlement).collect();
+    for row in queue::settle(connection, settlements).await? {
+        let Some((nth, settlement)) = left.remove(&row.attempt_id) else { continue };
+        mark(report, nth, Became::Applied);
         if row.ends {
             report.ended.push(row.attempt_id);
-            let disposition = dispositions.get(&row.attempt_id).copied().unwrap_or("NONE");
-            metrics::counter!("outdial_outcomes_total", "disposition" => disposition).increment(1);
-            tracing::info!(
-                attempt.id = %row.attempt_id,
-                call.id = row.call_id.map(tracing::field::display),
-                disposition,
-                call.state = row.call_state.map(|state| state.status().as_str()),
-                after_secs = row.since_claim_secs,
-                "attempt ended"
-            );
+            log_end(&row, &settlement);
         }
     }
-    Ok(again)
+    Ok(left.into_iter().map(|(attempt, (nth, _))| (nth, attempt)).collect())
+}
+
+fn log_end(row: &Settled, settlement: &Settlement) {
+    let disposition = settlement.disposition.map_or("NONE", Disposition::as_str);
+    metrics::counter!("outdial_outcomes_total", "disposition" => disposition).increment(1);
+    tracing::info!(
+        attempt.id = %row.attempt_id,
+        call.id = %row.call_id,
+        disposition,
+        call.status = settlement.call.map(|call| call.becomes.status().as_str()),
+        after_secs = row.since_claim_secs,
+        "attempt ended"
+    );
 }
 
 fn mark(report: &mut Report, nth: usize, became: Became) {
@@ -301,16 +270,11 @@ pub async fn sweep_strays(pool: &PgPool, inbox: &Inbox, limit: i64) -> sqlx::Res
     let strays = queue::match_strays(pool, limit).await?;
     let mut applied = Vec::new();
     for stray in strays {
-        let (Some(attempt), Ok(word)) =
-            (stray.attempt_id, serde_json::from_value::<Word>(stray.word))
-        else {
+        let (Some(attempt), Ok(word)) = (stray.attempt_id, serde_json::from_value::<Word>(stray.word)) else {
             applied.push(stray.id);
             continue;
         };
-        let heard = Heard {
-            key: Some(stray.key),
-            ..Heard::about(attempt, word, "stray")
-        };
+        let heard = Heard { key: Some(stray.key), ..Heard::about(attempt, word, "stray") };
         if inbox.hear(heard).await.is_ok() {
             applied.push(stray.id);
         }
@@ -319,24 +283,15 @@ pub async fn sweep_strays(pool: &PgPool, inbox: &Inbox, limit: i64) -> sqlx::Res
     Ok(applied.len())
 }
 
-/// Whether an attempt in this state still holds a slot.
-#[must_use]
-pub fn is_open(state: AttemptState) -> bool {
-    state != AttemptState::Ended
-}
-
 /// A value for the event store: NUL bytes, which jsonb cannot hold, are replaced.
 #[must_use]
 pub fn storable(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
         Value::Array(items) => Value::Array(items.into_iter().map(storable).collect()),
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(k, v)| (k.replace('\0', "\u{fffd}"), storable(v)))
-                .collect(),
-        ),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(k, v)| (k.replace('\0', "\u{fffd}"), storable(v))).collect())
+        }
         other => other,
     }
 }

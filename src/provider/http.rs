@@ -62,14 +62,8 @@ impl Http {
         if self.settings.lookup_url.is_empty() {
             return Found::CannotSay;
         }
-        let url = self
-            .settings
-            .lookup_url
-            .replace("{attemptId}", &question.attempt_id.to_string());
-        let request = self
-            .client
-            .get(url)
-            .bearer_auth(self.settings.api_key.expose_secret());
+        let url = self.settings.lookup_url.replace("{attemptId}", &question.attempt_id.to_string());
+        let request = self.client.get(url).bearer_auth(self.settings.api_key.expose_secret());
         let Ok(response) = request.send().await else {
             return Found::CannotSay;
         };
@@ -92,49 +86,30 @@ impl Http {
                 ..ended
             })),
             // Whatever else it calls it, it has it.
-            _ => Found::Known(Word::Accepted {
-                provider_call_id: found.call_id,
-            }),
+            _ => Found::Known(Word::Accepted { provider_call_id: found.call_id }),
         }
     }
 
     async fn answer(&self, response: Response) -> Placed {
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let capacity = matches!(
-            status,
-            StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS
-        ) || (status == StatusCode::SERVICE_UNAVAILABLE
-            && self.settings.capacity_on_503);
+        let capacity = matches!(status, StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS)
+            || (status == StatusCode::SERVICE_UNAVAILABLE && self.settings.capacity_on_503);
         if capacity {
             return Placed::Capacity { retry_after };
         }
-        if status.is_client_error()
-            && status != StatusCode::REQUEST_TIMEOUT
-            && status != StatusCode::CONFLICT
-        {
-            return Placed::Refused {
-                reason: format!("HTTP {}", status.as_u16()),
-            };
+        if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::CONFLICT {
+            return Placed::Refused { reason: format!("HTTP {}", status.as_u16()) };
         }
         if !status.is_success() {
             // 5xx, redirects, 408 and 409 (it knows this key already): it may have the call.
-            return Placed::Ambiguous {
-                reason: format!("HTTP {}", status.as_u16()),
-            };
+            return Placed::Ambiguous { reason: format!("HTTP {}", status.as_u16()) };
         }
-        match read_bounded(response)
-            .await
-            .and_then(|body| serde_json::from_slice::<Accepted>(&body).ok())
-        {
-            Some(Accepted {
-                call_id: Some(call_id),
-            }) if !call_id.is_empty() => Placed::Accepted {
-                provider_call_id: Some(call_id),
-            },
-            _ => Placed::Ambiguous {
-                reason: format!("HTTP {} without a callId", status.as_u16()),
-            },
+        match read_bounded(response).await.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
+            Some(Accepted { call_id: Some(call_id) }) if !call_id.is_empty() => {
+                Placed::Accepted { provider_call_id: Some(call_id) }
+            }
+            _ => Placed::Ambiguous { reason: format!("HTTP {} without a callId", status.as_u16()) },
         }
     }
 }
@@ -152,10 +127,9 @@ impl Provider for Http {
             "metadata": dial.metadata,
             "webhookUrl": dial.webhook_url,
         });
-        if let (Some(body), Some(variables)) = (
-            body.as_object_mut(),
-            dial.variables.as_object().filter(|v| !v.is_empty()),
-        ) {
+        if let (Some(body), Some(variables)) =
+            (body.as_object_mut(), dial.variables.as_object().filter(|v| !v.is_empty()))
+        {
             body.insert("variables".to_owned(), variables.clone().into());
         }
         let request = self
@@ -167,12 +141,8 @@ impl Provider for Http {
         match request.send().await {
             Ok(response) => self.answer(response).await,
             // A connection that never stood: DNS, refused, TLS. No byte of the request left.
-            Err(error) if error.is_connect() || error.is_builder() => Placed::NotSent {
-                reason: reason_of(&error),
-            },
-            Err(error) => Placed::Ambiguous {
-                reason: reason_of(&error),
-            },
+            Err(error) if error.is_connect() || error.is_builder() => Placed::NotSent { reason: reason_of(&error) },
+            Err(error) => Placed::Ambiguous { reason: reason_of(&error) },
         }
     }
 
@@ -192,11 +162,7 @@ impl Provider for Http {
 /// The innermost reason, without the URL: it may hold a key.
 fn reason_of(error: &reqwest::Error) -> String {
     let mut cause = error.source();
-    let mut text = if error.is_timeout() {
-        "timeout".to_owned()
-    } else {
-        "request failed".to_owned()
-    };
+    let mut text = if error.is_timeout() { "timeout".to_owned() } else { "request failed".to_owned() };
     while let Some(inner) = cause {
         text = inner.to_string();
         cause = inner.source();

@@ -36,8 +36,7 @@ pub fn is_genuine(
     tolerance_secs: u64,
 ) -> bool {
     secrets.iter().any(|secret| {
-        standard_webhooks(secret, headers, body, now_unix, tolerance_secs)
-            || plain_hex(secret, headers, body)
+        standard_webhooks(secret, headers, body, now_unix, tolerance_secs) || plain_hex(secret, headers, body)
     })
 }
 
@@ -49,9 +48,7 @@ fn standard_webhooks(
     now_unix: i64,
     tolerance_secs: u64,
 ) -> bool {
-    let (Some(id), Some(timestamp), Some(signature)) =
-        (headers.id, headers.timestamp, headers.signature)
-    else {
+    let (Some(id), Some(timestamp), Some(signature)) = (headers.id, headers.timestamp, headers.signature) else {
         return false;
     };
     let Ok(signed_at) = timestamp.parse::<i64>() else {
@@ -64,21 +61,18 @@ fn standard_webhooks(
     let Ok(key) = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)) else {
         return false;
     };
-    signature
-        .split(' ')
-        .filter_map(|entry| entry.strip_prefix("v1,"))
-        .any(|entry| {
-            let Ok(given) = STANDARD.decode(entry) else {
-                return false;
-            };
-            let Some(mut mac) = keyed(&key) else {
-                return false;
-            };
-            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-                mac.update(part);
-            }
-            mac.verify_slice(&given).is_ok()
-        })
+    signature.split(' ').filter_map(|entry| entry.strip_prefix("v1,")).any(|entry| {
+        let Ok(given) = STANDARD.decode(entry) else {
+            return false;
+        };
+        let Some(mut mac) = keyed(&key) else {
+            return false;
+        };
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        mac.verify_slice(&given).is_ok()
+    })
 }
 
 fn plain_hex(secret: &SecretString, headers: Headers<'_>, body: &[u8]) -> bool {
@@ -120,21 +114,14 @@ pub fn is_our_token(key: &[u8], attempt: AttemptId, given: &str) -> bool {
 
 /// An empty key signs nothing.
 fn keyed(key: &[u8]) -> Option<HmacSha256> {
-    if key.is_empty() {
-        None
-    } else {
-        HmacSha256::new_from_slice(key).ok()
-    }
+    if key.is_empty() { None } else { HmacSha256::new_from_slice(key).ok() }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || text.len() % 2 != 0 {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok())
-        .collect()
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
 }
 
 #[cfg(test)]
@@ -160,36 +147,12 @@ mod tests {
         let secrets = [SecretString::from("whsec_AAAA"), SecretString::from(SECRET)];
         let good = "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=";
         assert!(is_genuine(&secrets, headers(good), BODY, SIGNED_AT, 300));
-        assert!(is_genuine(
-            &secrets,
-            headers(&format!("v1,AAAA {good}")),
-            BODY,
-            SIGNED_AT + 300,
-            300
-        ));
-        assert!(!is_genuine(
-            &secrets,
-            headers(good),
-            BODY,
-            SIGNED_AT + 301,
-            300
-        ));
+        assert!(is_genuine(&secrets, headers(&format!("v1,AAAA {good}")), BODY, SIGNED_AT + 300, 300));
+        assert!(!is_genuine(&secrets, headers(good), BODY, SIGNED_AT + 301, 300));
         assert!(!is_genuine(&secrets, headers(good), b"{}", SIGNED_AT, 300));
-        assert!(!is_genuine(
-            &secrets,
-            headers(&good.replace("v1,", "v2,")),
-            BODY,
-            SIGNED_AT,
-            300
-        ));
+        assert!(!is_genuine(&secrets, headers(&good.replace("v1,", "v2,")), BODY, SIGNED_AT, 300));
         assert!(!is_genuine(&[], headers(good), BODY, SIGNED_AT, 300));
-        assert!(!is_genuine(
-            &[SecretString::from("")],
-            headers(good),
-            BODY,
-            SIGNED_AT,
-            300
-        ));
+        assert!(!is_genuine(&[SecretString::from("")], headers(good), BODY, SIGNED_AT, 300));
     }
 
     /// Plain hex HMAC of the body (RFC 4231 test case 2), with and without its prefix; half a byte is refused.
@@ -198,18 +161,9 @@ mod tests {
         let secrets = [SecretString::from("Jefe")];
         let body = b"what do ya want for nothing?";
         let hex = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        let with = |plain| Headers {
-            plain: Some(plain),
-            ..Headers::default()
-        };
+        let with = |plain| Headers { plain: Some(plain), ..Headers::default() };
         assert!(is_genuine(&secrets, with(hex), body, 0, 300));
-        assert!(is_genuine(
-            &secrets,
-            with(&format!("sha256={hex}")),
-            body,
-            0,
-            300
-        ));
+        assert!(is_genuine(&secrets, with(&format!("sha256={hex}")), body, 0, 300));
         assert!(!is_genuine(&secrets, with(&hex[1..]), body, 0, 300));
         assert!(!is_genuine(&secrets, with(""), body, 0, 300));
     }
@@ -217,10 +171,7 @@ mod tests {
     /// A token opens its own attempt only.
     #[test]
     fn tokens_fit_one_attempt() {
-        let (one, other) = (
-            AttemptId(uuid::Uuid::from_u128(1)),
-            AttemptId(uuid::Uuid::from_u128(2)),
-        );
+        let (one, other) = (AttemptId(uuid::Uuid::from_u128(1)), AttemptId(uuid::Uuid::from_u128(2)));
         let made = token(b"key", one);
         assert!(is_our_token(b"key", one, &made));
         assert!(!is_our_token(b"key", other, &made));

@@ -47,23 +47,15 @@ pub struct Simulator {
 impl Simulator {
     #[must_use]
     pub fn new(settings: config::Simulator, ear: Ear) -> Self {
-        Self {
-            settings,
-            ear,
-            under_way: Mutex::default(),
-            added: Notify::new(),
-        }
+        Self { settings, ear, under_way: Mutex::default(), added: Notify::new() }
     }
 
     /// How the call of this attempt goes: always the same.
     #[must_use]
     pub fn course(&self, attempt: AttemptId) -> Course {
         let (high, low) = attempt.0.as_u64_pair();
-        let mut dice = StdRng::seed_from_u64(splitmix(
-            self.settings.seed ^ splitmix(high ^ splitmix(low)),
-        ));
-        let secs =
-            dice.random_range(self.settings.duration_secs_min..=self.settings.duration_secs_max);
+        let mut dice = StdRng::seed_from_u64(splitmix(self.settings.seed ^ splitmix(high ^ splitmix(low))));
+        let secs = dice.random_range(self.settings.duration_secs_min..=self.settings.duration_secs_max);
         let succeeds = dice.random_bool(self.settings.success_rate);
         let disposition = if succeeds {
             Disposition::Completed
@@ -80,20 +72,14 @@ impl Simulator {
             reason = "f64 to i32 has no other way; durations are small"
         )]
         let talked_secs = if succeeds { secs.round() as i32 } else { 0 };
-        Course {
-            lasts: Duration::from_secs_f64(secs / self.settings.speed),
-            disposition,
-            talked_secs,
-        }
+        Course { lasts: Duration::from_secs_f64(secs / self.settings.speed), disposition, talked_secs }
     }
 
     /// What there is to say about the attempt at this moment.
     fn word_at(&self, attempt: AttemptId, claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Word {
         let course = self.course(attempt);
         if (now - claimed_at).to_std().unwrap_or_default() < course.lasts {
-            return Word::Accepted {
-                provider_call_id: Some(call_id_of(attempt)),
-            };
+            return Word::Accepted { provider_call_id: Some(call_id_of(attempt)) };
         }
         Word::Ended(Ended {
             disposition: course.disposition,
@@ -119,10 +105,9 @@ impl Simulator {
             return Err(None);
         };
         match under_way.peek() {
-            Some(Reverse((at, _, _))) if *at <= Instant::now() => under_way
-                .pop()
-                .map(|Reverse((_, attempt, hung_up))| (attempt, hung_up))
-                .ok_or(None),
+            Some(Reverse((at, _, _))) if *at <= Instant::now() => {
+                under_way.pop().map(|Reverse((_, attempt, hung_up))| (attempt, hung_up)).ok_or(None)
+            }
             Some(Reverse((at, _, _))) => Err(Some(*at)),
             None => Err(None),
         }
@@ -152,11 +137,7 @@ impl Simulator {
 
     fn end(&self, attempt: AttemptId, hung_up: bool) {
         let course = self.course(attempt);
-        let disposition = if hung_up {
-            Disposition::Canceled
-        } else {
-            course.disposition
-        };
+        let disposition = if hung_up { Disposition::Canceled } else { course.disposition };
         info!(attempt.id = %attempt, disposition = disposition.as_str(), "simulated call ends");
         let word = Word::Ended(Ended {
             disposition,
@@ -168,11 +149,7 @@ impl Simulator {
             transcript: None,
         });
         // Nobody listens any more only when the process ends.
-        let _ = self.ear.send(Said {
-            attempt_id: attempt,
-            word,
-            at: Some(Utc::now()),
-        });
+        let _ = self.ear.send(Said { attempt_id: attempt, word, at: Some(Utc::now()) });
     }
 }
 
@@ -191,9 +168,7 @@ impl Provider for Simulator {
         info!(attempt.id = %dial.attempt_id, call.id = %dial.call_id, script = %dial.script_id,
               lasts_ms = u64::try_from(course.lasts.as_millis()).unwrap_or(u64::MAX), "simulated call rings");
         self.put(Instant::now() + course.lasts, dial.attempt_id, false);
-        Placed::Accepted {
-            provider_call_id: Some(call_id_of(dial.attempt_id)),
-        }
+        Placed::Accepted { provider_call_id: Some(call_id_of(dial.attempt_id)) }
     }
 
     async fn find_by_attempt(&self, question: &Question) -> Found {
@@ -217,9 +192,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     fn simulator() -> Simulator {
-        let settings = config::from_parts(None, &std::collections::BTreeMap::new())
-            .expect("defaults")
-            .simulator;
+        let settings = config::from_parts(None, &std::collections::BTreeMap::new()).expect("defaults").simulator;
         Simulator::new(settings, mpsc::unbounded_channel().0)
     }
 
@@ -232,16 +205,10 @@ mod tests {
         for attempt in &attempts {
             let course = one.course(*attempt);
             assert_eq!(course, other.course(*attempt));
-            assert!(
-                course.lasts >= Duration::from_secs(10) && course.lasts <= Duration::from_secs(30),
-                "{course:?}"
-            );
+            assert!(course.lasts >= Duration::from_secs(10) && course.lasts <= Duration::from_secs(30), "{course:?}");
             reached += usize::from(course.disposition == Disposition::Completed);
         }
-        assert!(
-            (1700..1900).contains(&reached),
-            "{reached} of 2000 reached, 90 % expected"
-        );
+        assert!((1700..1900).contains(&reached), "{reached} of 2000 reached, 90 % expected");
     }
 
     /// A call that another process dialed is accepted while it lasts and ended after, with no memory of it.
@@ -251,10 +218,7 @@ mod tests {
         let attempt = AttemptId(new_id());
         let claimed_at = Utc::now();
         let course = simulator.course(attempt);
-        assert!(matches!(
-            simulator.word_at(attempt, claimed_at, claimed_at),
-            Word::Accepted { .. }
-        ));
+        assert!(matches!(simulator.word_at(attempt, claimed_at, claimed_at), Word::Accepted { .. }));
         let later = claimed_at + course.lasts;
         assert!(
             matches!(simulator.word_at(attempt, claimed_at, later), Word::Ended(ended) if ended.disposition == course.disposition)

@@ -30,10 +30,7 @@ pub struct Error {
 }
 
 fn error(field: &'static str, message: impl Into<String>) -> Error {
-    Error {
-        field,
-        message: message.into(),
-    }
+    Error { field, message: message.into() }
 }
 
 /// The body of `POST /api/v1/callbacks/call-status`.
@@ -91,26 +88,17 @@ pub fn status_word(status: &str) -> Option<Word> {
             transcript: None,
         })
     };
-    Some(
-        match status
-            .trim()
-            .to_ascii_uppercase()
-            .replace(['-', ' '], "_")
-            .as_str()
-        {
-            "QUEUED" | "RINGING" | "INITIATED" | "ACCEPTED" => Word::Accepted {
-                provider_call_id: None,
-            },
-            "IN_PROGRESS" | "STARTED" | "ANSWERED" => Word::Started,
-            "COMPLETED" => ended(Disposition::Completed, Weight::Status),
-            "FAILED" => ended(Disposition::Failed, Weight::Status),
-            "BUSY" => ended(Disposition::Busy, Weight::Cause),
-            "NO_ANSWER" => ended(Disposition::NoAnswer, Weight::Cause),
-            "VOICEMAIL" => ended(Disposition::Voicemail, Weight::Cause),
-            "CANCELED" | "CANCELLED" => ended(Disposition::Canceled, Weight::Status),
-            _ => return None,
-        },
-    )
+    Some(match status.trim().to_ascii_uppercase().replace(['-', ' '], "_").as_str() {
+        "QUEUED" | "RINGING" | "INITIATED" | "ACCEPTED" => Word::Accepted { provider_call_id: None },
+        "IN_PROGRESS" | "STARTED" | "ANSWERED" => Word::Started,
+        "COMPLETED" => ended(Disposition::Completed, Weight::Status),
+        "FAILED" => ended(Disposition::Failed, Weight::Status),
+        "BUSY" => ended(Disposition::Busy, Weight::Cause),
+        "NO_ANSWER" => ended(Disposition::NoAnswer, Weight::Cause),
+        "VOICEMAIL" => ended(Disposition::Voicemail, Weight::Cause),
+        "CANCELED" | "CANCELLED" => ended(Disposition::Canceled, Weight::Status),
+        _ => return None,
+    })
 }
 
 impl StatusReport {
@@ -127,18 +115,11 @@ impl StatusReport {
                 hangup_cause: self.failure_reason.map(|reason| shortened(&reason)),
                 ..ended
             }),
-            Word::Accepted { .. } => Word::Accepted {
-                provider_call_id: self.call_id.clone(),
-            },
+            Word::Accepted { .. } => Word::Accepted { provider_call_id: self.call_id.clone() },
             other => other,
         };
         let (attempt_id, provider_call_id) = ids(self.conversation_id, self.call_id);
-        Ok(Report {
-            attempt_id,
-            provider_call_id,
-            word,
-            at: self.completed_at,
-        })
+        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at })
     }
 }
 
@@ -162,9 +143,7 @@ impl OutcomeReport {
         let word = match self.event_type.as_str() {
             "call.started" => Word::Started,
             "call.outcome" => {
-                let outcome = outcome
-                    .clone()
-                    .ok_or_else(|| error("outcome", "is needed by call.outcome"))?;
+                let outcome = outcome.clone().ok_or_else(|| error("outcome", "is needed by call.outcome"))?;
                 Word::Told { outcome }
             }
             "call.completed" | "call.ended" => match &outcome {
@@ -176,19 +155,11 @@ impl OutcomeReport {
                 None => ended(Disposition::Failed, Weight::Status),
             },
             _ => {
-                return Err(error(
-                    "eventType",
-                    "must be call.started, call.outcome, call.completed or call.failed",
-                ));
+                return Err(error("eventType", "must be call.started, call.outcome, call.completed or call.failed"));
             }
         };
         let (attempt_id, provider_call_id) = ids(self.conversation_id, self.call_id);
-        Ok(Report {
-            attempt_id,
-            provider_call_id,
-            word,
-            at: self.completed_at,
-        })
+        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at })
     }
 }
 
@@ -212,31 +183,16 @@ impl OutcomeBody {
             }
         };
         if disposition == Disposition::AppointmentSet && self.appointment_time.is_none() {
-            return Err(error(
-                "outcome.appointmentTime",
-                "is needed by APPOINTMENT_SET",
-            ));
+            return Err(error("outcome.appointmentTime", "is needed by APPOINTMENT_SET"));
         }
-        Ok(Outcome {
-            disposition,
-            appointment_time: self.appointment_time,
-            callback_time: self.callback_time,
-        })
+        Ok(Outcome { disposition, appointment_time: self.appointment_time, callback_time: self.callback_time })
     }
 }
 
 /// `conversationId` is our attempt's id; a text that is no id of ours is kept as a name we may learn later.
-fn ids(
-    conversation_id: Option<String>,
-    call_id: Option<String>,
-) -> (Option<AttemptId>, Option<String>) {
-    let attempt_id = conversation_id
-        .as_deref()
-        .and_then(|text| text.parse().ok());
-    (
-        attempt_id,
-        call_id.or(conversation_id.filter(|_| attempt_id.is_none())),
-    )
+fn ids(conversation_id: Option<String>, call_id: Option<String>) -> (Option<AttemptId>, Option<String>) {
+    let attempt_id = conversation_id.as_deref().and_then(|text| text.parse().ok());
+    (attempt_id, call_id.or(conversation_id.filter(|_| attempt_id.is_none())))
 }
 
 /// A length in seconds, rounded up to whole ones; a call longer than a day is a mistake of the sender.
@@ -245,11 +201,7 @@ fn seconds(field: &'static str, secs: Option<f64>) -> Result<Option<i32>, Error>
     match secs {
         None => Ok(None),
         Some(secs) if (0.0..=DAY).contains(&secs) => {
-            #[expect(
-                clippy::as_conversions,
-                clippy::cast_possible_truncation,
-                reason = "checked to be within a day"
-            )]
+            #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "checked to be within a day")]
             let whole = secs.ceil() as i32;
             Ok(Some(whole))
         }
@@ -267,9 +219,7 @@ mod tests {
     use super::*;
 
     fn outcome(json: &str) -> Result<Report, Error> {
-        serde_json::from_str::<OutcomeReport>(json)
-            .expect("json")
-            .read()
+        serde_json::from_str::<OutcomeReport>(json).expect("json").read()
     }
 
     /// The two outcome examples of the platform are read as they stand, but for the id.
@@ -281,29 +231,18 @@ mod tests {
                 "outcome":{{"type":"APPOINTMENT_SET","appointmentTime":"2025-02-26T15:00:00Z"}}}}"#
         ))
         .expect("read");
-        assert_eq!(
-            report.attempt_id.map(|a| a.to_string()).as_deref(),
-            Some(id)
-        );
-        let Word::Ended(ended) = report.word else {
-            panic!("ended expected")
-        };
+        assert_eq!(report.attempt_id.map(|a| a.to_string()).as_deref(), Some(id));
+        let Word::Ended(ended) = report.word else { panic!("ended expected") };
         assert_eq!(
             (ended.disposition, ended.weight, ended.duration_secs),
             (Disposition::AppointmentSet, Weight::Explicit, Some(240))
         );
 
-        let report = outcome(&format!(
-            r#"{{"eventType":"call.failed","conversationId":"{id}","failureReason":"Unreachable"}}"#
-        ))
-        .expect("read");
-        let Word::Ended(ended) = report.word else {
-            panic!("ended expected")
-        };
-        assert_eq!(
-            (ended.disposition, ended.hangup_cause.as_deref()),
-            (Disposition::Failed, Some("Unreachable"))
-        );
+        let report =
+            outcome(&format!(r#"{{"eventType":"call.failed","conversationId":"{id}","failureReason":"Unreachable"}}"#))
+                .expect("read");
+        let Word::Ended(ended) = report.word else { panic!("ended expected") };
+        assert_eq!((ended.disposition, ended.hangup_cause.as_deref()), (Disposition::Failed, Some("Unreachable")));
     }
 
     /// What cannot be understood names its field.
@@ -311,18 +250,9 @@ mod tests {
     fn names_the_field_it_cannot_read() {
         for (json, field) in [
             (r#"{"eventType":"call.exploded"}"#, "eventType"),
-            (
-                r#"{"eventType":"call.completed","duration":-1}"#,
-                "duration",
-            ),
-            (
-                r#"{"eventType":"call.completed","outcome":{"type":"MAYBE"}}"#,
-                "outcome.type",
-            ),
-            (
-                r#"{"eventType":"call.completed","outcome":{"type":"APPOINTMENT_SET"}}"#,
-                "outcome.appointmentTime",
-            ),
+            (r#"{"eventType":"call.completed","duration":-1}"#, "duration"),
+            (r#"{"eventType":"call.completed","outcome":{"type":"MAYBE"}}"#, "outcome.type"),
+            (r#"{"eventType":"call.completed","outcome":{"type":"APPOINTMENT_SET"}}"#, "outcome.appointmentTime"),
         ] {
             assert_eq!(outcome(json).expect_err(json).field, field);
         }
@@ -331,9 +261,7 @@ mod tests {
     /// Statuses are read whatever their spelling; a word nobody agreed on is not guessed at.
     #[test]
     fn statuses() {
-        assert!(
-            matches!(status_word("no-answer"), Some(Word::Ended(e)) if e.disposition == Disposition::NoAnswer)
-        );
+        assert!(matches!(status_word("no-answer"), Some(Word::Ended(e)) if e.disposition == Disposition::NoAnswer));
         assert!(matches!(status_word("in progress"), Some(Word::Started)));
         assert_eq!(status_word("EXPLODED"), None);
     }

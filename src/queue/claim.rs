@@ -89,26 +89,12 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
         claim.next_in_secs = row.next_at.map(until);
         claim.held_secs = row.held_until.map(until);
         dropped = row.dropped;
-        let (
-            Some(attempt_id),
-            Some(call_id),
-            Some(user_id),
-            Some(lane_id),
-            Some(attempt_number),
-            Some(phone),
-        ) = (
-            row.attempt_id,
-            row.call_id,
-            row.user_id,
-            row.lane_id,
-            row.attempt_number,
-            row.phone,
-        )
+        let (Some(attempt_id), Some(call_id), Some(user_id), Some(lane_id), Some(attempt_number), Some(phone)) =
+            (row.attempt_id, row.call_id, row.user_id, row.lane_id, row.attempt_number, row.phone)
         else {
             continue;
         };
-        let phone =
-            PhoneNumber::parse(&phone).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let phone = PhoneNumber::parse(&phone).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         claim.calls.push(Claimed {
             attempt_id: AttemptId(attempt_id),
             call_id: CallId(call_id),
@@ -134,17 +120,8 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
 ///
 /// # Errors
 /// Postgres is away; then nothing is dialed.
-pub async fn look_again(
-    pool: &PgPool,
-    attempt: AttemptId,
-    dial_guard_secs: f64,
-) -> sqlx::Result<Option<String>> {
-    let row = sqlx::query_file!(
-        "sql/queue/look_again.sql",
-        &[attempt.0][..],
-        dial_guard_secs
-    )
-    .fetch_optional(pool)
-    .await?;
+pub async fn look_again(pool: &PgPool, attempt: AttemptId, dial_guard_secs: f64) -> sqlx::Result<Option<String>> {
+    let row =
+        sqlx::query_file!("sql/queue/look_again.sql", &[attempt.0][..], dial_guard_secs).fetch_optional(pool).await?;
     Ok(row.map_or_else(|| Some("GONE".to_owned()), |row| row.bar))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Kept;
@@ -49,7 +50,9 @@ pub enum Verdict {
     /// The number is on a do-not-call list.
     Suppressed,
     /// `reject_duplicate`, and this call of the user is waiting or live.
-    Duplicate { of: CallId },
+    Duplicate {
+        of: CallId,
+    },
     /// A call with this id or external id exists: a repeat, or a clash for the caller to tell apart.
     Exists,
 }
@@ -62,10 +65,7 @@ pub async fn enqueue(pool: &PgPool, calls: &[NewCall]) -> sqlx::Result<Vec<Verdi
     enqueue_in(feed(pool).await?, calls).await
 }
 
-async fn enqueue_in(
-    mut transaction: Transaction<'_, Postgres>,
-    calls: &[NewCall],
-) -> sqlx::Result<Vec<Verdict>> {
+async fn enqueue_in(mut transaction: Transaction<'_, Postgres>, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
     lock_numbers(&mut transaction, calls).await?;
     let (verdicts, wakes) = insert(&mut transaction, calls).await?;
     wake(&mut transaction, &wakes).await?;
@@ -77,26 +77,18 @@ async fn enqueue_in(
 
 /// Two creators that each refuse duplicates must not both see none.
 async fn lock_numbers(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<()> {
-    let mut phones: Vec<String> = calls
-        .iter()
-        .filter(|call| call.reject_duplicate)
-        .map(|call| call.phone.as_str().to_owned())
-        .collect();
+    let mut phones: Vec<String> =
+        calls.iter().filter(|call| call.reject_duplicate).map(|call| call.phone.as_str().to_owned()).collect();
     if phones.is_empty() {
         return Ok(());
     }
     phones.sort_unstable();
     phones.dedup();
-    sqlx::query_file!("sql/queue/lock_numbers.sql", &phones)
-        .execute(connection)
-        .await?;
+    sqlx::query_file!("sql/queue/lock_numbers.sql", &phones).execute(connection).await?;
     Ok(())
 }
 
-async fn insert(
-    connection: &mut PgConnection,
-    calls: &[NewCall],
-) -> sqlx::Result<(Vec<Verdict>, Vec<Wake>)> {
+async fn insert(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<(Vec<Verdict>, Vec<Wake>)> {
     fn column<T>(calls: &[NewCall], field: impl Fn(&NewCall) -> T) -> Vec<T> {
         calls.iter().map(field).collect()
     }
@@ -128,25 +120,16 @@ async fn insert(
         verdicts.push(match (row.created_at, row.due_at) {
             (Some(created_at), Some(due_at)) => Verdict::Created { created_at, due_at },
             _ if row.suppressed => Verdict::Suppressed,
-            _ => row
-                .twin_id
-                .map_or(Verdict::Exists, |id| Verdict::Duplicate { of: CallId(id) }),
+            _ => row.twin_id.map_or(Verdict::Exists, |id| Verdict::Duplicate { of: CallId(id) }),
         });
         if row.wakes {
-            wakes.push(Wake {
-                lane_id: call.lane_id,
-                at: row.due_at,
-                rank: call.rank,
-            });
+            wakes.push(Wake { lane_id: call.lane_id, at: row.due_at, rank: call.rank });
         }
     }
     Ok((verdicts, wakes))
 }
 
-type Waiter = (
-    Vec<NewCall>,
-    oneshot::Sender<Result<Vec<Verdict>, Arc<sqlx::Error>>>,
-);
+type Waiter = (Vec<NewCall>, oneshot::Sender<Result<Vec<Verdict>, Arc<sqlx::Error>>>);
 
 /// Where requests meet: those that arrive while a commit is under way share the next one.
 #[derive(Clone, Debug)]
@@ -156,18 +139,25 @@ pub struct Enqueuer {
 
 /// Requests that may wait for the next insert.
 const BACKLOG_MAX: usize = 4096;
-/// Calls in one insert; a larger request goes alone.
+/// Inserts under way at once.
+const LINES: usize = 2;
+/// No more requests are taken along once an insert has so many calls.
 const BATCH_MAX: usize = 1000;
 
 impl Enqueuer {
     /// The meeting place, and the task that empties it: to be run until `stop`.
-    pub fn new(
-        pool: PgPool,
-        doorbell: Doorbell,
-        stop: CancellationToken,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(pool: PgPool, doorbell: Doorbell, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(BACKLOG_MAX);
-        (Self { queue: sender }, run(pool, doorbell, receiver, stop))
+        let receiver = Arc::new(Mutex::new(receiver));
+        // A task each, so that one line's commit and the other's insert overlap.
+        let serving = async move {
+            let mut lines = JoinSet::new();
+            for _ in 0..LINES {
+                lines.spawn(run(pool.clone(), doorbell.clone(), Arc::clone(&receiver), stop.clone()));
+            }
+            lines.join_all().await;
+        };
+        (Self { queue: sender }, serving)
     }
 
     /// Enqueues calls together with whoever else is enqueuing now; answers when they are committed.
@@ -177,10 +167,7 @@ impl Enqueuer {
     pub async fn enqueue(&self, calls: Vec<NewCall>) -> Result<Vec<Verdict>, Arc<sqlx::Error>> {
         let (answer, answered) = oneshot::channel();
         let closed = || Arc::new(sqlx::Error::PoolClosed);
-        self.queue
-            .send((calls, answer))
-            .await
-            .map_err(|_| closed())?;
+        self.queue.send((calls, answer)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 }
@@ -188,38 +175,35 @@ impl Enqueuer {
 async fn run(
     pool: PgPool,
     doorbell: Doorbell,
-    mut queue: mpsc::Receiver<Waiter>,
+    queue: Arc<Mutex<mpsc::Receiver<Waiter>>>,
     stop: CancellationToken,
 ) {
     let mut kept = Kept::of(pool);
-    let mut waiters: Vec<Waiter> = Vec::new();
-    let mut ahead: Option<Waiter> = None;
-    loop {
-        let first = match ahead.take() {
-            Some(waiter) => Some(waiter),
-            None => tokio::select! {
-                biased;
-                waiter = queue.recv() => waiter,
-                () = stop.cancelled() => {
-                    // What is already in line is still served.
-                    queue.close();
-                    queue.recv().await
-                }
-            },
-        };
-        let Some(first) = first else { return };
-        let mut calls = first.0.len();
-        waiters.push(first);
-        while let Ok(waiter) = queue.try_recv() {
-            if calls + waiter.0.len() > BATCH_MAX {
-                ahead = Some(waiter);
-                break;
-            }
-            calls += waiter.0.len();
-            waiters.push(waiter);
-        }
+    while let Some(mut waiters) = next_batch(&queue, &stop).await {
         serve(&mut kept, &doorbell, &mut waiters).await;
     }
+}
+
+/// Waits for a request and takes along whoever else is in line; none: the line is closed and empty.
+async fn next_batch(queue: &Mutex<mpsc::Receiver<Waiter>>, stop: &CancellationToken) -> Option<Vec<Waiter>> {
+    let mut queue = queue.lock().await;
+    let first = tokio::select! {
+        biased;
+        waiter = queue.recv() => waiter,
+        () = stop.cancelled() => {
+            // What is already in line is still served.
+            queue.close();
+            queue.recv().await
+        }
+    }?;
+    let mut calls = first.0.len();
+    let mut waiters = vec![first];
+    while calls < BATCH_MAX {
+        let Ok(waiter) = queue.try_recv() else { break };
+        calls += waiter.0.len();
+        waiters.push(waiter);
+    }
+    Some(waiters)
 }
 
 async fn enqueue_on(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
@@ -239,10 +223,7 @@ async fn enqueue_on(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verd
 /// One commit for all; if it fails for a reason other than the connection, each by itself, so that one bad request does not
 /// spoil the others'.
 async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) {
-    let together: Vec<NewCall> = waiters
-        .iter()
-        .flat_map(|(calls, _)| calls.iter().cloned())
-        .collect();
+    let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
     match enqueue_on(kept, &together).await {
         Ok(verdicts) => {
             doorbell.ring();

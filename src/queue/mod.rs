@@ -17,12 +17,12 @@ mod steer;
 pub use claim::{Claim, Claimed, Room, claim, look_again};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use rescue::{
-    Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays,
-    overdue, record_strays, release_orphans, slots_used, unsent,
+    Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
+    record_strays, release_orphans, slots_used, unsent,
 };
 pub use settle::{
-    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider,
-    record_events, resolve, settle,
+    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider, record_events,
+    resolve, settle,
 };
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
 
@@ -37,9 +37,7 @@ use crate::domain::ids::LaneId;
 /// # Errors
 /// Postgres is away, or the lock was not to be had within `lock_timeout`.
 pub async fn admit(connection: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgres>> {
-    connection
-        .begin_with(include_str!("../../sql/queue/admit.sql"))
-        .await
+    connection.begin_with(include_str!("../../sql/queue/admit.sql")).await
 }
 
 /// Begins a transaction that holds the admission lock together with other feeders.
@@ -80,9 +78,7 @@ pub async fn wake(connection: &mut PgConnection, wakes: &[Wake]) -> sqlx::Result
     let lanes: Vec<LaneId> = wakes.iter().map(|w| w.lane_id).collect();
     let ats: Vec<Option<DateTime<Utc>>> = wakes.iter().map(|w| w.at).collect();
     let urgents: Vec<bool> = wakes.iter().map(|w| rank::is_urgent(w.rank)).collect();
-    sqlx::query_file!("sql/queue/wake.sql", &lanes as _, &ats as _, &urgents)
-        .execute(connection)
-        .await?;
+    sqlx::query_file!("sql/queue/wake.sql", &lanes as _, &ats as _, &urgents).execute(connection).await?;
     Ok(())
 }
 
@@ -94,17 +90,9 @@ pub async fn unpark(connection: &mut PgConnection, phones: &[String]) -> sqlx::R
     if phones.is_empty() {
         return Ok(0);
     }
-    let back = sqlx::query_file!("sql/queue/unpark.sql", phones)
-        .fetch_all(&mut *connection)
-        .await?;
-    let wakes: Vec<Wake> = back
-        .iter()
-        .map(|row| Wake {
-            lane_id: LaneId(row.lane_id),
-            at: Some(row.due_at),
-            rank: row.rank,
-        })
-        .collect();
+    let back = sqlx::query_file!("sql/queue/unpark.sql", phones).fetch_all(&mut *connection).await?;
+    let wakes: Vec<Wake> =
+        back.iter().map(|row| Wake { lane_id: LaneId(row.lane_id), at: Some(row.due_at), rank: row.rank }).collect();
     wake(connection, &wakes).await?;
     Ok(wakes.len())
 }

@@ -14,9 +14,7 @@ use crate::queue::{feed, unpark};
 /// # Errors
 /// Postgres is away.
 pub async fn doubt_of_the_dead(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<AttemptId>> {
-    let rows = sqlx::query_file_scalar!("sql/queue/doubt.sql", limit)
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query_file_scalar!("sql/queue/doubt.sql", limit).fetch_all(pool).await?;
     Ok(rows.into_iter().map(AttemptId).collect())
 }
 
@@ -24,14 +22,8 @@ pub async fn doubt_of_the_dead(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<At
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn unsent(
-    pool: &PgPool,
-    instance: InstanceId,
-    known: &[AttemptId],
-) -> sqlx::Result<Vec<AttemptId>> {
-    let rows = sqlx::query_file_scalar!("sql/queue/unsent.sql", instance.0, known as _)
-        .fetch_all(pool)
-        .await?;
+pub async fn unsent(pool: &PgPool, instance: InstanceId, known: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/unsent.sql", instance.0, known as _).fetch_all(pool).await?;
     Ok(rows.into_iter().map(AttemptId).collect())
 }
 
@@ -51,9 +43,7 @@ pub struct Inquiry {
 /// # Errors
 /// Postgres is away.
 pub async fn inquire(pool: &PgPool, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
-    let rows = sqlx::query_file!("sql/queue/inquire.sql", limit, again_in_secs)
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query_file!("sql/queue/inquire.sql", limit, again_in_secs).fetch_all(pool).await?;
     let inquiries = rows.into_iter().map(|row| Inquiry {
         attempt_id: AttemptId(row.id),
         call_id: CallId(row.call_id),
@@ -69,14 +59,8 @@ pub async fn inquire(pool: &PgPool, limit: i64, again_in_secs: f64) -> sqlx::Res
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn overdue(
-    pool: &PgPool,
-    max_call_secs: f64,
-    limit: i64,
-) -> sqlx::Result<Vec<AttemptId>> {
-    let rows = sqlx::query_file_scalar!("sql/queue/overdue.sql", max_call_secs, limit)
-        .fetch_all(pool)
-        .await?;
+pub async fn overdue(pool: &PgPool, max_call_secs: f64, limit: i64) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/overdue.sql", max_call_secs, limit).fetch_all(pool).await?;
     Ok(rows.into_iter().map(AttemptId).collect())
 }
 
@@ -86,9 +70,7 @@ pub async fn overdue(
 /// Postgres is away.
 pub async fn expire(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     let mut transaction = feed(pool).await?;
-    let phones = sqlx::query_file_scalar!("sql/queue/expire.sql", limit)
-        .fetch_all(&mut *transaction)
-        .await?;
+    let phones = sqlx::query_file_scalar!("sql/queue/expire.sql", limit).fetch_all(&mut *transaction).await?;
     unpark(&mut transaction, &phones).await?;
     transaction.commit().await?;
     Ok(phones.len())
@@ -100,9 +82,8 @@ pub async fn expire(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
 /// Postgres is away.
 pub async fn release_orphans(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     let mut transaction = feed(pool).await?;
-    let phones = sqlx::query_file_scalar!("sql/queue/next_orphan_numbers.sql", limit)
-        .fetch_all(&mut *transaction)
-        .await?;
+    let phones =
+        sqlx::query_file_scalar!("sql/queue/next_orphan_numbers.sql", limit).fetch_all(&mut *transaction).await?;
     let released = unpark(&mut transaction, &phones).await?;
     transaction.commit().await?;
     Ok(released)
@@ -125,20 +106,12 @@ pub struct Stray {
 pub async fn record_strays(connection: &mut PgConnection, strays: &[Stray]) -> sqlx::Result<()> {
     let ids: Vec<Uuid> = strays.iter().map(|s| s.id).collect();
     let attempts: Vec<Option<AttemptId>> = strays.iter().map(|s| s.attempt_id).collect();
-    let provider_ids: Vec<Option<String>> =
-        strays.iter().map(|s| s.provider_call_id.clone()).collect();
+    let provider_ids: Vec<Option<String>> = strays.iter().map(|s| s.provider_call_id.clone()).collect();
     let keys: Vec<String> = strays.iter().map(|s| s.key.clone()).collect();
     let words: Vec<Value> = strays.iter().map(|s| s.word.clone()).collect();
-    sqlx::query_file!(
-        "sql/queue/record_strays.sql",
-        &ids,
-        &attempts as _,
-        &provider_ids as _,
-        &keys,
-        &words
-    )
-    .execute(connection)
-    .await?;
+    sqlx::query_file!("sql/queue/record_strays.sql", &ids, &attempts as _, &provider_ids as _, &keys, &words)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -147,9 +120,7 @@ pub async fn record_strays(connection: &mut PgConnection, strays: &[Stray]) -> s
 /// # Errors
 /// Postgres is away.
 pub async fn match_strays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Stray>> {
-    let rows = sqlx::query_file!("sql/queue/match_strays.sql", limit)
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query_file!("sql/queue/match_strays.sql", limit).fetch_all(pool).await?;
     let strays = rows.into_iter().map(|row| Stray {
         id: row.id,
         attempt_id: Some(AttemptId(row.attempt_id)),
@@ -165,9 +136,7 @@ pub async fn match_strays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Stray>>
 /// # Errors
 /// Postgres is away.
 pub async fn delete_strays(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/delete_strays.sql", ids)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/queue/delete_strays.sql", ids).execute(pool).await?;
     Ok(())
 }
 
@@ -176,9 +145,7 @@ pub async fn delete_strays(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
 /// # Errors
 /// Postgres is away.
 pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/fold_tallies.sql")
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/queue/fold_tallies.sql").execute(pool).await?;
     Ok(())
 }
 
@@ -187,8 +154,6 @@ pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
 /// # Errors
 /// Postgres is away.
 pub async fn slots_used(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
-    let row = sqlx::query_file!("sql/queue/slots_used.sql")
-        .fetch_one(pool)
-        .await?;
+    let row = sqlx::query_file!("sql/queue/slots_used.sql").fetch_one(pool).await?;
     Ok((row.live, row.unknown))
 }

@@ -1,5 +1,7 @@
 //! Writing down what was decided: one fenced statement for a batch of attempts.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
@@ -33,6 +35,7 @@ pub struct Facts {
     pub dials: i16,
     pub dials_max: i16,
     pub priority: i16,
+    pub rank: i16,
     pub cancel_requested: bool,
     pub expired: bool,
     /// The campaign's own delay between dials; none: the general policy.
@@ -62,6 +65,8 @@ pub struct Settlement {
     pub check_in_secs: Option<f64>,
     /// The call's state in the facts: the fence.
     pub call_was: CallState,
+    /// The call's rank in the facts.
+    pub rank_was: i16,
     pub call: Option<CallChange>,
 }
 
@@ -76,17 +81,14 @@ pub struct CallChange {
     pub dials_max: Option<i16>,
 }
 
-/// What was written for one settlement.
+/// What was written for one settlement. One that has none was not applied: somebody else came first; decide again.
 #[derive(Clone, Debug)]
 pub struct Settled {
     pub attempt_id: AttemptId,
-    /// False: somebody else came first; decide again.
-    pub applied: bool,
+    pub call_id: CallId,
     /// The slot is free.
     pub ends: bool,
-    pub call_id: Option<CallId>,
-    pub call_state: Option<CallState>,
-    pub since_claim_secs: Option<f64>,
+    pub since_claim_secs: f64,
 }
 
 /// An event to be kept.
@@ -104,13 +106,8 @@ pub struct Event {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn facts(
-    connection: &mut PgConnection,
-    attempts: &[AttemptId],
-) -> sqlx::Result<Vec<Facts>> {
-    let rows = sqlx::query_file!("sql/queue/facts.sql", attempts as _)
-        .fetch_all(connection)
-        .await?;
+pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sqlx::Result<Vec<Facts>> {
+    let rows = sqlx::query_file!("sql/queue/facts.sql", attempts as _).fetch_all(connection).await?;
     let facts = rows.into_iter().map(|row| Facts {
         attempt_id: AttemptId(row.id),
         call_id: CallId(row.call_id),
@@ -128,6 +125,7 @@ pub async fn facts(
         dials: row.dials,
         dials_max: row.dials_max,
         priority: row.priority,
+        rank: row.rank,
         cancel_requested: row.cancel_requested,
         expired: row.expired,
         retry_delay_secs: row.retry_delay_secs,
@@ -143,13 +141,8 @@ pub async fn resolve(
     connection: &mut PgConnection,
     provider_call_ids: &[String],
 ) -> sqlx::Result<Vec<(String, AttemptId)>> {
-    let rows = sqlx::query_file!("sql/queue/resolve.sql", provider_call_ids)
-        .fetch_all(connection)
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.provider_call_id, AttemptId(row.id)))
-        .collect())
+    let rows = sqlx::query_file!("sql/queue/resolve.sql", provider_call_ids).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.provider_call_id, AttemptId(row.id))).collect())
 }
 
 /// Keeps events; a second delivery adds nothing.
@@ -165,16 +158,9 @@ pub async fn record_events(connection: &mut PgConnection, events: &[Event]) -> s
     let kinds: Vec<String> = events.iter().map(|e| e.kind.to_owned()).collect();
     let sources: Vec<String> = events.iter().map(|e| e.source.to_owned()).collect();
     let bodies: Vec<Value> = events.iter().map(|e| e.body.clone()).collect();
-    sqlx::query_file!(
-        "sql/queue/record_events.sql",
-        &ids as _,
-        &keys,
-        &kinds,
-        &sources,
-        &bodies
-    )
-    .execute(connection)
-    .await?;
+    sqlx::query_file!("sql/queue/record_events.sql", &ids as _, &keys, &kinds, &sources, &bodies)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -182,44 +168,40 @@ pub async fn record_events(connection: &mut PgConnection, events: &[Event]) -> s
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn settle(
-    connection: &mut PgConnection,
-    mut batch: Vec<Settlement>,
-) -> sqlx::Result<Vec<Settled>> {
+pub async fn settle(connection: &mut PgConnection, mut batch: Vec<Settlement>) -> sqlx::Result<Vec<Settled>> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     // Rows are locked in id order, so that two settlers never wait for each other.
     batch.sort_by_key(|settlement| settlement.attempt_id);
     let rows = write(connection, &batch).await?;
+    let waits: HashMap<AttemptId, i16> = batch
+        .iter()
+        .filter_map(|s| {
+            Some((s.attempt_id, s.call.filter(|call| call.becomes == CallState::Waiting)?.rank.unwrap_or(s.rank_was)))
+        })
+        .collect();
     let mut parked_behind = Vec::new();
     let mut users: Vec<UserId> = Vec::new();
     let mut campaigns: Vec<CampaignId> = Vec::new();
     let mut wakes = Vec::new();
     let mut settled = Vec::with_capacity(rows.len());
     for row in rows {
+        let attempt_id = AttemptId(row.attempt_id);
+        if let Some(rank) = waits.get(&attempt_id) {
+            wakes.push(Wake { lane_id: LaneId(row.lane_id), at: row.due_at, rank: *rank });
+        }
         if row.parked_behind {
-            parked_behind.extend(row.phone);
+            parked_behind.push(row.phone);
         }
         if row.blocked_behind {
-            users.extend(row.user_id.map(UserId));
+            users.push(UserId(row.user_id));
             campaigns.extend(row.campaign_id.map(CampaignId));
         }
-        if let (Some(CallState::Waiting), Some(lane_id), Some(rank)) =
-            (row.call_state, row.lane_id, row.rank)
-        {
-            wakes.push(Wake {
-                lane_id: LaneId(lane_id),
-                at: row.due_at,
-                rank,
-            });
-        }
         settled.push(Settled {
-            attempt_id: AttemptId(row.attempt_id),
-            applied: row.applied,
+            attempt_id,
+            call_id: CallId(row.call_id),
             ends: row.ends,
-            call_id: row.call_id.map(CallId),
-            call_state: row.call_state,
             since_claim_secs: row.since_claim_secs,
         });
     }
@@ -234,17 +216,15 @@ pub async fn settle(
 /// A row of sql/queue/settle.sql.
 struct Row {
     attempt_id: Uuid,
-    applied: bool,
-    call_id: Option<Uuid>,
-    phone: Option<String>,
-    user_id: Option<Uuid>,
-    lane_id: Option<Uuid>,
+    call_id: Uuid,
+    phone: String,
+    user_id: Uuid,
+    lane_id: Uuid,
     campaign_id: Option<Uuid>,
     ends: bool,
-    call_state: Option<CallState>,
+    /// When a call that waits again is due; none: at once, or as it was.
     due_at: Option<DateTime<Utc>>,
-    rank: Option<i16>,
-    since_claim_secs: Option<f64>,
+    since_claim_secs: f64,
     parked_behind: bool,
     blocked_behind: bool,
 }
@@ -286,14 +266,8 @@ async fn write(connection: &mut PgConnection, batch: &[Settlement]) -> sqlx::Res
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn free(
-    connection: &mut PgConnection,
-    users: &[UserId],
-    campaigns: &[CampaignId],
-) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/free.sql", users as _, campaigns as _)
-        .execute(connection)
-        .await?;
+pub async fn free(connection: &mut PgConnection, users: &[UserId], campaigns: &[CampaignId]) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/queue/free.sql", users as _, campaigns as _).execute(connection).await?;
     Ok(())
 }
 
@@ -315,16 +289,9 @@ pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Hold) -> sqlx::R
         Hold::Capacity { secs } => ("PROVIDER_CAPACITY", secs, false, secs),
         Hold::Unreachable { secs, secs_max } => ("BREAKER_OPEN", secs, true, secs_max),
     };
-    sqlx::query_file!(
-        "sql/queue/hold_provider.sql",
-        provider,
-        reason,
-        secs,
-        unreachable,
-        secs_max
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query_file!("sql/queue/hold_provider.sql", provider, reason, secs, unreachable, secs_max)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -333,8 +300,6 @@ pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Hold) -> sqlx::R
 /// # Errors
 /// Postgres is away.
 pub async fn clear_hold(pool: &PgPool, provider: &str) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/clear_hold.sql", provider)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/queue/clear_hold.sql", provider).execute(pool).await?;
     Ok(())
 }

@@ -24,15 +24,10 @@ pub enum Canceled {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn cancel(
-    pool: &PgPool,
-    call: CallId,
-    user: Option<UserId>,
-) -> sqlx::Result<Option<Canceled>> {
+pub async fn cancel(pool: &PgPool, call: CallId, user: Option<UserId>) -> sqlx::Result<Option<Canceled>> {
     let mut transaction = feed(pool).await?;
-    let row = sqlx::query_file!("sql/queue/cancel.sql", call.0, user.map(|u| u.0))
-        .fetch_optional(&mut *transaction)
-        .await?;
+    let row =
+        sqlx::query_file!("sql/queue/cancel.sql", call.0, user.map(|u| u.0)).fetch_optional(&mut *transaction).await?;
     let canceled = match row {
         None => None,
         Some(row) => Some(match row.state {
@@ -74,21 +69,9 @@ pub async fn retry(
         return Ok(None);
     };
     let (Some(lane_id), Some(rank)) = (row.lane_id, row.rank) else {
-        return Ok(Some(if row.suppressed {
-            Retried::Suppressed
-        } else {
-            Retried::NotEnded(row.was)
-        }));
+        return Ok(Some(if row.suppressed { Retried::Suppressed } else { Retried::NotEnded(row.was) }));
     };
-    wake(
-        &mut transaction,
-        &[Wake {
-            lane_id: LaneId(lane_id),
-            at: row.due_at,
-            rank,
-        }],
-    )
-    .await?;
+    wake(&mut transaction, &[Wake { lane_id: LaneId(lane_id), at: row.due_at, rank }]).await?;
     transaction.commit().await?;
     Ok(Some(Retried::Waiting))
 }
@@ -117,12 +100,7 @@ pub enum Amended {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn amend(
-    pool: &PgPool,
-    call: CallId,
-    user: Option<UserId>,
-    to: &Amendment,
-) -> sqlx::Result<Option<Amended>> {
+pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amendment) -> sqlx::Result<Option<Amended>> {
     let mut transaction = feed(pool).await?;
     let row = sqlx::query_file!(
         "sql/queue/amend.sql",
@@ -139,21 +117,9 @@ pub async fn amend(
         return Ok(None);
     };
     let (Some(lane_id), Some(rank)) = (row.lane_id, row.rank) else {
-        return Ok(Some(if row.suppressed {
-            Amended::Suppressed
-        } else {
-            Amended::NotWaiting(row.was)
-        }));
+        return Ok(Some(if row.suppressed { Amended::Suppressed } else { Amended::NotWaiting(row.was) }));
     };
-    wake(
-        &mut transaction,
-        &[Wake {
-            lane_id: LaneId(lane_id),
-            at: row.due_at,
-            rank,
-        }],
-    )
-    .await?;
+    wake(&mut transaction, &[Wake { lane_id: LaneId(lane_id), at: row.due_at, rank }]).await?;
     // The head of its old number may have left, or moved to a later time.
     unpark(&mut transaction, &[row.phone_was]).await?;
     transaction.commit().await?;

@@ -78,12 +78,10 @@ impl Scheduler {
         for attempt in &doubted {
             tracing::warn!(attempt.id = %attempt, "its process died while dialing; it is looked up");
         }
-        let overdue =
-            queue::overdue(&self.pool, self.settings.max_call.as_secs_f64(), BATCH_MAX).await?;
+        let overdue = queue::overdue(&self.pool, self.settings.max_call.as_secs_f64(), BATCH_MAX).await?;
         for attempt in &overdue {
             tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
-            self.inbox
-                .tell(Heard::about(*attempt, Word::Overdue, "rescue"));
+            self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
         }
         let expired = queue::expire(&self.pool, BATCH_MAX).await?;
         let strays = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await?;
@@ -92,12 +90,7 @@ impl Scheduler {
         if expired > 0 {
             self.doorbell.ring();
         }
-        Ok(Report {
-            doubted: doubted.len(),
-            overdue: overdue.len(),
-            expired,
-            strays,
-        })
+        Ok(Report { doubted: doubted.len(), overdue: overdue.len(), expired, strays })
     }
 
     /// Prunes, and looks for what must not be.
@@ -110,8 +103,7 @@ impl Scheduler {
         instances::prune(&self.pool).await?;
         let orphans = queue::release_orphans(&self.pool, BATCH_MAX).await?;
         if orphans > 0 {
-            metrics::counter!("outdial_orphans_total")
-                .increment(u64::try_from(orphans).unwrap_or_default());
+            metrics::counter!("outdial_orphans_total").increment(u64::try_from(orphans).unwrap_or_default());
             tracing::error!(orphans, "parked calls had nothing to wake them; released");
             self.doorbell.ring();
         }
@@ -120,15 +112,10 @@ impl Scheduler {
 
     async fn measure(&self) -> sqlx::Result<()> {
         let (live, unknown) = queue::slots_used(&self.pool).await?;
-        #[expect(
-            clippy::as_conversions,
-            clippy::cast_precision_loss,
-            reason = "gauges are f64; counts are small"
-        )]
+        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "gauges are f64; counts are small")]
         let (live, unknown) = (live as f64, unknown as f64);
         metrics::gauge!("outdial_slots_used", "scope" => "global").set(live);
-        metrics::gauge!("outdial_slots_allowed", "scope" => "global")
-            .set(f64::from(self.settings.global_limit));
+        metrics::gauge!("outdial_slots_allowed", "scope" => "global").set(f64::from(self.settings.global_limit));
         metrics::gauge!("outdial_unknown_attempts").set(unknown);
         Ok(())
     }

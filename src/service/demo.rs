@@ -46,8 +46,7 @@ pub async fn load(db: &Db) -> anyhow::Result<usize> {
                 campaign_id: None,
                 rank: priority.rank(),
                 priority: priority.rank(),
-                due_at: (nth >= 30)
-                    .then(|| now + chrono::TimeDelta::seconds(i64::from(nth - 29) * 20)),
+                due_at: (nth >= 30).then(|| now + chrono::TimeDelta::seconds(i64::from(nth - 29) * 20)),
                 expires_at: None,
                 phone: PhoneNumber::parse(&format!("+1212555{number:04}"))?,
                 script_id: "welcomeFlow".to_owned(),

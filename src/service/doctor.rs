@@ -39,10 +39,7 @@ impl Report {
 
 /// Examines settings, database, provider and access; secrets are never shown.
 pub async fn examine(config: &Config) -> Report {
-    let mut report = Report {
-        text: String::new(),
-        healthy: true,
-    };
+    let mut report = Report { text: String::new(), healthy: true };
     examine_database(config, &mut report).await;
     examine_provider(config, &mut report);
     examine_access(config, &mut report);
@@ -55,10 +52,7 @@ pub async fn examine(config: &Config) -> Report {
 async fn examine_database(config: &Config, report: &mut Report) {
     if config.database.url.expose_secret().is_empty() {
         match db::embedded::find_binaries(&config.database.bin_dir) {
-            Ok(dir) => report.good(&format!(
-                "database: embedded Postgres from {}",
-                dir.display()
-            )),
+            Ok(dir) => report.good(&format!("database: embedded Postgres from {}", dir.display())),
             Err(error) => return report.bad(&format!("database: {error:#}")),
         }
     } else {
@@ -88,13 +82,8 @@ async fn examine_database(config: &Config, report: &mut Report) {
 
 async fn examine_invariants(db: &db::Db, report: &mut Report) {
     match installation::broken(&db.read).await {
-        Ok(broken) if broken.is_empty() => {
-            report.good("queue: every invariant holds (ops.broken is empty)")
-        }
-        Ok(broken) => report.bad(&format!(
-            "queue: broken invariants, see ops.broken: {}",
-            broken.join(", ")
-        )),
+        Ok(broken) if broken.is_empty() => report.good("queue: every invariant holds (ops.broken is empty)"),
+        Ok(broken) => report.bad(&format!("queue: broken invariants, see ops.broken: {}", broken.join(", "))),
         Err(error) => report.bad(&format!("queue: {error}")),
     }
 }
@@ -122,9 +111,7 @@ fn examine_provider(config: &Config, report: &mut Report) {
 fn examine_access(config: &Config, report: &mut Report) {
     let loopback = config.server.is_loopback();
     if config.auth.open && !loopback {
-        report.bad(
-            "access: auth.open on an address others can reach: whoever reaches it may call anybody",
-        );
+        report.bad("access: auth.open on an address others can reach: whoever reaches it may call anybody");
     } else if loopback {
         report.good("access: loopback; requests without a key act as the local operator");
     } else {
@@ -132,7 +119,11 @@ fn examine_access(config: &Config, report: &mut Report) {
     }
     match (config.webhooks.secrets().len(), loopback) {
         (0, true) => report.note("webhooks: accepted unsigned on loopback; set WEBHOOK_SECRET for production"),
-        (0, false) => report.note("webhooks: accepted only with the token of the URL we sent; set WEBHOOK_SECRET to require signatures"),
-        (n, _) => report.good(&format!("webhooks: must be signed ({n} secret{})", if n == 1 { "" } else { "s, rotating" })),
+        (0, false) => report.note(
+            "webhooks: accepted only with the token of the URL we sent; set WEBHOOK_SECRET to require signatures",
+        ),
+        (n, _) => {
+            report.good(&format!("webhooks: must be signed ({n} secret{})", if n == 1 { "" } else { "s, rotating" }))
+        }
     }
 }

@@ -101,10 +101,7 @@ struct Stops {
 ///
 /// # Errors
 /// It does not come, or the migration fails.
-pub async fn prepare_database(
-    config: &Config,
-    patience: Duration,
-) -> anyhow::Result<(Db, Option<embedded::Server>)> {
+pub async fn prepare_database(config: &Config, patience: Duration) -> anyhow::Result<(Db, Option<embedded::Server>)> {
     let (options, server) = db::locate(&config.database).await?;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
@@ -131,12 +128,7 @@ impl Service {
     ///
     /// # Errors
     /// The address is taken, keys are missing, the provider cannot be built, Postgres is away.
-    pub async fn start(
-        config: &Config,
-        role: Role,
-        db: Db,
-        server: Option<embedded::Server>,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(config: &Config, role: Role, db: Db, server: Option<embedded::Server>) -> anyhow::Result<Self> {
         let _ = telemetry::registry();
         let keyless = admit_keyless(config, &db).await?;
         let token_key = installation::settle_in(
@@ -153,34 +145,12 @@ impl Service {
         let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
         let rules = rules_of(config);
 
-        spawn(
-            &mut tasks,
-            "doorbell",
-            doorbell
-                .clone()
-                .ring_others(db.work.clone(), stop.rest.clone()),
-        );
-        spawn(
-            &mut tasks,
-            "listener",
-            doorbell
-                .clone()
-                .hear_others(db.options.clone(), stop.claiming.clone()),
-        );
-        let (enqueuer, enqueuing) =
-            Enqueuer::new(db.work.clone(), doorbell.clone(), stop.settling.clone());
+        spawn(&mut tasks, "doorbell", doorbell.clone().ring_others(db.work.clone(), stop.rest.clone()));
+        spawn(&mut tasks, "listener", doorbell.clone().hear_others(db.options.clone(), stop.claiming.clone()));
+        let (enqueuer, enqueuing) = Enqueuer::new(db.work.clone(), doorbell.clone(), stop.settling.clone());
         spawn(&mut tasks, "enqueuer", enqueuing);
         if role.dials() {
-            let line = start_line(
-                config,
-                &db,
-                &inbox,
-                instance,
-                token_key.clone(),
-                &mut tasks,
-                &stop,
-            )
-            .await?;
+            let line = start_line(config, &db, &inbox, instance, token_key.clone(), &mut tasks, &stop).await?;
             line.lease
                 .renew(&db.work, role.as_str(), &surroundings::host())
                 .await
@@ -188,21 +158,9 @@ impl Service {
             let keeping = Arc::clone(&line);
             let (pool, stopped) = (db.work.clone(), stop.rest.clone());
             spawn(&mut tasks, "lease", async move {
-                keeping
-                    .lease
-                    .keep(
-                        pool,
-                        role.as_str().to_owned(),
-                        surroundings::host(),
-                        stopped,
-                    )
-                    .await;
+                keeping.lease.keep(pool, role.as_str().to_owned(), surroundings::host(), stopped).await;
             });
-            spawn(
-                &mut tasks,
-                "inquiries",
-                inquiry::run(Arc::clone(&line), stop.claiming.clone()),
-            );
+            spawn(&mut tasks, "inquiries", inquiry::run(Arc::clone(&line), stop.claiming.clone()));
             let drain = Duration::from_secs(config.server.drain_secs);
             spawn(
                 &mut tasks,
@@ -210,12 +168,8 @@ impl Service {
                 Dispatcher::new(line, rules, doorbell.clone()).run(stop.claiming.clone(), drain),
             );
             // What is heard after the dispatcher has stopped is still settled.
-            let (inbox, pool, bell, batch_max) = (
-                inbox.clone(),
-                db.work.clone(),
-                doorbell.clone(),
-                config.executor.batch_max,
-            );
+            let (inbox, pool, bell, batch_max) =
+                (inbox.clone(), db.work.clone(), doorbell.clone(), config.executor.batch_max);
             let (claiming, settling) = (stop.claiming.clone(), stop.settling.clone());
             spawn(&mut tasks, "last settler", async move {
                 claiming.cancelled().await;
@@ -239,11 +193,7 @@ impl Service {
                 doorbell: doorbell.clone(),
                 settings: scheduler_settings(config),
             };
-            spawn(
-                &mut tasks,
-                "scheduler",
-                scheduler.run(stop.claiming.clone()),
-            );
+            spawn(&mut tasks, "scheduler", scheduler.run(stop.claiming.clone()));
         }
 
         let writes = TaskTracker::new();
@@ -252,10 +202,7 @@ impl Service {
             enqueuer,
             inbox,
             doorbell,
-            who: auth::Rules {
-                keyless_is_operator: keyless,
-                admin_key: config.auth.admin_key.clone(),
-            },
+            who: auth::Rules { keyless_is_operator: keyless, admin_key: config.auth.admin_key.clone() },
             webhooks: webhooks::Rules {
                 secrets: config.webhooks.secrets(),
                 tolerance_secs: config.webhooks.tolerance_secs,
@@ -268,39 +215,24 @@ impl Service {
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
             },
-            about: About {
-                role: role.as_str().to_owned(),
-                provider: config.provider.kind.as_str().to_owned(),
-            },
+            about: About { role: role.as_str().to_owned(), provider: config.provider.kind.as_str().to_owned() },
             writes: writes.clone(),
         });
         let wanted = SocketAddr::new(config.server.bind, config.server.port);
-        let listener = TcpListener::bind(wanted)
-            .await
-            .with_context(|| format!("listening on {wanted}"))?;
+        let listener = TcpListener::bind(wanted).await.with_context(|| format!("listening on {wanted}"))?;
         let address = listener.local_addr().context("the address listened on")?;
         let router = api::router(api, !role.serves_api());
         let accepting = stop.accepting.clone();
         spawn(&mut tasks, "http", async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(async move { accepting.cancelled().await })
-                .await;
+            let served =
+                axum::serve(listener, router).with_graceful_shutdown(async move { accepting.cancelled().await }).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the HTTP server failed");
             }
         });
         tracing::info!(%address, role = role.as_str(), provider = config.provider.kind.as_str(), instance.id = %instance, "outdial is up");
         let drain = Duration::from_secs(config.server.drain_secs);
-        Ok(Self {
-            address,
-            db,
-            tasks,
-            stop,
-            writes,
-            instance,
-            server,
-            drain,
-        })
+        Ok(Self { address, db, tasks, stop, writes, instance, server, drain })
     }
 
     /// Runs until `shutdown`, or until a part of it ends by itself.
@@ -308,11 +240,7 @@ impl Service {
     /// # Errors
     /// A part that must not end has ended; the process should end with it.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let server_died = self
-            .server
-            .as_ref()
-            .map(|server| server.died.clone())
-            .unwrap_or_default();
+        let server_died = self.server.as_ref().map(|server| server.died.clone()).unwrap_or_default();
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             () = server_died.cancelled() => Err(anyhow::anyhow!("the embedded Postgres ended")),
@@ -362,11 +290,7 @@ impl Service {
     }
 }
 
-fn spawn(
-    tasks: &mut JoinSet<&'static str>,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
+fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     tasks.spawn(async move {
         task.await;
         name
@@ -388,30 +312,19 @@ async fn start_line(
         ProviderKind::Simulator => {
             let simulator = Arc::new(Simulator::new(config.simulator.clone(), ear));
             let (running, stopped) = (Arc::clone(&simulator), stop.claiming.clone());
-            spawn(
-                tasks,
-                "simulator",
-                async move { running.run(stopped).await },
-            );
+            spawn(tasks, "simulator", async move { running.run(stopped).await });
             simulator
         }
         ProviderKind::Http => {
             let timeout = Duration::from_secs(config.provider.dial_timeout_secs);
             Arc::new(Http::new(config.provider.http.clone(), timeout)?)
         }
-        ProviderKind::Ultravox | ProviderKind::Unset => bail!(
-            "provider.kind: {} cannot dial",
-            config.provider.kind.as_str()
-        ),
+        ProviderKind::Ultravox | ProviderKind::Unset => {
+            bail!("provider.kind: {} cannot dial", config.provider.kind.as_str())
+        }
     };
-    spawn(
-        tasks,
-        "ear",
-        listen(said, inbox.clone(), stop.settling.clone()),
-    );
-    Ok(Arc::new(line_of(
-        config, db, inbox, instance, provider, token_key,
-    )))
+    spawn(tasks, "ear", listen(said, inbox.clone(), stop.settling.clone()));
+    Ok(Arc::new(line_of(config, db, inbox, instance, provider, token_key)))
 }
 
 /// Everything a dial needs, for a given provider.
@@ -429,10 +342,7 @@ pub fn line_of(
         pool: db.work.clone(),
         provider,
         inbox: inbox.clone(),
-        lease: Arc::new(Lease::new(
-            instance,
-            Duration::from_secs(config.calls.lease_secs),
-        )),
+        lease: Arc::new(Lease::new(instance, Duration::from_secs(config.calls.lease_secs))),
         settings: executor::Settings {
             global_limit: config.calls.max_concurrent,
             dial_guard_secs: config.calls.dial_guard_secs,
@@ -456,11 +366,7 @@ pub fn line_of(
 }
 
 /// Passes on what a provider in this process says.
-pub async fn listen(
-    mut said: mpsc::UnboundedReceiver<Said>,
-    inbox: Inbox,
-    stop: CancellationToken,
-) {
+pub async fn listen(mut said: mpsc::UnboundedReceiver<Said>, inbox: Inbox, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
@@ -500,16 +406,13 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
 /// Whether requests without a key are the operator's. Where they are not and there is no key at all, makes one and prints it.
 async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
     if config.auth.open {
-        tracing::warn!(
-            "running without keys because auth.open is set: whoever reaches the port may call anybody"
-        );
+        tracing::warn!("running without keys because auth.open is set: whoever reaches the port may call anybody");
         return Ok(true);
     }
     if config.server.is_loopback() {
         return Ok(true);
     }
-    let has_key =
-        !config.auth.admin_key.expose_secret().is_empty() || keys::any_admin(&db.work).await?;
+    let has_key = !config.auth.admin_key.expose_secret().is_empty() || keys::any_admin(&db.work).await?;
     if !has_key {
         let key = create_key(db, "made at the first start").await?;
         print_once(&format!(
@@ -526,13 +429,8 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
 /// Postgres is away.
 pub async fn create_key(db: &Db, name: &str) -> anyhow::Result<SecretString> {
     use base64::Engine;
-    let key = format!(
-        "od_{}",
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_key())
-    );
-    keys::create(&db.work, None, name, &key)
-        .await
-        .context("keeping the new key")?;
+    let key = format!("od_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_key()));
+    keys::create(&db.work, None, name, &key).await.context("keeping the new key")?;
     Ok(SecretString::from(key))
 }
 
@@ -542,10 +440,7 @@ fn random_key() -> [u8; 32] {
 }
 
 /// For people, past the log: a key must not stand in a log file.
-#[expect(
-    clippy::print_stderr,
-    reason = "a secret for the person who starts the service, not for the log"
-)]
+#[expect(clippy::print_stderr, reason = "a secret for the person who starts the service, not for the log")]
 fn print_once(text: &str) {
     eprintln!("{text}");
 }

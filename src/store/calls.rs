@@ -75,9 +75,7 @@ pub struct Filter {
 /// # Errors
 /// Postgres is away.
 pub async fn get(pool: &PgPool, call: CallId, user: Option<UserId>) -> sqlx::Result<Option<Row>> {
-    sqlx::query_file_as!(Row, "sql/store/call_get.sql", call.0, user.map(|u| u.0))
-        .fetch_optional(pool)
-        .await
+    sqlx::query_file_as!(Row, "sql/store/call_get.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await
 }
 
 /// What an external id means.
@@ -93,18 +91,10 @@ pub enum ByExternalId {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn find_external(
-    pool: &PgPool,
-    external_id: &str,
-    user: Option<UserId>,
-) -> sqlx::Result<ByExternalId> {
-    let ids = sqlx::query_file_scalar!(
-        "sql/store/call_find_external.sql",
-        external_id,
-        user.map(|u| u.0)
-    )
-    .fetch_all(pool)
-    .await?;
+pub async fn find_external(pool: &PgPool, external_id: &str, user: Option<UserId>) -> sqlx::Result<ByExternalId> {
+    let ids = sqlx::query_file_scalar!("sql/store/call_find_external.sql", external_id, user.map(|u| u.0))
+        .fetch_all(pool)
+        .await?;
     Ok(match ids.as_slice() {
         [] => ByExternalId::None,
         [id] => ByExternalId::One(CallId(*id)),
@@ -117,9 +107,7 @@ pub async fn find_external(
 /// # Errors
 /// Postgres is away.
 pub async fn attempts(pool: &PgPool, call: CallId) -> sqlx::Result<Vec<AttemptRow>> {
-    sqlx::query_file_as!(AttemptRow, "sql/store/call_attempts.sql", call.0)
-        .fetch_all(pool)
-        .await
+    sqlx::query_file_as!(AttemptRow, "sql/store/call_attempts.sql", call.0).fetch_all(pool).await
 }
 
 /// Why a call waits; none when it does not.
@@ -127,9 +115,7 @@ pub async fn attempts(pool: &PgPool, call: CallId) -> sqlx::Result<Vec<AttemptRo
 /// # Errors
 /// Postgres is away.
 pub async fn waiting(pool: &PgPool, call: CallId) -> sqlx::Result<Option<WaitingRow>> {
-    sqlx::query_file_as!(WaitingRow, "sql/store/call_waiting.sql", call.0)
-        .fetch_optional(pool)
-        .await
+    sqlx::query_file_as!(WaitingRow, "sql/store/call_waiting.sql", call.0).fetch_optional(pool).await
 }
 
 /// Calls, newest first.
@@ -170,9 +156,7 @@ const COUNT_MAX: i64 = 100_000;
 pub async fn count(pool: &PgPool, filter: &Filter) -> sqlx::Result<i64> {
     if filter.phone.is_none() && filter.since.is_none() && filter.until.is_none() {
         let tallies = tallies(pool, filter.user, filter.campaign).await?;
-        let counted = tallies
-            .iter()
-            .filter(|(status, _)| filter.status.is_none_or(|wanted| wanted.as_str() == status));
+        let counted = tallies.iter().filter(|(status, _)| filter.status.is_none_or(|wanted| wanted.as_str() == status));
         return Ok(counted.map(|(_, n)| n).sum());
     }
     sqlx::query_file_scalar!(
@@ -198,17 +182,9 @@ pub async fn tallies(
     user: Option<UserId>,
     campaign: Option<CampaignId>,
 ) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows = sqlx::query_file!(
-        "sql/store/call_tallies.sql",
-        user.map(|u| u.0),
-        campaign.map(|c| c.0)
-    )
-    .fetch_all(pool)
-    .await?;
+    let rows = sqlx::query_file!("sql/store/call_tallies.sql", user.map(|u| u.0), campaign.map(|c| c.0))
+        .fetch_all(pool)
+        .await?;
     let known = |status: &str| CallStatus::ALL.iter().any(|s| s.as_str() == status);
-    Ok(rows
-        .into_iter()
-        .filter(|row| known(&row.status))
-        .map(|row| (row.status, row.n))
-        .collect())
+    Ok(rows.into_iter().filter(|row| known(&row.status)).map(|row| (row.status, row.n)).collect())
 }

@@ -28,31 +28,16 @@ const RUNNING_SECS_MAX: f64 = 60.0;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn begin(
-    pool: &PgPool,
-    user: UserId,
-    key: &str,
-    fingerprint: &[u8],
-) -> sqlx::Result<Begun> {
+pub async fn begin(pool: &PgPool, user: UserId, key: &str, fingerprint: &[u8]) -> sqlx::Result<Begun> {
     let seed = new_id();
-    let row = sqlx::query_file!(
-        "sql/store/idempotency_begin.sql",
-        user.0,
-        key,
-        seed,
-        fingerprint,
-        RUNNING_SECS_MAX
-    )
-    .fetch_one(pool)
-    .await?;
+    let row = sqlx::query_file!("sql/store/idempotency_begin.sql", user.0, key, seed, fingerprint, RUNNING_SECS_MAX)
+        .fetch_one(pool)
+        .await?;
     if row.fingerprint != fingerprint {
         return Ok(Begun::Mismatch);
     }
     Ok(match (row.status, row.body) {
-        (Some(status), Some(body)) => Begun::Replay {
-            status: u16::try_from(status).unwrap_or(500),
-            body,
-        },
+        (Some(status), Some(body)) => Begun::Replay { status: u16::try_from(status).unwrap_or(500), body },
         _ if row.ours => Begun::Run { seed: row.seed },
         _ => Begun::Running,
     })
@@ -62,23 +47,9 @@ pub async fn begin(
 ///
 /// # Errors
 /// Postgres is away; a repeat then runs again, with the same ids.
-pub async fn finish(
-    pool: &PgPool,
-    user: UserId,
-    key: &str,
-    status: u16,
-    body: &[u8],
-) -> sqlx::Result<()> {
+pub async fn finish(pool: &PgPool, user: UserId, key: &str, status: u16, body: &[u8]) -> sqlx::Result<()> {
     let status = i16::try_from(status).unwrap_or(500);
-    sqlx::query_file!(
-        "sql/store/idempotency_finish.sql",
-        user.0,
-        key,
-        status,
-        body
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query_file!("sql/store/idempotency_finish.sql", user.0, key, status, body).execute(pool).await?;
     Ok(())
 }
 
@@ -87,9 +58,7 @@ pub async fn finish(
 /// # Errors
 /// Postgres is away.
 pub async fn release(pool: &PgPool, user: UserId, key: &str) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/idempotency_release.sql", user.0, key)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/store/idempotency_release.sql", user.0, key).execute(pool).await?;
     Ok(())
 }
 
@@ -98,8 +67,6 @@ pub async fn release(pool: &PgPool, user: UserId, key: &str) -> sqlx::Result<()>
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool, hours: i32) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/idempotency_prune.sql", hours)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/store/idempotency_prune.sql", hours).execute(pool).await?;
     Ok(())
 }

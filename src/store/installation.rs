@@ -6,20 +6,10 @@ use sqlx::PgPool;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn settle_in(
-    pool: &PgPool,
-    candidate: &[u8],
-    max_concurrent: i32,
-    provider: &str,
-) -> sqlx::Result<Vec<u8>> {
-    sqlx::query_file_scalar!(
-        "sql/store/installation_settle_in.sql",
-        candidate,
-        max_concurrent,
-        provider
-    )
-    .fetch_one(pool)
-    .await
+pub async fn settle_in(pool: &PgPool, candidate: &[u8], max_concurrent: i32, provider: &str) -> sqlx::Result<Vec<u8>> {
+    sqlx::query_file_scalar!("sql/store/installation_settle_in.sql", candidate, max_concurrent, provider)
+        .fetch_one(pool)
+        .await
 }
 
 /// Whether Postgres answers and can be written to.
@@ -27,9 +17,7 @@ pub async fn settle_in(
 /// # Errors
 /// It does not answer.
 pub async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
-    sqlx::query_file_scalar!("sql/store/ping.sql")
-        .fetch_one(pool)
-        .await
+    sqlx::query_file_scalar!("sql/store/ping.sql").fetch_one(pool).await
 }
 
 /// Invariants that do not hold, and how often: nothing, ever.
@@ -37,7 +25,5 @@ pub async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
 /// # Errors
 /// Postgres is away.
 pub async fn broken(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    sqlx::query_file_scalar!("sql/store/broken.sql")
-        .fetch_all(pool)
-        .await
+    sqlx::query_file_scalar!("sql/store/broken.sql").fetch_all(pool).await
 }

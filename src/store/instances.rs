@@ -8,22 +8,8 @@ use crate::domain::ids::InstanceId;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn renew(
-    pool: &PgPool,
-    instance: InstanceId,
-    lease_secs: f64,
-    role: &str,
-    host: &str,
-) -> sqlx::Result<()> {
-    sqlx::query_file!(
-        "sql/store/instance_renew.sql",
-        instance.0,
-        lease_secs,
-        role,
-        host
-    )
-    .execute(pool)
-    .await?;
+pub async fn renew(pool: &PgPool, instance: InstanceId, lease_secs: f64, role: &str, host: &str) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/instance_renew.sql", instance.0, lease_secs, role, host).execute(pool).await?;
     Ok(())
 }
 
@@ -32,9 +18,7 @@ pub async fn renew(
 /// # Errors
 /// Postgres is away; the lease runs out by itself.
 pub async fn leave(pool: &PgPool, instance: InstanceId) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/instance_leave.sql", instance.0)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/store/instance_leave.sql", instance.0).execute(pool).await?;
     Ok(())
 }
 
@@ -43,8 +27,6 @@ pub async fn leave(pool: &PgPool, instance: InstanceId) -> sqlx::Result<()> {
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/instance_prune.sql")
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/store/instance_prune.sql").execute(pool).await?;
     Ok(())
 }

@@ -21,9 +21,7 @@ pub fn hash(key: &str) -> Vec<u8> {
 /// # Errors
 /// Postgres is away.
 pub async fn owner(pool: &PgPool, key: &str) -> sqlx::Result<Option<Owner>> {
-    let row = sqlx::query_file!("sql/store/key_owner.sql", hash(key))
-        .fetch_optional(pool)
-        .await?;
+    let row = sqlx::query_file!("sql/store/key_owner.sql", hash(key)).fetch_optional(pool).await?;
     Ok(row.map(|row| Owner(row.user_id.map(UserId))))
 }
 
@@ -31,22 +29,9 @@ pub async fn owner(pool: &PgPool, key: &str) -> sqlx::Result<Option<Owner>> {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn create(
-    pool: &PgPool,
-    user: Option<UserId>,
-    name: &str,
-    key: &str,
-) -> sqlx::Result<Uuid> {
+pub async fn create(pool: &PgPool, user: Option<UserId>, name: &str, key: &str) -> sqlx::Result<Uuid> {
     let id = new_id();
-    sqlx::query_file!(
-        "sql/store/key_create.sql",
-        id,
-        user.map(|u| u.0),
-        name,
-        hash(key)
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query_file!("sql/store/key_create.sql", id, user.map(|u| u.0), name, hash(key)).execute(pool).await?;
     Ok(id)
 }
 
@@ -55,7 +40,5 @@ pub async fn create(
 /// # Errors
 /// Postgres is away.
 pub async fn any_admin(pool: &PgPool) -> sqlx::Result<bool> {
-    sqlx::query_file_scalar!("sql/store/key_any_admin.sql")
-        .fetch_one(pool)
-        .await
+    sqlx::query_file_scalar!("sql/store/key_any_admin.sql").fetch_one(pool).await
 }

@@ -7,8 +7,6 @@ use sqlx::PgPool;
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool, days: i32) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/stray_prune.sql", days)
-        .execute(pool)
-        .await?;
+    sqlx::query_file!("sql/store/stray_prune.sql", days).execute(pool).await?;
     Ok(())
 }

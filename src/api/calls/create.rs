@@ -55,40 +55,18 @@ pub async fn schedule_call(
     create(&state.0, caller, key, input).await
 }
 
-async fn create(
-    api: &Arc<Api>,
-    caller: Caller,
-    key: Key,
-    input: Json<CallInput>,
-) -> Result<Response<Body>, Error> {
+async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>) -> Result<Response<Body>, Error> {
     let user = owner_of(api, caller, input.body.user_id.as_deref()).await?;
     allow_ignoring_windows(caller, &input.body)?;
     // Faults are found before the key is used up: a corrected request may come under the same key.
-    let draft = input.body.read(
-        CallId(Uuid::nil()),
-        user,
-        api.limits.max_attempts,
-        Utc::now(),
-    )?;
+    let draft = input.body.read(CallId(Uuid::nil()), user, api.limits.max_attempts, Utc::now())?;
     let inner = Arc::clone(api);
-    once(
-        api,
-        caller.itself(),
-        key,
-        &input.hash,
-        move |seed| async move {
-            let call = NewCall {
-                id: CallId(seed),
-                ..draft
-            };
-            let verdicts = inner.enqueuer.enqueue(vec![call.clone()]).await?;
-            let verdict = verdicts.first().copied().unwrap_or(Verdict::Exists);
-            Answer::json(
-                StatusCode::CREATED,
-                &Data::of(created(&inner, call, verdict).await?),
-            )
-        },
-    )
+    once(api, caller.itself(), key, &input.hash, move |seed| async move {
+        let call = NewCall { id: CallId(seed), ..draft };
+        let verdicts = inner.enqueuer.enqueue(vec![call.clone()]).await?;
+        let verdict = verdicts.first().copied().unwrap_or(Verdict::Exists);
+        Answer::json(StatusCode::CREATED, &Data::of(created(&inner, call, verdict).await?))
+    })
     .await
 }
 
@@ -108,10 +86,7 @@ async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<User
 fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error> {
     if input.ignore_window == Some(true) {
         caller.require_admin()?;
-        tracing::warn!(
-            user = input.user_id.as_deref(),
-            "a call was created that ignores calling windows"
-        );
+        tracing::warn!(user = input.user_id.as_deref(), "a call was created that ignores calling windows");
     }
     Ok(())
 }
@@ -120,18 +95,14 @@ fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error
 async fn created(api: &Api, call: NewCall, verdict: Verdict) -> Result<Call, Error> {
     match verdict {
         Verdict::Created { created_at, due_at } => Ok(shown(call, created_at, due_at)),
-        Verdict::Suppressed => Err(Error::conflict(
-            "do_not_call",
-            "the number is on a do-not-call list",
-        )),
+        Verdict::Suppressed => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
         Verdict::Duplicate { of } => Err(Error::duplicate_call(of)),
         Verdict::Exists => match calls::get(&api.db.read, call.id, None).await? {
             // A repeat of a request whose answer was lost.
             Some(row) => Ok(row.into()),
-            None => Err(Error::conflict(
-                "external_id_taken",
-                "externalId: the user has another call with this external id",
-            )),
+            None => {
+                Err(Error::conflict("external_id_taken", "externalId: the user has another call with this external id"))
+            }
         },
     }
 }
@@ -242,48 +213,26 @@ pub async fn create_calls(
     let api = &state.0;
     let rows_max = api.limits.batch_rows_max;
     if input.body.calls.is_empty() || input.body.calls.len() > rows_max {
-        return Err(Error::invalid_field(
-            "calls",
-            format!("must have 1 to {rows_max} rows"),
-        ));
+        return Err(Error::invalid_field("calls", format!("must have 1 to {rows_max} rows")));
     }
     let inner = Arc::clone(api);
     let rows = input.body.calls;
-    once(
-        api,
-        caller.itself(),
-        key,
-        &input.hash,
-        move |seed| async move {
-            let report = create_rows(&inner, caller, seed, rows).await?;
-            Answer::json(StatusCode::CREATED, &Data::of(report))
-        },
-    )
+    once(api, caller.itself(), key, &input.hash, move |seed| async move {
+        let report = create_rows(&inner, caller, seed, rows).await?;
+        Answer::json(StatusCode::CREATED, &Data::of(report))
+    })
     .await
 }
 
 /// Rows of one insert; others' requests get their turn in between.
 const CHUNK: usize = 1000;
 
-async fn create_rows(
-    api: &Api,
-    caller: Caller,
-    seed: Uuid,
-    rows: Vec<Value>,
-) -> Result<BatchReport, Error> {
+async fn create_rows(api: &Api, caller: Caller, seed: Uuid, rows: Vec<Value>) -> Result<BatchReport, Error> {
     let mut known_users = HashMap::new();
     let mut outcomes: Vec<Option<Result<CallId, Error>>> = Vec::with_capacity(rows.len());
     let mut good: Vec<(usize, NewCall)> = Vec::new();
     for (nth, row) in rows.into_iter().enumerate() {
-        match read_row(
-            api,
-            caller,
-            &mut known_users,
-            CallId(grown_from(seed, nth)),
-            row,
-        )
-        .await
-        {
+        match read_row(api, caller, &mut known_users, CallId(grown_from(seed, nth)), row).await {
             Ok(call) => {
                 outcomes.push(None);
                 good.push((nth, call));
@@ -293,36 +242,21 @@ async fn create_rows(
         }
     }
     for chunk in good.chunks(CHUNK) {
-        let verdicts = api
-            .enqueuer
-            .enqueue(chunk.iter().map(|(_, call)| call.clone()).collect())
-            .await?;
+        let verdicts = api.enqueuer.enqueue(chunk.iter().map(|(_, call)| call.clone()).collect()).await?;
         for ((nth, call), verdict) in chunk.iter().zip(verdicts) {
             let outcome = match verdict {
                 Verdict::Created { .. } => Ok(call.id),
-                other => created(api, call.clone(), other)
-                    .await
-                    .map(|call| CallId(call.id)),
+                other => created(api, call.clone(), other).await.map(|call| CallId(call.id)),
             };
             if let Some(slot) = outcomes.get_mut(*nth) {
                 *slot = Some(outcome);
             }
         }
     }
-    let rows: Vec<BatchRow> = outcomes
-        .into_iter()
-        .enumerate()
-        .filter_map(|(nth, outcome)| Some(BatchRow::new(nth, outcome?)))
-        .collect();
-    let accepted = rows
-        .iter()
-        .filter(|row| row.status == RowStatus::Accepted)
-        .count();
-    Ok(BatchReport {
-        accepted,
-        rejected: rows.len() - accepted,
-        rows,
-    })
+    let rows: Vec<BatchRow> =
+        outcomes.into_iter().enumerate().filter_map(|(nth, outcome)| Some(BatchRow::new(nth, outcome?))).collect();
+    let accepted = rows.iter().filter(|row| row.status == RowStatus::Accepted).count();
+    Ok(BatchReport { accepted, rejected: rows.len() - accepted, rows })
 }
 
 async fn read_row(

@@ -78,19 +78,13 @@ impl Faults {
 
     /// The value, or its error noted under `path`.
     pub fn check<T, E: ToString>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
-        result
-            .map_err(|error| self.add(path, error.to_string()))
-            .ok()
+        result.map_err(|error| self.add(path, error.to_string())).ok()
     }
 
     /// # Errors
     /// 400 with all faults, if there are any.
     pub fn none(self) -> Result<(), Error> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::invalid(self.0))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
     }
 }
 
@@ -99,28 +93,18 @@ impl CallInput {
     ///
     /// # Errors
     /// 400 with every field at fault.
-    pub fn read(
-        self,
-        id: CallId,
-        user: UserId,
-        attempts_default: i16,
-        now: DateTime<Utc>,
-    ) -> Result<NewCall, Error> {
+    pub fn read(self, id: CallId, user: UserId, attempts_default: i16, now: DateTime<Utc>) -> Result<NewCall, Error> {
         let mut faults = Faults::default();
         let phone = faults.check("to", PhoneNumber::parse(&self.to));
         check_script_id(&mut faults, "scriptId", &self.script_id);
         let metadata = checked_object(&mut faults, "metadata", self.metadata.unwrap_or_default());
-        let variables =
-            checked_object(&mut faults, "variables", self.variables.unwrap_or_default());
+        let variables = checked_object(&mut faults, "variables", self.variables.unwrap_or_default());
         if let Some(external_id) = &self.external_id {
             check_external_id(&mut faults, external_id);
         }
         let dials_max = match self.max_attempts {
             None => attempts_default,
-            Some(given) => match i16::try_from(given)
-                .ok()
-                .filter(|_| (1..=ATTEMPTS_MAX).contains(&given))
-            {
+            Some(given) => match i16::try_from(given).ok().filter(|_| (1..=ATTEMPTS_MAX).contains(&given)) {
                 Some(attempts) => attempts,
                 None => {
                     faults.add("maxAttempts", format!("must be 1 to {ATTEMPTS_MAX}"));
@@ -129,15 +113,10 @@ impl CallInput {
             },
         };
         let time_zone = self.time_zone.map(|name| {
-            zone::canonical(&name)
-                .map(str::to_owned)
-                .unwrap_or_else(|| {
-                    faults.add(
-                        "timeZone",
-                        "is not an IANA time zone, such as America/New_York",
-                    );
-                    String::new()
-                })
+            zone::canonical(&name).map(str::to_owned).unwrap_or_else(|| {
+                faults.add("timeZone", "is not an IANA time zone, such as America/New_York");
+                String::new()
+            })
         });
         check_times(&mut faults, self.scheduled_at, self.expires_at, now);
         let priority = self.priority.unwrap_or_default().rank();
@@ -170,10 +149,7 @@ pub fn check_script_id(faults: &mut Faults, path: &str, text: &str) {
     if text.trim().is_empty() {
         faults.add(path, "must not be empty");
     } else if text.chars().count() > SCRIPT_ID_CHARS_MAX {
-        faults.add(
-            path,
-            format!("may have at most {SCRIPT_ID_CHARS_MAX} characters"),
-        );
+        faults.add(path, format!("may have at most {SCRIPT_ID_CHARS_MAX} characters"));
     }
 }
 
@@ -181,20 +157,14 @@ pub fn check_script_id(faults: &mut Faults, path: &str, text: &str) {
 pub fn checked_object(faults: &mut Faults, path: &str, object: Map<String, Value>) -> Value {
     let value = Value::Object(object);
     if value.to_string().len() > OBJECT_BYTES_MAX {
-        faults.add(
-            path,
-            format!("may have at most {OBJECT_BYTES_MAX} bytes as JSON"),
-        );
+        faults.add(path, format!("may have at most {OBJECT_BYTES_MAX} bytes as JSON"));
     }
     value
 }
 
 fn check_external_id(faults: &mut Faults, text: &str) {
     if text.trim().is_empty() || text.chars().count() > EXTERNAL_ID_CHARS_MAX {
-        faults.add(
-            "externalId",
-            format!("must have 1 to {EXTERNAL_ID_CHARS_MAX} characters"),
-        );
+        faults.add("externalId", format!("must have 1 to {EXTERNAL_ID_CHARS_MAX} characters"));
     } else if text.parse::<uuid::Uuid>().is_ok() {
         faults.add("externalId", "must not be a UUID: those are ours");
     }

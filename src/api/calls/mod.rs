@@ -161,10 +161,6 @@ impl From<AttemptRow> for Conversation {
 
 impl From<WaitingRow> for Waiting {
     fn from(row: WaitingRow) -> Self {
-        Self {
-            reason: row.reason,
-            clears_at: row.clears_at,
-            detail: row.detail,
-        }
+        Self { reason: row.reason, clears_at: row.clears_at, detail: row.detail }
     }
 }

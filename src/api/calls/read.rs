@@ -34,12 +34,7 @@ pub struct Whose {
 ///
 /// # Errors
 /// 404; 409 when an admin's external id fits several users' calls.
-pub async fn find(
-    api: &Api,
-    caller: Caller,
-    id: &str,
-    whose: &Whose,
-) -> Result<(CallId, Option<UserId>), Error> {
+pub async fn find(api: &Api, caller: Caller, id: &str, whose: &Whose) -> Result<(CallId, Option<UserId>), Error> {
     let scope = match (&whose.user_id, caller.scope()) {
         (Some(named), None) => {
             let user = users::find(&api.db.read, named).await?;
@@ -80,16 +75,10 @@ pub async fn get_call(
 /// 404 when there is none in this scope.
 pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<CallDetail, Error> {
     let pool = &api.db.read;
-    let row = calls::get(pool, call, scope)
-        .await?
-        .ok_or_else(|| Error::not_found("call"))?;
+    let row = calls::get(pool, call, scope).await?.ok_or_else(|| Error::not_found("call"))?;
     let attempts = calls::attempts(pool, call).await?;
     let mut call_shown = Call::from(row);
-    let waiting = if call_shown.status == CallStatus::Pending {
-        calls::waiting(pool, call).await?
-    } else {
-        None
-    };
+    let waiting = if call_shown.status == CallStatus::Pending { calls::waiting(pool, call).await? } else { None };
     if let Some(clears_at) = waiting.as_ref().and_then(|waiting| waiting.clears_at) {
         call_shown.next_attempt_at = call_shown.next_attempt_at.map(|due| due.max(clears_at));
     }
@@ -138,31 +127,19 @@ pub async fn list_calls(
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     let page = query.page.unwrap_or(1);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Error::invalid_field(
-            "limit",
-            format!("must be 1 to {LIMIT_MAX}"),
-        ));
+        return Err(Error::invalid_field("limit", format!("must be 1 to {LIMIT_MAX}")));
     }
     let offset = page.saturating_sub(1).saturating_mul(limit);
     if page < 1 || offset > OFFSET_MAX {
         return Err(Error::invalid_field(
             "page",
-            format!(
-                "must be at least 1 and skip at most {OFFSET_MAX} rows; use cursor further down"
-            ),
+            format!("must be at least 1 and skip at most {OFFSET_MAX} rows; use cursor further down"),
         ));
     }
     let below = parse_id::<CallId>("cursor", query.cursor.as_deref())?;
     let filter = filter_of(&state.0, caller, &query).await?;
     let pool = &state.0.db.read;
-    let rows = calls::list(
-        pool,
-        &filter,
-        below,
-        limit,
-        if below.is_some() { 0 } else { offset },
-    )
-    .await?;
+    let rows = calls::list(pool, &filter, below, limit, if below.is_some() { 0 } else { offset }).await?;
     let total = calls::count(pool, &filter).await?;
     let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == limit;
     let next_cursor = rows.last().filter(|_| full).map(|row| row.id.to_string());
@@ -170,13 +147,7 @@ pub async fn list_calls(
     Ok(axum::Json(Page {
         success: true,
         data: rows.into_iter().map(Into::into).collect(),
-        pagination: Pagination {
-            page,
-            limit,
-            total,
-            total_pages,
-            next_cursor,
-        },
+        pagination: Pagination { page, limit, total, total_pages, next_cursor },
     }))
 }
 
@@ -198,17 +169,12 @@ async fn filter_of(api: &Api, caller: Caller, query: &ListQuery) -> Result<Filte
     let phone = query.to.as_deref().map(PhoneNumber::parse).transpose();
     let in_range = |at: &DateTime<Utc>| (0..=9999).contains(&chrono::Datelike::year(at));
     if ![query.from, query.until].iter().flatten().all(in_range) {
-        return Err(Error::invalid_field(
-            "from",
-            "from and until must lie in the years 0 to 9999",
-        ));
+        return Err(Error::invalid_field("from", "from and until must lie in the years 0 to 9999"));
     }
     Ok(Filter {
         user,
         status: query.status,
-        phone: phone
-            .map_err(|error| Error::invalid_field("to", error.to_string()))?
-            .map(Into::into),
+        phone: phone.map_err(|error| Error::invalid_field("to", error.to_string()))?.map(Into::into),
         campaign: parse_id::<CampaignId>("campaignId", query.campaign_id.as_deref())?,
         since: query.from,
         until: query.until,
@@ -216,9 +182,5 @@ async fn filter_of(api: &Api, caller: Caller, query: &ListQuery) -> Result<Filte
 }
 
 fn parse_id<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Error> {
-    text.map(|text| {
-        text.parse()
-            .map_err(|_| Error::invalid_field(name, "is not an id"))
-    })
-    .transpose()
+    text.map(|text| text.parse().map_err(|_| Error::invalid_field(name, "is not an id"))).transpose()
 }

@@ -45,15 +45,11 @@ impl CallChanges {
     fn read(self, now: DateTime<Utc>) -> Result<Amendment, Error> {
         let mut faults = Faults::default();
         let payload = self.payload.unwrap_or_default();
-        let phone = payload
-            .to
-            .and_then(|to| faults.check("payload.to", PhoneNumber::parse(&to)));
+        let phone = payload.to.and_then(|to| faults.check("payload.to", PhoneNumber::parse(&to)));
         if let Some(script_id) = &payload.script_id {
             check_script_id(&mut faults, "payload.scriptId", script_id);
         }
-        let metadata = payload
-            .metadata
-            .map(|metadata| checked_object(&mut faults, "payload.metadata", metadata));
+        let metadata = payload.metadata.map(|metadata| checked_object(&mut faults, "payload.metadata", metadata));
         check_times(&mut faults, self.scheduled_at, self.expires_at, now);
         faults.none()?;
         Ok(Amendment {
@@ -80,23 +76,14 @@ pub async fn update_call(
     changes: Json<CallChanges>,
 ) -> Result<axum::Json<Data<CallDetail>>, Error> {
     let amendment = changes.body.read(Utc::now())?;
-    steer(
-        &state.0,
-        caller,
-        &id,
-        &whose,
-        move |api, call, scope| async move {
-            match queue::amend(&api.db.work, call, scope, &amendment).await? {
-                None => Err(Error::not_found("call")),
-                Some(Amended::Done) => Ok(()),
-                Some(Amended::Suppressed) => Err(Error::conflict(
-                    "do_not_call",
-                    "the number is on a do-not-call list",
-                )),
-                Some(Amended::NotWaiting(now)) => Err(wrong_state("changed while PENDING", now)),
-            }
-        },
-    )
+    steer(&state.0, caller, &id, &whose, move |api, call, scope| async move {
+        match queue::amend(&api.db.work, call, scope, &amendment).await? {
+            None => Err(Error::not_found("call")),
+            Some(Amended::Done) => Ok(()),
+            Some(Amended::Suppressed) => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
+            Some(Amended::NotWaiting(now)) => Err(wrong_state("changed while PENDING", now)),
+        }
+    })
     .await
 }
 
@@ -110,23 +97,13 @@ pub async fn cancel_call(
     Id(id): Id,
     Query(whose): Query<Whose>,
 ) -> Result<axum::Json<Data<CallDetail>>, Error> {
-    steer(
-        &state.0,
-        caller,
-        &id,
-        &whose,
-        |api, call, scope| async move {
-            match queue::cancel(&api.db.work, call, scope).await? {
-                None => Err(Error::not_found("call")),
-                Some(
-                    Canceled::AtOnce | Canceled::Asked | Canceled::TooLate(CallState::Canceled),
-                ) => Ok(()),
-                Some(Canceled::TooLate(now)) => {
-                    Err(wrong_state("canceled before it has ended", now))
-                }
-            }
-        },
-    )
+    steer(&state.0, caller, &id, &whose, |api, call, scope| async move {
+        match queue::cancel(&api.db.work, call, scope).await? {
+            None => Err(Error::not_found("call")),
+            Some(Canceled::AtOnce | Canceled::Asked | Canceled::TooLate(CallState::Canceled)) => Ok(()),
+            Some(Canceled::TooLate(now)) => Err(wrong_state("canceled before it has ended", now)),
+        }
+    })
     .await
 }
 
@@ -140,33 +117,19 @@ pub async fn retry_call(
     Id(id): Id,
     Query(whose): Query<Whose>,
 ) -> Result<axum::Json<Data<CallDetail>>, Error> {
-    steer(
-        &state.0,
-        caller,
-        &id,
-        &whose,
-        |api, call, scope| async move {
-            match queue::retry(&api.db.work, call, scope, api.limits.max_attempts).await? {
-                None => Err(Error::not_found("call")),
-                Some(Retried::Waiting) => Ok(()),
-                Some(Retried::Suppressed) => Err(Error::conflict(
-                    "do_not_call",
-                    "the number is on a do-not-call list",
-                )),
-                Some(Retried::NotEnded(now)) => {
-                    Err(wrong_state("retried when FAILED or EXPIRED", now))
-                }
-            }
-        },
-    )
+    steer(&state.0, caller, &id, &whose, |api, call, scope| async move {
+        match queue::retry(&api.db.work, call, scope, api.limits.max_attempts).await? {
+            None => Err(Error::not_found("call")),
+            Some(Retried::Waiting) => Ok(()),
+            Some(Retried::Suppressed) => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
+            Some(Retried::NotEnded(now)) => Err(wrong_state("retried when FAILED or EXPIRED", now)),
+        }
+    })
     .await
 }
 
 fn wrong_state(may: &str, now: CallState) -> Error {
-    Error::conflict(
-        "wrong_state",
-        format!("a call can be {may}; this one is {}", now.status().as_str()),
-    )
+    Error::conflict("wrong_state", format!("a call can be {may}; this one is {}", now.status().as_str()))
 }
 
 /// Does something to a call, detached from the client, and shows the call as it is then.
