@@ -2,12 +2,11 @@
 -- $1 attempt_ids uuid[]
 -- Used by queue::facts.
 select
-  a.id, a.call_id, a.revision, a.state as "state: AttemptState", a.number, a.dialed, a.weight, a.misses, a.told, a.disposition,
+  a.id, a.call_id, a.revision, a.state as "state: AttemptState", a.number, a.dialed, a.weight, a.misses, a.told,
   a.provider_call_id,
   extract(epoch from clock() - coalesce(a.sent_at, a.claimed_at))::float8 as "unheard_secs!",
   c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials, c.dials_max, c.priority, c.rank,
   c.cancel_requested_at is not null as "cancel_requested!",
-  coalesce(c.expires_at <= clock(), false) as "expired!",
   (select retry_delay_secs from campaigns where id = c.campaign_id) as retry_delay_secs
 from unnest($1::uuid[]) as w(id)
 cross join lateral (select * from attempts where id = w.id offset 0) a

@@ -5,6 +5,8 @@
 -- $13 started bool[]            $14 sent_secs_ago float8[]?       $15 check_in_secs float8[]?
 -- $16 call_was text[]           $17 call_becomes text[]?, null = keep    $18 due_in_secs float8[]?  $19 due_ats timestamptz[]?
 -- $20 ranks smallint[]?         $21 dials_maxes smallint[]?
+-- and the events to be kept with them, whose second delivery adds nothing:
+-- $22 attempt_ids uuid[]   $23 keys text[]   $24 types text[]   $25 sources text[]   $26 bodies jsonb[]
 -- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
 -- Needs the admission lock, either mode. Used by queue::settle. Plan pinned by tests/it/plans.rs.
 with now as materialized (
@@ -20,6 +22,12 @@ item as materialized (
     attempt_id, revision, state, provider_call_id, dialed, weight, disposition, hangup_cause, duration_secs, told,
     transcript, misses, started, sent_secs_ago, check_in_secs, call_was, call_becomes, due_in_secs, due_at, rank, dials_max
   )
+),
+heard as (
+  insert into events (attempt_id, key, type, source, received_at, body)
+  select e.attempt_id, e.key, e.type, e.source, n.at, e.body
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body), now n
+  on conflict do nothing
 ),
 settled as (
   update attempts a

@@ -19,15 +19,17 @@ use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
 use crate::executor::Settings;
 use crate::executor::dial::{Line, dial};
-use crate::outcome;
 use crate::outcome::decide::Rules;
 use crate::outcome::inbox::{Batch, Heard};
-use crate::queue::{self, Claim, Room};
+use crate::outcome::{self, Memory};
+use crate::queue::{self, Claim, Claimed, Room, Tended};
 
 /// While every slot is taken, bells are answered at most this often: only a settling frees a slot.
 const BELL_DEBOUNCE: Duration = Duration::from_millis(10);
 /// After a turn that found due calls but could move none (somebody holds their rows).
 const STUCK_PAUSE: Duration = Duration::from_millis(5);
+/// Calls remembered; those that ended elsewhere are forgotten with the rest, and read anew.
+const MEMORY_MAX: usize = 10_000;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The worker loop of one process.
@@ -44,6 +46,8 @@ pub struct Dispatcher {
     dialing: HashMap<Id, AttemptId>,
     /// Attempts claimed by us whose answer is not settled yet.
     launched: HashSet<AttemptId>,
+    /// What we know of the calls we dialed.
+    memory: Memory,
     /// The last turn may have committed claims we never heard of.
     commit_in_doubt: bool,
 }
@@ -72,6 +76,7 @@ impl Dispatcher {
             dials: JoinSet::new(),
             dialing: HashMap::new(),
             launched: HashSet::new(),
+            memory: Memory::new(),
             commit_in_doubt: false,
         }
     }
@@ -98,7 +103,7 @@ impl Dispatcher {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::warn!(%error, "a turn failed; nothing is claimed until Postgres is back");
-                    self.kept.discard().await;
+                    self.forget().await;
                     self.commit_in_doubt = true;
                     tokio::time::sleep(OUTAGE_PAUSE).await;
                     Next::Now
@@ -175,20 +180,22 @@ impl Dispatcher {
         let batch_was_full = batch.heard.len() == self.settings().batch_max;
         match self.settle_and_claim(&batch, want).await {
             Ok((report, claim)) => {
-                for heard in batch.heard.iter().filter(|heard| heard.source == "dial") {
-                    if let outcome::inbox::Meant::Attempt(attempt) = &heard.about {
-                        self.launched.remove(attempt);
-                    }
+                for attempt in batch.dialed() {
+                    self.launched.remove(&attempt);
                 }
                 batch.settled(&self.line.inbox, &report);
-                let next = self.next_after(&claim, want, batch_was_full);
-                self.launch(claim, permits, began);
+                let mut claim = claim;
+                let calls = std::mem::take(&mut claim.calls);
+                let claimed = calls.len();
+                self.launch(calls, permits, began);
                 metrics::histogram!("outdial_turn_seconds").record(began.elapsed());
-                Ok(next)
+                // Tidying comes after the dials: nobody's phone waits for it.
+                let tended = self.tend(&claim, claimed).await?;
+                Ok(self.next_after(&claim, claimed, want, tended, batch_was_full))
             }
             Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() && batch.heard.len() > 1 => {
                 tracing::warn!(%error, "a batch did not settle; trying one by one");
-                self.kept.discard().await;
+                self.forget().await;
                 self.settle_one_by_one(batch).await;
                 Ok(Next::Now)
             }
@@ -199,19 +206,15 @@ impl Dispatcher {
         }
     }
 
-    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> sqlx::Result<(outcome::Report, Claim)> {
-        if want == 0 {
-            return Ok((outcome::settle_alone(self.pool(), &batch.heard, &self.rules).await?, Claim::default()));
-        }
+    /// After a failure: the connection may be in any state, and so may what we believe of our calls.
+    async fn forget(&mut self) {
+        self.kept.discard().await;
+        self.memory.clear();
+    }
+
+    fn room(&self, want: usize) -> Room<'static> {
         let settings = &self.line.settings;
-        let mut transaction = queue::admit(self.kept.get().await?).await?;
-        let report = if batch.heard.is_empty() {
-            outcome::Report::default()
-        } else {
-            outcome::settle(&mut transaction, &batch.heard, &self.rules).await?
-        };
-        let began = Instant::now();
-        let room = Room {
+        Room {
             want,
             global_limit: settings.global_limit,
             instance: self.line.lease.instance,
@@ -219,7 +222,24 @@ impl Dispatcher {
             dial_guard_secs: settings.dial_guard_secs,
             lanes_max: settings.lanes_per_claim,
             lease_secs: settings.lease.as_secs_f64(),
+        }
+    }
+
+    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> sqlx::Result<(outcome::Report, Claim)> {
+        if want == 0 {
+            return Ok((outcome::settle_alone(self.pool(), &batch.heard, &self.rules).await?, Claim::default()));
+        }
+        if self.memory.len() > MEMORY_MAX {
+            self.memory.clear();
+        }
+        let room = self.room(want);
+        let mut transaction = queue::admit(self.kept.get().await?).await?;
+        let report = if batch.heard.is_empty() {
+            outcome::Report::default()
+        } else {
+            outcome::settle(&mut transaction, &batch.heard, &self.rules, &mut self.memory).await?
         };
+        let began = Instant::now();
         let claim = queue::claim(&mut transaction, room).await?;
         metrics::histogram!("outdial_claim_seconds").record(began.elapsed());
         if !claim.calls.is_empty() {
@@ -238,6 +258,18 @@ impl Dispatcher {
         Ok((report, claim))
     }
 
+    /// Tidies the lanes the claim looked at, where there is something to tidy.
+    async fn tend(&mut self, claim: &Claim, claimed: usize) -> sqlx::Result<Option<Tended>> {
+        if !claim.wants_tending(claimed) {
+            return Ok(None);
+        }
+        let room = self.room(claim.room);
+        let mut transaction = queue::admit(self.kept.get().await?).await?;
+        let tended = queue::tend(&mut transaction, &claim.looked, &room).await?;
+        transaction.commit().await?;
+        Ok(Some(tended))
+    }
+
     /// As many permits as there are, up to a batch; none without a good lease.
     fn take_permits(&self) -> Option<OwnedSemaphorePermit> {
         if !self.line.lease.is_good() {
@@ -248,30 +280,37 @@ impl Dispatcher {
         Arc::clone(&self.permits).try_acquire_many_owned(free).ok()
     }
 
-    fn next_after(&self, claim: &Claim, want: usize, batch_was_full: bool) -> Next {
+    fn next_after(
+        &self,
+        claim: &Claim,
+        claimed: usize,
+        want: usize,
+        tended: Option<Tended>,
+        batch_was_full: bool,
+    ) -> Next {
         let poll = self.settings().poll;
         let in_secs = |secs: Option<f64>| secs.map_or(poll, |secs| Duration::from_secs_f64(secs.min(3600.0)).min(poll));
-        let took_all = want > 0 && claim.calls.len() >= claim.room;
         if batch_was_full {
             return Next::Now;
         }
-        if took_all || want == 0 {
+        if want == 0 || claimed >= claim.room {
             return Next::Wait { at_most: in_secs(claim.held_secs), full: true };
         }
-        let next = in_secs(claim.next_in_secs);
+        let next = in_secs(tended.map_or(claim.next_in_secs, |tended| tended.next_in_secs));
         if !next.is_zero() {
             return Next::Wait { at_most: next, full: false };
         }
-        if claim.calls.is_empty() && !claim.moved {
+        if claimed == 0 && tended.is_none_or(|tended| tended.moved == 0) {
             return Next::Wait { at_most: STUCK_PAUSE, full: false };
         }
         Next::Now
     }
 
-    fn launch(&mut self, claim: Claim, permits: Option<OwnedSemaphorePermit>, claimed: Instant) {
+    fn launch(&mut self, calls: Vec<Claimed>, permits: Option<OwnedSemaphorePermit>, claimed: Instant) {
         let Some(mut permits) = permits else { return };
-        metrics::counter!("outdial_claimed_total").increment(u64::try_from(claim.calls.len()).unwrap_or_default());
-        for call in claim.calls {
+        metrics::counter!("outdial_claimed_total").increment(u64::try_from(calls.len()).unwrap_or_default());
+        for call in calls {
+            self.memory.insert(call.attempt_id, call.facts.clone());
             let lateness = (call.claimed_at - call.due_at).as_seconds_f64().max(0.0);
             metrics::histogram!("outdial_dial_lateness_seconds").record(lateness);
             tracing::info!(call.id = %call.call_id, attempt.id = %call.attempt_id, attempt = call.attempt_number,

@@ -200,10 +200,10 @@ fn promised(ended: &Ended, facts: &Facts, rules: &Rules) -> Option<CallChange> {
     })
 }
 
-/// Another dial after a delay, while there are dials left and time.
+/// Another dial after a delay, while there are dials left. One whose time has passed by then is ended by the expiry sweep.
 fn retried(facts: &Facts, rules: &Rules, dice: f64, counts: bool) -> CallChange {
     let dials = facts.dials + i16::from(counts);
-    if dials >= facts.dials_max || facts.expired {
+    if dials >= facts.dials_max {
         return becomes(CallState::Failed);
     }
     let delay = match facts.retry_delay_secs {
@@ -220,13 +220,7 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
         return None;
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
-    let call = if stops {
-        becomes(CallState::Canceled)
-    } else if facts.expired {
-        becomes(if facts.dials == 0 { CallState::Expired } else { CallState::Failed })
-    } else {
-        becomes(CallState::Waiting)
-    };
+    let call = if stops { becomes(CallState::Canceled) } else { becomes(CallState::Waiting) };
     let disposition = match bar {
         Some("DO_NOT_CALL") => Some(Disposition::DoNotCall),
         _ => stops.then_some(Disposition::Canceled),

@@ -212,6 +212,11 @@ impl Batch {
         self.answers.push(item.answer);
     }
 
+    /// The attempts whose dials it answers.
+    pub fn dialed(&self) -> impl Iterator<Item = AttemptId> {
+        self.heard.iter().filter(|heard| heard.source == "dial").filter_map(Heard::attempt)
+    }
+
     /// Answers the senders after the commit.
     pub fn settled(self, inbox: &Inbox, report: &Report) {
         inbox.ends.fetch_add(u64::try_from(report.ended.len()).unwrap_or_default(), Ordering::Relaxed);

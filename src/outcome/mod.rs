@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 
+use crate::domain::call::AttemptState;
 use crate::domain::disposition::Disposition;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, new_id, splitmix};
@@ -40,41 +41,52 @@ pub struct Report {
     pub ended: Vec<AttemptId>,
 }
 
+/// Facts about attempts this process follows, as it left them. A hint that saves a look-up: every write is fenced by the
+/// revision it was decided on, and what somebody else changed is read anew.
+pub type Memory = HashMap<AttemptId, Facts>;
+
 /// Stores what was heard, decides, and writes it down. Needs a transaction with the admission lock, either mode.
+/// When that transaction does not commit, `memory` must be cleared.
 ///
 /// # Errors
 /// Postgres is away; nothing was settled.
-pub async fn settle(connection: &mut PgConnection, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
+pub async fn settle(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    rules: &Rules,
+    memory: &mut Memory,
+) -> sqlx::Result<Report> {
     let began = Instant::now();
     let attempts = whom_it_concerns(connection, heard).await?;
-    let known: Vec<AttemptId> = distinct(attempts.iter().flatten());
-    let mut facts: HashMap<AttemptId, Facts> =
-        queue::facts(connection, &known).await?.into_iter().map(|facts| (facts.attempt_id, facts)).collect();
+    let unknown = distinct(attempts.iter().flatten().filter(|attempt| !memory.contains_key(attempt)));
+    refresh(connection, &unknown, memory).await?;
     let mut report = Report { became: vec![Became::Stray; heard.len()], ended: Vec::new() };
-    keep_strays(connection, heard, &attempts, &facts).await?;
-    keep_events(connection, heard, &attempts, &facts).await?;
+    keep_strays(connection, heard, &attempts, memory).await?;
+    let mut events = events_of(heard, &attempts, memory);
     // Several words about one attempt are taken one after the other, each on the facts the one before left.
-    let mut left: Vec<(usize, AttemptId)> = attempts
+    let mut left: Positions = attempts
         .iter()
         .enumerate()
-        .filter_map(|(nth, attempt)| Some((nth, attempt.filter(|attempt| facts.contains_key(attempt))?)))
+        .filter_map(|(nth, attempt)| Some((nth, attempt.filter(|attempt| memory.contains_key(attempt))?)))
         .collect();
     drop_what_an_end_says_too(&mut left, heard, &mut report);
-    while !left.is_empty() {
+    while !left.is_empty() || !events.is_empty() {
         let (round, later) = first_of_each(&left);
-        let batch = decide_round(&round, heard, &facts, rules, &mut report);
-        let touched: Vec<AttemptId> = batch.iter().map(|(_, settlement)| settlement.attempt_id).collect();
-        let mut again = write(connection, batch, &mut report).await?;
-        again.extend(later);
-        left = again;
-        if !left.is_empty() && !touched.is_empty() {
-            for fresh in queue::facts(connection, &touched).await? {
-                facts.insert(fresh.attempt_id, fresh);
-            }
-        }
+        let batch = decide_round(&round, heard, memory, rules, &mut report);
+        left = write(connection, batch, &std::mem::take(&mut events), memory, &mut report).await?;
+        left.extend(later);
     }
     metrics::histogram!("outdial_settle_seconds").record(began.elapsed());
     Ok(report)
+}
+
+/// Reads facts anew.
+async fn refresh(connection: &mut PgConnection, attempts: &[AttemptId], memory: &mut Memory) -> sqlx::Result<()> {
+    if !attempts.is_empty() {
+        let fresh = queue::facts(connection, attempts).await?;
+        memory.extend(fresh.into_iter().map(|facts| (facts.attempt_id, facts)));
+    }
+    Ok(())
 }
 
 /// [`settle`] in a transaction of its own, beside other feeders: for processes that do not claim.
@@ -83,7 +95,7 @@ pub async fn settle(connection: &mut PgConnection, heard: &[Heard], rules: &Rule
 /// Postgres is away; nothing was settled.
 pub async fn settle_alone(pool: &PgPool, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
     let mut transaction = queue::feed(pool).await?;
-    let report = settle(&mut transaction, heard, rules).await?;
+    let report = settle(&mut transaction, heard, rules, &mut Memory::new()).await?;
     failpoint::hit("event.before_commit");
     transaction.commit().await?;
     failpoint::hit("event.after_commit");
@@ -112,7 +124,7 @@ async fn keep_strays(
     connection: &mut PgConnection,
     heard: &[Heard],
     attempts: &[Option<AttemptId>],
-    facts: &HashMap<AttemptId, Facts>,
+    facts: &Memory,
 ) -> sqlx::Result<()> {
     let unknown = heard.iter().zip(attempts).filter(|(_, attempt)| attempt.is_none_or(|id| !facts.contains_key(&id)));
     let strays: Vec<Stray> = unknown
@@ -130,16 +142,9 @@ async fn keep_strays(
     if strays.is_empty() { Ok(()) } else { queue::record_strays(connection, &strays).await }
 }
 
-async fn keep_events(
-    connection: &mut PgConnection,
-    heard: &[Heard],
-    attempts: &[Option<AttemptId>],
-    facts: &HashMap<AttemptId, Facts>,
-) -> sqlx::Result<()> {
-    let events: Vec<Event> = heard
-        .iter()
-        .zip(attempts)
-        .filter(|(heard, _)| heard.is_evidence())
+fn events_of(heard: &[Heard], attempts: &[Option<AttemptId>], facts: &Memory) -> Vec<Event> {
+    let evidence = heard.iter().zip(attempts).filter(|(heard, _)| heard.is_evidence());
+    evidence
         .filter_map(|(heard, attempt)| {
             Some(Event {
                 attempt_id: attempt.filter(|id| facts.contains_key(id))?,
@@ -149,8 +154,7 @@ async fn keep_events(
                 body: heard.body.clone().unwrap_or_else(|| json!(heard.word)),
             })
         })
-        .collect();
-    queue::record_events(connection, &events).await
+        .collect()
 }
 
 /// The sender's id of the event, else its type and the hash of what it says.
@@ -192,7 +196,7 @@ fn first_of_each(left: &[(usize, AttemptId)]) -> (Positions, Positions) {
 fn decide_round(
     round: &[(usize, AttemptId)],
     heard: &[Heard],
-    facts: &HashMap<AttemptId, Facts>,
+    facts: &Memory,
     rules: &Rules,
     report: &mut Report,
 ) -> Vec<(usize, Settlement)> {
@@ -209,23 +213,31 @@ fn decide_round(
     batch
 }
 
-/// Writes a round; returns what somebody else was faster with, to be decided again.
+/// Writes a round; returns what somebody else was faster with, to be decided again on fresh facts.
 async fn write(
     connection: &mut PgConnection,
     batch: Vec<(usize, Settlement)>,
+    events: &[Event],
+    memory: &mut Memory,
     report: &mut Report,
 ) -> sqlx::Result<Positions> {
     let mut left: HashMap<AttemptId, (usize, Settlement)> =
         batch.iter().map(|(nth, settlement)| (settlement.attempt_id, (*nth, settlement.clone()))).collect();
     let settlements = batch.into_iter().map(|(_, settlement)| settlement).collect();
-    for row in queue::settle(connection, settlements).await? {
+    for row in queue::settle(connection, settlements, events).await? {
         let Some((nth, settlement)) = left.remove(&row.attempt_id) else { continue };
         mark(report, nth, Became::Applied);
         if row.ends {
             report.ended.push(row.attempt_id);
             log_end(&row, &settlement);
         }
+        // An attempt that has ended, or is corrected, is read anew if anybody speaks of it again.
+        let still_open = |facts: &Facts| !row.ends && facts.state != AttemptState::Ended;
+        if let Some(facts) = memory.remove(&row.attempt_id).filter(still_open) {
+            memory.insert(row.attempt_id, facts.after(&settlement));
+        }
     }
+    refresh(connection, &distinct(left.keys()), memory).await?;
     Ok(left.into_iter().map(|(attempt, (nth, _))| (nth, attempt)).collect())
 }
 

@@ -5,9 +5,11 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::ids::{AttemptId, CallId, CampaignId, InstanceId, LaneId, UserId, new_id};
+use crate::domain::call::{AttemptState, CallState};
+use crate::domain::ids::{AttemptId, CallId, InstanceId, new_id};
 use crate::domain::phone::PhoneNumber;
-use crate::queue::unpark;
+use crate::domain::word::Weight;
+use crate::queue::{Facts, unpark};
 
 /// Who claims, and under which limits.
 #[derive(Clone, Copy, Debug)]
@@ -31,17 +33,15 @@ pub struct Room<'a> {
 pub struct Claimed {
     pub attempt_id: AttemptId,
     pub call_id: CallId,
-    pub user_id: UserId,
-    pub lane_id: LaneId,
-    pub campaign_id: Option<CampaignId>,
     pub attempt_number: i32,
     pub phone: PhoneNumber,
     pub script_id: String,
     pub metadata: Value,
     pub variables: Value,
-    pub time_zone: Option<String>,
     pub due_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
+    /// What a decision about it will rest on, as of the claim.
+    pub facts: Facts,
 }
 
 /// What one claim found.
@@ -52,12 +52,29 @@ pub struct Claim {
     pub room: usize,
     /// Live calls before it.
     pub live: i64,
-    /// Whether it moved anything besides: another look may find more.
-    pub moved: bool,
-    /// Seconds until a lane deserves the next look; none: nothing waits for a time.
+    /// Lanes and users it looked at.
+    pub looked: Looked,
+    /// Something was in its way: closed lanes, busy numbers, calls that must not be dialed.
+    pub obstructed: bool,
+    /// Seconds until a user deserves the next look, as of before the claim; none: nothing waits for a time.
     pub next_in_secs: Option<f64>,
     /// Seconds until the provider is asked again.
     pub held_secs: Option<f64>,
+}
+
+/// Lanes and users that a claim looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub lanes: Vec<Uuid>,
+    pub users: Vec<Uuid>,
+}
+
+impl Claim {
+    /// Whether what it looked at should be tidied: something was in its way, or it did not fill its room with `claimed` calls.
+    #[must_use]
+    pub fn wants_tending(&self, claimed: usize) -> bool {
+        self.looked != Looked::default() && (self.obstructed || claimed < self.room)
+    }
 }
 
 /// Claims up to `room.want` due calls. Needs the admission lock alone ([`crate::queue::admit`]).
@@ -66,7 +83,8 @@ pub struct Claim {
 /// Postgres is away.
 pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Result<Claim> {
     let attempt_ids: Vec<Uuid> = (0..room.want).map(|_| new_id()).collect();
-    let rows = sqlx::query_file!(
+    let rows = sqlx::query_file_as!(
+        Row,
         "sql/queue/claim.sql",
         i32::try_from(room.want).unwrap_or(i32::MAX),
         room.global_limit,
@@ -80,43 +98,116 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
     .fetch_all(&mut *connection)
     .await?;
     let mut claim = Claim::default();
-    let mut dropped = Vec::new();
-    for row in rows {
-        let until = |at: DateTime<Utc>| (at - row.at).as_seconds_f64().max(0.0);
+    for mut row in rows {
         claim.room = usize::try_from(row.room).unwrap_or_default();
         claim.live = row.live;
-        claim.moved = row.parked > 0 || !row.dropped.is_empty();
-        claim.next_in_secs = row.next_at.map(until);
-        claim.held_secs = row.held_until.map(until);
-        dropped = row.dropped;
-        let (Some(attempt_id), Some(call_id), Some(user_id), Some(lane_id), Some(attempt_number), Some(phone)) =
-            (row.attempt_id, row.call_id, row.user_id, row.lane_id, row.attempt_number, row.phone)
-        else {
-            continue;
-        };
-        let phone = PhoneNumber::parse(&phone).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        claim.calls.push(Claimed {
-            attempt_id: AttemptId(attempt_id),
-            call_id: CallId(call_id),
-            user_id: UserId(user_id),
-            lane_id: LaneId(lane_id),
-            campaign_id: row.campaign_id.map(CampaignId),
-            attempt_number,
-            phone,
-            script_id: row.script_id.unwrap_or_default(),
-            metadata: row.metadata.unwrap_or_default(),
-            variables: row.variables.unwrap_or_default(),
-            time_zone: row.time_zone,
-            due_at: row.due_at.unwrap_or(row.at),
-            claimed_at: row.at,
-        });
+        claim.obstructed = row.obstructed;
+        claim.next_in_secs = row.next_at.map(|at| secs_until(row.at, at));
+        claim.held_secs = row.held_until.map(|at| secs_until(row.at, at));
+        claim.looked = Looked { lanes: std::mem::take(&mut row.lanes), users: std::mem::take(&mut row.users) };
+        if let Some(call) = row.into_claimed()? {
+            claim.calls.push(call);
+        }
     }
-    // A head that expired or was suppressed has left its number: the next in line comes back.
-    unpark(connection, &dropped).await?;
     Ok(claim)
 }
 
-/// Looks again at attempts that are about to be dialed: what must not be, and why.
+fn secs_until(now: DateTime<Utc>, at: DateTime<Utc>) -> f64 {
+    (at - now).as_seconds_f64().max(0.0)
+}
+
+/// A row of sql/queue/claim.sql: the summary, and beside it a claimed call, if any.
+struct Row {
+    at: DateTime<Utc>,
+    room: i32,
+    live: i64,
+    held_until: Option<DateTime<Utc>>,
+    next_at: Option<DateTime<Utc>>,
+    lanes: Vec<Uuid>,
+    users: Vec<Uuid>,
+    obstructed: bool,
+    attempt_id: Option<Uuid>,
+    call_id: Option<Uuid>,
+    attempt_number: Option<i32>,
+    dials: Option<i16>,
+    dials_max: Option<i16>,
+    priority: Option<i16>,
+    rank: Option<i16>,
+    retry_delay_secs: Option<i32>,
+    phone: Option<String>,
+    script_id: Option<String>,
+    metadata: Option<Value>,
+    variables: Option<Value>,
+    due_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn into_claimed(self) -> sqlx::Result<Option<Claimed>> {
+        let (Some(attempt_id), Some(call_id), Some(attempt_number), Some(phone)) =
+            (self.attempt_id.map(AttemptId), self.call_id.map(CallId), self.attempt_number, self.phone)
+        else {
+            return Ok(None);
+        };
+        let facts = Facts {
+            attempt_id,
+            call_id,
+            revision: 0,
+            state: AttemptState::Dialing,
+            dialed: false,
+            weight: Weight::None,
+            misses: 0,
+            told: None,
+            provider_call_id: None,
+            unheard_secs: 0.0,
+            call_state: CallState::Live,
+            newest: true,
+            dials: self.dials.unwrap_or_default(),
+            dials_max: self.dials_max.unwrap_or_default(),
+            priority: self.priority.unwrap_or_default(),
+            rank: self.rank.unwrap_or_default(),
+            cancel_requested: false,
+            retry_delay_secs: self.retry_delay_secs,
+        };
+        Ok(Some(Claimed {
+            attempt_id,
+            call_id,
+            attempt_number,
+            phone: PhoneNumber::parse(&phone).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            script_id: self.script_id.unwrap_or_default(),
+            metadata: self.metadata.unwrap_or_default(),
+            variables: self.variables.unwrap_or_default(),
+            due_at: self.due_at.unwrap_or(self.at),
+            claimed_at: self.at,
+            facts,
+        }))
+    }
+}
+
+/// What tending did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tended {
+    /// Calls that were parked or dropped: another claim may find what was behind them.
+    pub moved: i64,
+    /// Seconds until the next look; none: nothing waits for a time.
+    pub next_in_secs: Option<f64>,
+}
+
+/// Tidies what a claim looked at. Needs the admission lock alone ([`crate::queue::admit`]).
+///
+/// # Errors
+/// Postgres is away.
+pub async fn tend(connection: &mut PgConnection, looked: &Looked, room: &Room<'_>) -> sqlx::Result<Tended> {
+    let each = i64::try_from(room.want).unwrap_or(i64::MAX).saturating_add(4);
+    let row = sqlx::query_file!("sql/queue/tend.sql", &looked.lanes, &looked.users, room.dial_guard_secs, each)
+        .fetch_one(&mut *connection)
+        .await?;
+    // A head that expired or was suppressed has left its number: the next in line comes back.
+    unpark(connection, &row.dropped).await?;
+    let dropped = i64::try_from(row.dropped.len()).unwrap_or(i64::MAX);
+    Ok(Tended { moved: row.parked + dropped, next_in_secs: row.next_at.map(|at| secs_until(row.at, at)) })
+}
+
+/// Looks again at an attempt that is about to be dialed: why it must not be, if it must not.
 ///
 /// # Errors
 /// Postgres is away; then nothing is dialed.

@@ -172,12 +172,7 @@ impl Enqueuer {
     }
 }
 
-async fn run(
-    pool: PgPool,
-    doorbell: Doorbell,
-    queue: Arc<Mutex<mpsc::Receiver<Waiter>>>,
-    stop: CancellationToken,
-) {
+async fn run(pool: PgPool, doorbell: Doorbell, queue: Arc<Mutex<mpsc::Receiver<Waiter>>>, stop: CancellationToken) {
     let mut kept = Kept::of(pool);
     while let Some(mut waiters) = next_batch(&queue, &stop).await {
         serve(&mut kept, &doorbell, &mut waiters).await;

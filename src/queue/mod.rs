@@ -14,15 +14,14 @@ mod rescue;
 mod settle;
 mod steer;
 
-pub use claim::{Claim, Claimed, Room, claim, look_again};
+pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use rescue::{
     Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
     record_strays, release_orphans, slots_used, unsent,
 };
 pub use settle::{
-    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider, record_events,
-    resolve, settle,
+    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider, resolve, settle,
 };
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
 

@@ -25,7 +25,6 @@ pub struct Facts {
     pub misses: i16,
     /// The explicit outcome told so far.
     pub told: Option<Value>,
-    pub disposition: Option<String>,
     pub provider_call_id: Option<String>,
     /// Seconds since the request may have left for the last time.
     pub unheard_secs: f64,
@@ -37,9 +36,26 @@ pub struct Facts {
     pub priority: i16,
     pub rank: i16,
     pub cancel_requested: bool,
-    pub expired: bool,
     /// The campaign's own delay between dials; none: the general policy.
     pub retry_delay_secs: Option<i32>,
+}
+
+impl Facts {
+    /// The facts after a settlement of an open attempt was written.
+    #[must_use]
+    pub fn after(mut self, done: &Settlement) -> Self {
+        self.revision += 1;
+        self.state = done.state.unwrap_or(self.state);
+        self.weight = done.weight.unwrap_or(self.weight);
+        self.misses = done.misses;
+        self.told = done.told.clone().or(self.told);
+        self.provider_call_id = done.provider_call_id.clone().or(self.provider_call_id);
+        if done.dialed {
+            self.dialed = true;
+            self.dials += 1;
+        }
+        self
+    }
 }
 
 /// A decided change, made on `facts` of that revision.
@@ -117,7 +133,6 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         weight: Weight::of_sql(row.weight),
         misses: row.misses,
         told: row.told,
-        disposition: row.disposition,
         provider_call_id: row.provider_call_id,
         unheard_secs: row.unheard_secs,
         call_state: row.call_state,
@@ -127,7 +142,6 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         priority: row.priority,
         rank: row.rank,
         cancel_requested: row.cancel_requested,
-        expired: row.expired,
         retry_delay_secs: row.retry_delay_secs,
     });
     Ok(facts.collect())
@@ -145,36 +159,22 @@ pub async fn resolve(
     Ok(rows.into_iter().map(|row| (row.provider_call_id, AttemptId(row.id))).collect())
 }
 
-/// Keeps events; a second delivery adds nothing.
+/// Writes a batch of decisions and events, frees what they free, and wakes what that wakes. Needs the admission lock, either
+/// mode. A second delivery of an event adds nothing.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn record_events(connection: &mut PgConnection, events: &[Event]) -> sqlx::Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<AttemptId> = events.iter().map(|e| e.attempt_id).collect();
-    let keys: Vec<String> = events.iter().map(|e| e.key.clone()).collect();
-    let kinds: Vec<String> = events.iter().map(|e| e.kind.to_owned()).collect();
-    let sources: Vec<String> = events.iter().map(|e| e.source.to_owned()).collect();
-    let bodies: Vec<Value> = events.iter().map(|e| e.body.clone()).collect();
-    sqlx::query_file!("sql/queue/record_events.sql", &ids as _, &keys, &kinds, &sources, &bodies)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Writes a batch of decisions, frees what they free, and wakes what that wakes. Needs the admission lock, either mode.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn settle(connection: &mut PgConnection, mut batch: Vec<Settlement>) -> sqlx::Result<Vec<Settled>> {
-    if batch.is_empty() {
+pub async fn settle(
+    connection: &mut PgConnection,
+    mut batch: Vec<Settlement>,
+    events: &[Event],
+) -> sqlx::Result<Vec<Settled>> {
+    if batch.is_empty() && events.is_empty() {
         return Ok(Vec::new());
     }
     // Rows are locked in id order, so that two settlers never wait for each other.
     batch.sort_by_key(|settlement| settlement.attempt_id);
-    let rows = write(connection, &batch).await?;
+    let rows = write(connection, &batch, events).await?;
     let waits: HashMap<AttemptId, i16> = batch
         .iter()
         .filter_map(|s| {
@@ -229,9 +229,9 @@ struct Row {
     blocked_behind: bool,
 }
 
-async fn write(connection: &mut PgConnection, batch: &[Settlement]) -> sqlx::Result<Vec<Row>> {
-    fn column<T>(batch: &[Settlement], field: impl Fn(&Settlement) -> T) -> Vec<T> {
-        batch.iter().map(field).collect()
+async fn write(connection: &mut PgConnection, batch: &[Settlement], events: &[Event]) -> sqlx::Result<Vec<Row>> {
+    fn column<R, T>(rows: &[R], field: impl Fn(&R) -> T) -> Vec<T> {
+        rows.iter().map(field).collect()
     }
     sqlx::query_file_as!(
         Row,
@@ -257,6 +257,11 @@ async fn write(connection: &mut PgConnection, batch: &[Settlement]) -> sqlx::Res
         &column(batch, |s| s.call.and_then(|c| c.due_at)) as _,
         &column(batch, |s| s.call.and_then(|c| c.rank)) as _,
         &column(batch, |s| s.call.and_then(|c| c.dials_max)) as _,
+        &column(events, |e| e.attempt_id) as _,
+        &column(events, |e| e.key.clone()),
+        &column(events, |e| e.kind.to_owned()),
+        &column(events, |e| e.source.to_owned()),
+        &column(events, |e| e.body.clone()),
     )
     .fetch_all(connection)
     .await
