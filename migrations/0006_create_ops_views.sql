@@ -129,15 +129,15 @@ create view ops.broken as
   union all
   select 'lane asleep over a waiting call', l.id from lanes l
   where l.blocked_on is null and exists (
-    select from calls c where c.lane_id = l.id and c.state = 'waiting' and greatest(l.opens_at, c.due_at) < l.next_at)
+    select from calls c where c.lane_id = l.id and c.state = 'waiting' and greatest(l.opens_at, c.due_at, clock()) < l.next_at)
   union all
   select 'lane asleep over a promise', l.id from lanes l
   where l.blocked_on is null and exists (
     select from calls c
-    where c.lane_id = l.id and c.state = 'waiting' and c.rank < 2 and greatest(l.opens_at, c.due_at) < l.urgent_at)
+    where c.lane_id = l.id and c.state = 'waiting' and c.rank < 2 and greatest(l.opens_at, c.due_at, clock()) < l.urgent_at)
   union all
   select 'user asleep over a lane', t.user_id from user_turns t
-  where t.blocked_on is null and t.next_at > (select min(l.next_at) from lanes l where l.user_id = t.user_id)
+  where t.blocked_on is null and t.next_at > (select greatest(min(l.next_at), clock()) from lanes l where l.user_id = t.user_id)
   union all
   select 'lane blocked without its reason', l.id from lanes l
   where (l.blocked_on = 'pause' and not l.paused)

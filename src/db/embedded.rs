@@ -148,10 +148,13 @@ pub fn find_binaries(configured: &Path) -> anyhow::Result<PathBuf> {
     let mut places = surroundings::path();
     places.extend(versioned("/usr/lib/postgresql"));
     places.extend(["/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql@17/bin"].map(PathBuf::from));
-    places.into_iter().find(|dir| complete(dir)).context(
+    let found = places.into_iter().find(|dir| complete(dir)).context(
         "no Postgres found. Either install it (Debian: apt-get install postgresql), \
          or name a server: DATABASE_URL=postgres://user:password@host:5432/name",
-    )
+    )?;
+    // A link on the PATH leads to where psql and pg_dump are too.
+    let real = found.join("postgres").canonicalize().ok().and_then(|program| program.parent().map(Path::to_owned));
+    Ok(real.filter(|dir| complete(dir)).unwrap_or(found))
 }
 
 /// Who the server runs as: ourselves, or an unprivileged account when we are root.

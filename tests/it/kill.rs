@@ -1,0 +1,219 @@
+//! kill -9, again and again: of the service at every failpoint and at random moments, and of Postgres, while the provider loses
+//! answers and doubles webhooks. By the provider's own account no attempt is dialed twice, nobody is called twice, no call lost.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use outdial::domain::failpoint;
+use outdial::domain::ids::splitmix;
+use serde_json::json;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::fake_provider::{FakeProvider, Manners};
+use crate::support::{Folder, Process, answer, assert_sound, client, pairs};
+
+/// Calls created in each life of the service.
+const CALLS_PER_LIFE: u64 = 12;
+
+/// A service with a durable Postgres of its own, quick to notice a death.
+fn settings(provider: &FakeProvider, data: &Path, failpoint: Option<String>) -> Vec<(String, String)> {
+    let mut settings = provider.settings();
+    settings.extend(pairs(&[
+        ("OUTDIAL_CALLS__LEASE_SECS", "5"),
+        ("OUTDIAL_PROVIDER__DIAL_TIMEOUT_SECS", "1"),
+        ("OUTDIAL_PROVIDER__LOOKUP_GRACE_SECS", "1"),
+        ("OUTDIAL_EXECUTOR__INQUIRY_SECS", "1"),
+        ("OUTDIAL_SCHEDULER__TICK_MS", "100"),
+        ("OUTDIAL_RETRY__BASE_SECS", "0.2"),
+        ("MAX_CONCURRENT_CALLS", "8"),
+    ]));
+    settings.push(("OUTDIAL_DATABASE__DATA_DIR".to_owned(), data.display().to_string()));
+    settings.extend(failpoint.map(|point| ("OUTDIAL_FAILPOINT".to_owned(), point)));
+    settings
+}
+
+/// How a life of the service ends.
+#[derive(Clone, Debug)]
+enum Death {
+    At(String),
+    Service { after: Duration },
+    Postgres { after: Duration },
+}
+
+/// The storm: one life for each failpoint, then random kills of the service and of Postgres; then a life in peace.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_and_nobody_called_twice() {
+    let seed = std::env::var("STORM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_121);
+    println!("storm seed {seed} (STORM_SEED=… repeats it)");
+    let provider =
+        FakeProvider::start(Manners { seed, lasts_ms: (20, 200), answers_lost: 15, webhooks_doubled: 20 }).await;
+    let folder = Folder::new("storm");
+    let (data, log) = (folder.0.join("data"), folder.0.join("log"));
+    let client = client();
+    let mut created = 0;
+    let mut reached: HashMap<&'static str, bool> = failpoint::NAMES.iter().map(|name| (*name, false)).collect();
+    for (life, death) in deaths(seed).into_iter().enumerate() {
+        let failpoint = if let Death::At(point) = &death { Some(point.clone()) } else { None };
+        let mut process = Process::start(&log, &settings(&provider, &data, failpoint));
+        if process.wait_until_up(&client).await {
+            // Creating goes on while it dies; what was not answered is repeated in the next life, under the same key.
+            created = create_until(&client, &mut process, created, created + CALLS_PER_LIFE).await;
+            die(&mut process, &death, &data).await;
+        }
+        if let Death::At(point) = &death {
+            let name = point.split(':').next().expect("a name");
+            let hit = reached.get_mut(name).expect("a listed failpoint");
+            *hit = process.has_ended();
+            assert!(*hit, "life {life}: the failpoint {point} was never reached");
+        }
+        process.kill();
+    }
+    assert!(reached.values().all(|hit| *hit), "{reached:?}");
+    let mut process = Process::start(&log, &settings(&provider, &data, None));
+    assert!(process.wait_until_up(&client).await, "no peace: {}", std::fs::read_to_string(&log).unwrap_or_default());
+    let total = created + CALLS_PER_LIFE;
+    assert_eq!(create_until(&client, &mut process, created, total).await, total);
+    let pool = PgPool::connect_with(
+        PgConnectOptions::new_without_pgpass().socket(data.join("socket")).username("postgres").database("outdial"),
+    );
+    let pool = pool.await.expect("connect");
+    wait_until_done(&pool, total).await;
+    audit(&provider, &pool, total).await;
+    pool.close().await;
+    process.kill();
+}
+
+fn deaths(seed: u64) -> Vec<Death> {
+    let at_points = failpoint::NAMES
+        .iter()
+        .enumerate()
+        .map(|(nth, name)| Death::At(format!("{name}:{}", 1 + splitmix(seed ^ u64::try_from(nth).unwrap()) % 4)));
+    let at_random = (0..6).map(|nth| {
+        let after = Duration::from_millis(20 + splitmix(seed.wrapping_add(nth)) % 400);
+        if nth % 2 == 0 { Death::Service { after } } else { Death::Postgres { after } }
+    });
+    at_points.chain(at_random).collect()
+}
+
+/// Creates calls number `from` to `to` until all are answered or the service is gone; returns how many are surely created.
+async fn create_until(client: &reqwest::Client, process: &mut Process, from: u64, to: u64) -> u64 {
+    for nth in from..to {
+        let body = json!({"to": number(nth), "scriptId": "storm", "metadata": {"n": nth}});
+        let request = client.post(format!("{}/api/v1/calls", process.base()));
+        let sent = request.header("Idempotency-Key", format!("storm-{nth}")).json(&body).send().await;
+        match sent {
+            Ok(response) if response.status().as_u16() == 201 => {}
+            _ => return nth,
+        }
+    }
+    to
+}
+
+/// Some numbers are called several times.
+fn number(nth: u64) -> String {
+    format!("+1415555{:04}", nth % 40)
+}
+
+async fn die(process: &mut Process, death: &Death, data: &Path) {
+    match death {
+        Death::At(_) => {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !process.has_ended() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        Death::Service { after } => {
+            tokio::time::sleep(*after).await;
+            process.kill();
+        }
+        Death::Postgres { after } => {
+            tokio::time::sleep(*after).await;
+            let pid_file = std::fs::read_to_string(data.join("data/postmaster.pid")).expect("Postgres runs");
+            let pid: i32 = pid_file.lines().next().expect("a pid").trim().parse().expect("a pid");
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill Postgres");
+            // The service ends with its Postgres, loudly.
+            let deadline = Instant::now() + Duration::from_secs(40);
+            while !process.has_ended() {
+                assert!(Instant::now() < deadline, "the service did not notice that Postgres is gone");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn wait_until_done(pool: &PgPool, total: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let done: i64 = sqlx::query_scalar("select count(*) from calls where state = 'completed'")
+            .fetch_one(pool)
+            .await
+            .expect("count");
+        if u64::try_from(done).unwrap() == total {
+            return;
+        }
+        if Instant::now() > deadline {
+            let rows = "select c.state::text || ' ' || c.id || ' ' || coalesce(a.state::text, '-') || ' ' || coalesce(a.hangup_cause, '')
+                        from calls c left join attempts a on a.call_id = c.id where c.state <> 'completed' limit 20";
+            let left: Vec<String> = sqlx::query_scalar(rows).fetch_all(pool).await.expect("rows");
+            panic!("{done} of {total} done; left: {left:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The provider's account against ours.
+async fn audit(provider: &FakeProvider, pool: &PgPool, total: u64) {
+    let account = provider.account();
+    let mut dialed: HashMap<u64, u32> = HashMap::new();
+    for call in &account.calls {
+        *dialed.entry(call.metadata["n"].as_u64().expect("n")).or_default() += 1;
+    }
+    assert_eq!(u64::try_from(dialed.len()).unwrap(), total, "every call was dialed");
+    let twice: Vec<_> = dialed.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "called twice: {twice:?}");
+    let again: Vec<_> = account.requests.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(again.is_empty(), "attempts dialed twice: {again:?}");
+    assert_eq!(account.overlaps, 0, "two calls to one number at once");
+    assert!(account.live_max <= 8, "{} live at once", account.live_max);
+    assert!(account.answers_lost > 0 && account.webhooks_doubled > 0, "the storm was no storm");
+    println!(
+        "{total} calls, {} answers lost, {} webhooks doubled, {} look-ups",
+        account.answers_lost, account.webhooks_doubled, account.looked_up
+    );
+    drop(account);
+    let created: i64 = sqlx::query_scalar("select count(*) from calls").fetch_one(pool).await.expect("count");
+    assert_eq!(u64::try_from(created).unwrap(), total, "a call was created twice, or lost");
+    assert_sound(pool).await;
+}
+
+/// A frozen process (SIGSTOP past its lease) wakes up and does not dial what others have taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_process_does_not_dial_late() {
+    let provider =
+        FakeProvider::start(Manners { seed: 7, lasts_ms: (20, 40), answers_lost: 0, webhooks_doubled: 0 }).await;
+    let folder = Folder::new("frozen");
+    let data = folder.0.join("data");
+    let client = client();
+    let mut process = Process::start(&folder.0.join("log"), &settings(&provider, &data, None));
+    assert!(process.wait_until_up(&client).await);
+    let pid = Pid::from_raw(i32::try_from(process.child.id()).unwrap());
+    for round in 0..3_u64 {
+        kill(pid, Signal::SIGSTOP).expect("freeze");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        kill(pid, Signal::SIGCONT).expect("thaw");
+        let body = json!({"to": number(round), "scriptId": "s", "metadata": {"n": round}});
+        let (status, _) = answer(client.post(format!("{}/api/v1/calls", process.base())).json(&body)).await;
+        assert_eq!(status, 201);
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while provider.account().calls.len() < 3 {
+        assert!(Instant::now() < deadline, "it never dialed again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(provider.account().requests.values().all(|times| *times == 1));
+    process.kill();
+}

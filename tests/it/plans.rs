@@ -1,0 +1,182 @@
+//! Hot statements do what they are meant to do, whatever the tables hold: their plans are pinned, and what a claim touches stays
+//! flat as waiting, future, blocked and finished calls grow.
+
+use outdial::domain::ids::{OPERATOR, new_id};
+use serde_json::Value;
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use crate::support::TestDb;
+
+const CLAIM: &str = include_str!("../../sql/queue/claim.sql");
+const TEND: &str = include_str!("../../sql/queue/tend.sql");
+const SETTLE: &str = include_str!("../../sql/queue/settle.sql");
+const FACTS: &str = include_str!("../../sql/queue/facts.sql");
+const ENQUEUE: &str = include_str!("../../sql/queue/enqueue.sql");
+const UNPARK: &str = include_str!("../../sql/queue/unpark.sql");
+
+/// A connection with the settings of the work pool, on which the statements are prepared as the service prepares them.
+async fn prepared(test_db: &TestDb) -> PgConnection {
+    let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    let settings = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
+    connection.execute(sqlx::raw_sql(settings)).await.expect("settings");
+    for (name, types, sql) in [
+        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8)", CLAIM),
+        ("tend", "(uuid[], uuid[], float8, bigint)", TEND),
+        ("facts", "(uuid[])", FACTS),
+        ("unpark", "(text[])", UNPARK),
+        ("settle", "", SETTLE),
+        ("enqueue", "", ENQUEUE),
+    ] {
+        let prepare = format!("prepare {name}{types} as {sql}");
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))).await.expect(name);
+    }
+    connection
+}
+
+async fn explain(connection: &mut PgConnection, options: &str, execute: &str) -> Value {
+    let sql = format!("explain (format json{options}) execute {execute}");
+    let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect(execute);
+    let text: String = row.get_unchecked::<String, _>(0);
+    serde_json::from_str::<Value>(&text).expect("a plan")[0]["Plan"].clone()
+}
+
+/// Every scan of a table in the plan, as (table, node, index).
+fn scans(plan: &Value, found: &mut Vec<(String, String, String)>) {
+    if let Some(table) = plan["Relation Name"].as_str() {
+        let text = |key: &str| plan[key].as_str().unwrap_or_default().to_owned();
+        found.push((table.to_owned(), text("Node Type"), text("Index Name")));
+    }
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        scans(child, found);
+    }
+}
+
+fn claim_of(want: usize) -> String {
+    let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
+    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0)", new_id(), ids.join(","))
+}
+
+/// On empty tables and on large ones, analyzed and not: the hot tables are only reached by the indexes made for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn hot_statements_use_their_indexes() {
+    let test_db = TestDb::new().await;
+    let ids = format!("'{{{},{}}}'", new_id(), new_id());
+    for stage in ["empty", "analyzed while empty", "large", "large and analyzed"] {
+        match stage {
+            "large" => fill(&test_db, 20_000, "now() - interval '1 hour'").await,
+            "analyzed while empty" | "large and analyzed" => test_db.run("analyze").await,
+            _ => {}
+        }
+        let mut connection = prepared(&test_db).await;
+        let settle = format!(
+            "settle({ids}, '{{0,0}}', '{{ended,ended}}', '{{a,b}}', '{{t,t}}', '{{2,2}}', '{{COMPLETED,COMPLETED}}', '{{a,b}}', '{{1,1}}',
+             array[null,null]::jsonb[], '{{a,b}}', '{{0,0}}', '{{f,f}}', '{{0,0}}', '{{0,0}}', '{{live,live}}', '{{completed,completed}}',
+             '{{0,0}}', array[null,null]::timestamptz[], '{{0,0}}', '{{1,1}}', {ids}, '{{a,b}}', '{{a,b}}', '{{a,b}}', array['{{}}','{{}}']::jsonb[])"
+        );
+        for execute in [
+            claim_of(30),
+            format!("tend({ids}, {ids}, 2.0, 34)"),
+            format!("facts({ids})"),
+            "unpark('{+14155550100,+14155550101}')".to_owned(),
+            settle,
+        ] {
+            let plan = explain(&mut connection, "", &execute).await;
+            let mut found = Vec::new();
+            scans(&plan, &mut found);
+            assert!(!found.is_empty());
+            for (table, node, index) in found {
+                let good = match table.as_str() {
+                    "calls" | "attempts" | "lanes" | "user_turns" | "users" | "campaigns" | "events" => {
+                        node.starts_with("Index") || node == "ModifyTable"
+                    }
+                    _ => true,
+                };
+                let name = execute.split('(').next().unwrap_or_default();
+                assert!(good, "{stage}: {name} reads {table} by {node} {index}");
+                let wrong_index = matches!(
+                    index.as_str(),
+                    "calls_by_user"
+                        | "calls_by_phone"
+                        | "attempts_number_key"
+                        | "lanes_of_user_key"
+                        | "lanes_of_campaign"
+                );
+                assert!(!wrong_index, "{stage}: {name} reads {table} by {index}");
+            }
+        }
+    }
+}
+
+/// Due calls of the operator to distinct numbers, in bulk.
+async fn fill(test_db: &TestDb, count: usize, due: &str) {
+    insert(test_db, count, &format!("'{OPERATOR}'"), "'waiting'", due, "'+1' || (2000000000 + g)").await;
+    test_db.run("update lanes set next_at = now() where next_at > now() and blocked_on is null").await;
+    test_db.run("update user_turns set next_at = now() where next_at > now()").await;
+}
+
+async fn insert(test_db: &TestDb, count: usize, lane: &str, state: &str, due: &str, phone: &str) {
+    let sql = format!(
+        "insert into calls (id, user_id, lane_id, state, due_at, phone, script_id, dials_max)
+         select gen_random_uuid(), '{OPERATOR}', {lane}, {state}, {due}, {phone}, 's', 3 from generate_series(1, {count}) g"
+    );
+    let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("fill");
+}
+
+/// Buffers touched by one claim of 100 calls, rolled back; after one unmeasured claim on a fresh connection, so that catalogs
+/// and plans are loaded.
+async fn buffers_of_a_claim(test_db: &TestDb) -> f64 {
+    let mut connection = prepared(test_db).await;
+    let mut buffers = 0.0;
+    for _ in 0..2 {
+        connection.execute("begin").await.expect("begin");
+        let plan = explain(&mut connection, ", analyze, buffers, timing off", &claim_of(100)).await;
+        let claimed: i64 =
+            sqlx::query_scalar("select count(*) from attempts").fetch_one(&mut connection).await.expect("count");
+        assert_eq!(claimed, 100, "the claim is a full one");
+        connection.execute("rollback").await.expect("rollback");
+        buffers = plan["Shared Hit Blocks"].as_f64().unwrap() + plan["Shared Read Blocks"].as_f64().unwrap();
+    }
+    buffers
+}
+
+/// Claiming 100 of a million touches at most 1.25 times what 100 of 100,000 touch; a million more in the future, a million in
+/// closed and paused lanes and 100,000 parked behind one number add at most a fifth.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_costs_the_same_as_the_queue_grows() {
+    let test_db = TestDb::new().await;
+    fill(&test_db, 100_000, "now() - interval '1 hour' + g * interval '1 millisecond'").await;
+    test_db.run("vacuum analyze calls").await;
+    let of_100_000 = buffers_of_a_claim(&test_db).await;
+    fill(&test_db, 900_000, "now() - interval '1 minute' + g * interval '10 microseconds'").await;
+    test_db.run("vacuum analyze calls").await;
+    let of_1_000_000 = buffers_of_a_claim(&test_db).await;
+    insert(
+        &test_db,
+        1_000_000,
+        &format!("'{OPERATOR}'"),
+        "'waiting'",
+        "now() + interval '1 day'",
+        "'+1' || (3000000000 + g)",
+    )
+    .await;
+    let lanes = "insert into lanes (id, user_id, campaign_id, paused, blocked_on)
+                 values ('00000000-0000-7000-8000-0000000000a1', (select id from users where external_id = 'operator'), gen_random_uuid(), true, 'pause');
+                 insert into lanes (id, user_id, campaign_id, opens_at, closes_at, next_at)
+                 values ('00000000-0000-7000-8000-0000000000a2', (select id from users where external_id = 'operator'), gen_random_uuid(),
+                         now() + interval '1 hour', now() + interval '9 hours', now() + interval '1 hour')";
+    test_db.run(lanes).await;
+    for lane in ["a1", "a2"] {
+        let lane = format!("'00000000-0000-7000-8000-0000000000{lane}'");
+        insert(&test_db, 500_000, &lane, "'waiting'", "now() - interval '2 hours'", "'+1' || (4000000000 + g)").await;
+    }
+    insert(&test_db, 100_000, &format!("'{OPERATOR}'"), "'parked'", "now() - interval '2 hours'", "'+15005550100'")
+        .await;
+    test_db.run("vacuum analyze calls").await;
+    let of_all = buffers_of_a_claim(&test_db).await;
+    println!(
+        "buffers of a claim of 100: {of_100_000} of 100,000; {of_1_000_000} of 1 M; {of_all} with 2.1 M blocked or in the future"
+    );
+    assert!(of_1_000_000 <= of_100_000 * 1.25, "{of_1_000_000} > 1.25 × {of_100_000}");
+    assert!(of_all <= of_1_000_000 * 1.2, "{of_all} > 1.2 × {of_1_000_000}");
+}

@@ -1,0 +1,86 @@
+//! sql/schema.sql is the dumped schema: every migration shows its effect there as a diff, and an empty database can be loaded from it.
+
+use std::process::Command;
+
+use outdial::db::embedded;
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::{TestDb, TestService};
+use outdial::service::Role;
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/schema.sql");
+
+/// The file is what pg_dump says of a migrated database; UPDATE_SCHEMA=1 writes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_file_is_true() {
+    let test_db = TestDb::new().await;
+    let dumped = dump(&test_db).await;
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(PATH, &dumped).expect("write sql/schema.sql");
+    }
+    let kept = std::fs::read_to_string(PATH).unwrap_or_default();
+    assert!(kept == dumped, "sql/schema.sql is stale: make schema renews it");
+}
+
+/// Loaded into an empty database, it is enough for the service to start and dial.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_schema_serves() {
+    let test_db = TestDb::new().await;
+    let empty = format!("{}_loaded", test_db.options.get_database().expect("a name"));
+    let mut admin = PgConnection::connect_with(&test_db.options.clone().database("postgres")).await.expect("connect");
+    admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {empty}")))).await.expect("create");
+    let options = test_db.options.clone().database(&empty);
+    let mut connection = PgConnection::connect_with(&options).await.expect("connect");
+    let schema = std::fs::read_to_string(PATH).expect("sql/schema.sql");
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(schema))).await.expect("load");
+    outdial::db::migrate(&options).await.expect("nothing left to migrate");
+    let loaded = test_db.on(&empty);
+    let service = TestService::start_on(loaded, Role::All, &[]).await;
+    let (status, body) =
+        service.post("/api/v1/calls", serde_json::json!({"to": "+14155550100", "scriptId": "s"})).await;
+    assert_eq!(status, 201, "{body}");
+    service.wait_for_status(body["data"]["id"].as_str().expect("an id"), "COMPLETED").await;
+    service.finish().await;
+}
+
+/// Schema, then the rows a new database has: migrations done, the operator, its lane and turn.
+async fn dump(test_db: &TestDb) -> String {
+    let bin = embedded::find_binaries(std::path::Path::new("")).expect("Postgres").join("pg_dump");
+    let socket = test_db.options.get_socket().expect("a socket");
+    let output = Command::new(bin)
+        .args(["--schema-only", "--no-owner", "--no-privileges", "-U", "postgres", "-h"])
+        .arg(socket)
+        .arg(test_db.options.get_database().expect("a name"))
+        .output()
+        .expect("pg_dump runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        // Versions, tokens and settings of the dumping client change from machine to machine.
+        let noise = line.starts_with("--")
+            || line.starts_with("\\")
+            || line.starts_with("SET ")
+            || line.starts_with("SELECT pg_catalog");
+        let blank_again = line.is_empty() && lines.last().is_none_or(|last| last.is_empty());
+        if !noise && !blank_again {
+            lines.push(line);
+        }
+    }
+    let migrations: Vec<String> = sqlx::query_scalar(
+        "select format('insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values (%L, %L, true, %L, 0);',
+           version, description, checksum::text)
+         from _sqlx_migrations order by version",
+    )
+    .fetch_all(&test_db.db.read)
+    .await
+    .expect("migrations");
+    format!(
+        "-- The schema of a new database, dumped from the migrations by `make schema` and held true by tests/it/schema.rs.\n\
+         -- Loads into an empty database: psql -d name -f sql/schema.sql; the service then starts on it.\n\n{}\n\
+         {}\n\
+         insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');\n",
+        lines.join("\n").trim_start(),
+        migrations.join("\n"),
+    )
+}

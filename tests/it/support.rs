@@ -1,0 +1,343 @@
+//! A Postgres for the whole run, a database for each test, and a service in this process or in one of its own.
+//!
+//! The server is the product's own embedded one, throw-away: in shared memory, not durable. It ends with the test process. Each
+//! test clones a migrated template, so that advisory locks and notifications are its own too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use outdial::config::{self, Config};
+use outdial::db::{self, Db, embedded};
+use outdial::domain::call::rank;
+use outdial::domain::ids::{CallId, OPERATOR, new_id};
+use outdial::domain::phone::PhoneNumber;
+use outdial::queue::{self, NewCall, Verdict};
+use outdial::service::{Role, Service};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, Executor, PgConnection, PgPool};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+const TEMPLATE: &str = "outdial_template";
+
+/// The server of this test process.
+async fn server() -> &'static PgConnectOptions {
+    static SERVER: OnceCell<(PgConnectOptions, embedded::Server)> = OnceCell::const_new();
+    let (options, _) = SERVER
+        .get_or_init(|| async {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let root = folder_root();
+            remove_leftovers(&root);
+            let throw_away =
+                ["fsync", "full_page_writes", "synchronous_commit", "autovacuum"].map(|name| (name, "off"));
+            let settings = embedded::Settings {
+                folder: root.join(format!("outdial-test-{}", std::process::id())),
+                bin_dir: PathBuf::new(),
+                extra: throw_away.into(),
+            };
+            let server = embedded::start(&settings).await.expect("the test server starts");
+            let options = server.options().clone();
+            let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.expect("connect");
+            admin.execute(sqlx::raw_sql("create database outdial_template")).await.expect("template");
+            db::migrate(&options.clone().database(TEMPLATE)).await.expect("migrate the template");
+            (options, server)
+        })
+        .await;
+    options
+}
+
+fn folder_root() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
+
+/// Servers of runs that were killed have ended with them; their folders stay.
+fn remove_leftovers(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("outdial-test-") else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A fresh folder that is removed at the end.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        static NTH: AtomicU32 = AtomicU32::new(0);
+        let nth = NTH.fetch_add(1, Ordering::Relaxed);
+        let path = folder_root().join(format!("outdial-test-{}", std::process::id())).join(format!("{name}-{nth}"));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A database of its own for a test.
+pub struct TestDb {
+    pub db: Db,
+    pub options: PgConnectOptions,
+    name: String,
+}
+
+impl TestDb {
+    pub async fn new() -> Self {
+        static NTH: AtomicU32 = AtomicU32::new(0);
+        // Clones of one template take turns.
+        static CLONING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let server = server().await;
+        let name = format!("t{}", NTH.fetch_add(1, Ordering::Relaxed));
+        {
+            let _turn = CLONING.lock().await;
+            let mut admin = PgConnection::connect_with(&server.clone().database("postgres")).await.expect("connect");
+            let create = format!("create database {name} template {TEMPLATE}");
+            admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(create))).await.expect("clone the template");
+        }
+        let options = server.clone().database(&name);
+        Self { db: Db::open(options.clone(), &config(&[]).database), options, name }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.db.work
+    }
+
+    /// Another database of the same server.
+    pub fn on(&self, name: &str) -> Self {
+        let options = self.options.clone().database(name);
+        Self { db: Db::open(options.clone(), &config(&[]).database), options, name: name.to_owned() }
+    }
+
+    /// The URL for another process.
+    pub fn url(&self) -> String {
+        let socket = self.options.get_socket().expect("a socket").display().to_string();
+        format!("postgres://postgres@localhost/{}?host={socket}", self.name)
+    }
+
+    /// One number by SQL.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.db.read).await.expect(sql)
+    }
+
+    /// Runs SQL for its effect.
+    pub async fn run(&self, sql: &'static str) {
+        self.db.read.execute(sqlx::raw_sql(sql)).await.expect(sql);
+    }
+
+    /// Enqueues due calls to these numbers for the operator.
+    pub async fn enqueue(&self, numbers: &[&str]) -> Vec<CallId> {
+        let calls: Vec<NewCall> = numbers.iter().map(|number| call_to(number)).collect();
+        let verdicts = queue::enqueue(self.pool(), &calls).await.expect("enqueue");
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Created { .. })), "{verdicts:?}");
+        calls.iter().map(|call| call.id).collect()
+    }
+
+    /// No invariant is broken: the end of every test that touched the queue.
+    pub async fn assert_sound(&self) {
+        assert_sound(&self.db.read).await;
+    }
+}
+
+/// No invariant is broken.
+pub async fn assert_sound(pool: &PgPool) {
+    let broken: Vec<String> =
+        sqlx::query_scalar("select what || ' ' || id from ops.broken").fetch_all(pool).await.expect("ops.broken");
+    assert!(broken.is_empty(), "broken invariants: {broken:?}");
+}
+
+/// The settings of tests: the defaults, quick where they wait, and these.
+pub fn config(pairs: &[(&str, &str)]) -> Config {
+    let mut environment: BTreeMap<String, String> = [
+        ("PORT", "0"),
+        ("OUTDIAL_SCHEDULER__TICK_MS", "50"),
+        ("OUTDIAL_SIMULATOR__SPEED", "1000"),
+        ("OUTDIAL_DATABASE__WORK_CONNECTIONS", "4"),
+        ("OUTDIAL_DATABASE__READ_CONNECTIONS", "3"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    environment.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    config::from_parts(None, &environment).expect("test settings")
+}
+
+/// A due call of the operator.
+pub fn call_to(number: &str) -> NewCall {
+    NewCall {
+        id: CallId(new_id()),
+        user_id: OPERATOR,
+        lane_id: OPERATOR.own_lane(),
+        campaign_id: None,
+        rank: rank::NORMAL,
+        priority: rank::NORMAL,
+        due_at: None,
+        expires_at: None,
+        phone: PhoneNumber::parse(number).expect("a number"),
+        script_id: "test".to_owned(),
+        metadata: json!({}),
+        variables: json!({}),
+        external_id: None,
+        time_zone: None,
+        ignore_window: false,
+        dials_max: 3,
+        reject_duplicate: false,
+    }
+}
+
+/// A service in this process, and a client for it.
+pub struct TestService {
+    pub base: String,
+    pub client: reqwest::Client,
+    pub test_db: TestDb,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestService {
+    pub async fn start(pairs: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDb::new().await, Role::All, pairs).await
+    }
+
+    pub async fn start_on(test_db: TestDb, role: Role, pairs: &[(&str, &str)]) -> Self {
+        let settings = config(pairs);
+        let service = Service::start(&settings, role, test_db.db.clone(), None).await.expect("the service starts");
+        let base = format!("http://127.0.0.1:{}", service.address.port());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let running = tokio::spawn(service.run(async move { stopped.cancelled().await }));
+        Self { base, client: client(), test_db, stop, running }
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        answer(self.client.post(format!("{}{path}", self.base)).json(&body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> (u16, Value) {
+        answer(self.client.patch(format!("{}{path}", self.base)).json(&body)).await
+    }
+
+    /// Polls a call until it has this status.
+    pub async fn wait_for_status(&self, id: &str, status: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, body) = self.get(&format!("/api/v1/calls/{id}")).await;
+            if body["data"]["status"] == status {
+                return body["data"].clone();
+            }
+            assert!(Instant::now() < deadline, "still not {status}: {body}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops it in order; every invariant holds afterwards.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("a clean end");
+        let reader = PgPool::connect_with(self.test_db.options.clone()).await.expect("connect");
+        assert_sound(&reader).await;
+    }
+}
+
+/// A client that trusts nobody for long.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().expect("a client")
+}
+
+/// Status and JSON of an answer; null when there is no JSON.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or(Value::Null))
+}
+
+/// A service in a process of its own, killed when dropped.
+pub struct Process {
+    pub child: Child,
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the binary with these settings on a free port; does not wait for it.
+    pub fn start(log: &Path, pairs: &[(String, String)]) -> Self {
+        let port = free_port();
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outdial"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("OUTDIAL_LOG__FORMAT", "json").env("PORT", port.to_string());
+        command.env("SERVICE_URL", format!("http://127.0.0.1:{port}"));
+        command.envs(pairs.iter().cloned());
+        command.current_dir("/").stdin(Stdio::null()).stderr(file.try_clone().expect("a log")).stdout(file);
+        Self { child: command.spawn().expect("the binary starts"), port, log: log.to_owned() }
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until it answers; false when it ended instead.
+    pub async fn wait_until_up(&mut self, client: &reqwest::Client) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if self.has_ended() {
+                return false;
+            }
+            if client.get(format!("{}/health", self.base())).send().await.is_ok_and(|r| r.status().is_success()) {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "not up: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port nobody has; handed out once in this process.
+fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let mut taken = TAKEN.lock().expect("no panic while held");
+        if !taken.contains(&port) {
+            taken.push(port);
+            return port;
+        }
+    }
+}
+
+/// Owned pairs for a process.
+pub fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
+    given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
