@@ -39,7 +39,7 @@ test: ## Everything that is checked, in order, up to the first failure
 	$(call say,tests)
 	@cargo test --locked
 	$(call say,documentation)
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 	$(call say,the API against its own document)
 	@cargo build --locked --quiet
 	@.ci/schemathesis
