@@ -21,8 +21,9 @@ pub enum Begun {
     Mismatch,
 }
 
-/// A request that has run for longer is taken for dead.
-const RUNNING_SECS_MAX: f64 = 60.0;
+/// A request that has run for longer is taken for dead. Should it live after all, both create the same ids, so the second finds
+/// what the first made: being told "still running" is a courtesy, not what keeps calls from doubling.
+const RUNNING_SECS_MAX: f64 = 5.0;
 
 /// Begins a request under a key.
 ///

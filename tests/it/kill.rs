@@ -103,11 +103,15 @@ fn deaths(seed: u64) -> Vec<Death> {
 async fn create_until(client: &reqwest::Client, process: &mut Process, from: u64, to: u64) -> u64 {
     for nth in from..to {
         let body = json!({"to": number(nth), "scriptId": "storm", "metadata": {"n": nth}});
-        let request = client.post(format!("{}/api/v1/calls", process.base()));
-        let sent = request.header("Idempotency-Key", format!("storm-{nth}")).json(&body).send().await;
-        match sent {
-            Ok(response) if response.status().as_u16() == 201 => {}
-            _ => return nth,
+        loop {
+            let request = client.post(format!("{}/api/v1/calls", process.base()));
+            let sent = request.header("Idempotency-Key", format!("storm-{nth}")).json(&body).send().await;
+            match sent.map(|response| response.status().as_u16()) {
+                Ok(201) => break,
+                // The one before died with this key in its hand.
+                Ok(409) => tokio::time::sleep(Duration::from_millis(100)).await,
+                _ => return nth,
+            }
         }
     }
     to
