@@ -33,7 +33,7 @@ pub struct Config {
     pub simulator: Simulator,
     pub scheduler: Scheduler,
     pub log: Log,
-    /// Names of other systems that were set and are not needed (`REDIS_*`, `KAFKA_*`).
+    /// Names that were set and have no effect: of other systems (`REDIS_*`), or of providers that are not built in.
     #[serde(skip)]
     pub unneeded: Vec<String>,
 }
@@ -201,8 +201,8 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("MAX_RETRY_ATTEMPTS", "calls.max_attempts"),
 ];
 
-/// Accepted for the sake of existing `.env` files, with one log line that they are not needed (or not yet used).
-const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_"];
+/// Accepted for the sake of existing `.env` files, with one log line that they have no effect.
+const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_", "ULTRAVOX_", "TELNYX_", "BATCH_SIZE", "SCHEDULE_INTERVAL"];
 
 /// Reads the settings of this process: file, then environment.
 ///
@@ -267,7 +267,9 @@ fn typed(key: &str, value: &str) -> figment::value::Value {
 /// `DB_HOST` and its sisters, used when `DATABASE_URL` is not set.
 fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<String> {
     let has = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    if has("DATABASE_URL").is_some() || !environment.keys().any(|name| name.starts_with("DB_")) {
+    if has("DATABASE_URL").is_some()
+        || !["DB_HOST", "DB_PORT", "DB_USERNAME", "DB_PASSWORD", "DB_DATABASE"].iter().any(|name| has(name).is_some())
+    {
         return None;
     }
     let part = |name: &str, default: &str| has(name).map_or(default, String::as_str).to_owned();

@@ -107,10 +107,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<()> {
     telemetry::start_logs(&config.log)?;
     if !config.unneeded.is_empty() {
-        tracing::info!(names = config.unneeded.join(", "), "set, but not needed: Postgres is the queue");
+        tracing::info!(
+            names = config.unneeded.join(", "),
+            "set, but without effect here: Postgres is the queue, and no carrier is built in yet"
+        );
     }
     let (db, server) = service::prepare_database(config, PATIENCE).await?;
-    if with_demo && outdial::service::demo::load_if_new(&db).await? {
+    if with_demo && service::demo::load_if_new(config, &db).await? {
         tracing::info!("loaded sample calls into the new database");
     }
     let service = Service::start(config, role, db, server).await?;
@@ -150,7 +153,7 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 
 async fn demo(config: &Config) -> anyhow::Result<()> {
     let (db, server) = service::prepare_database(config, Duration::ZERO).await?;
-    let calls = service::demo::load(&db).await?;
+    let calls = service::demo::load(config, &db).await?;
     db.close().await;
     stop(server).await;
     print(&format!(

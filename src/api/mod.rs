@@ -1,7 +1,7 @@
 //! The REST API: JSON in and out, webhooks in, OpenAPI from the same registration as the routes.
 //!
 //! A handler parses, makes one call into a lower floor, and shapes the answer. **Invariant:** no SQL here, and no database text
-//! reaches a client. Writes run to their end even if the client hangs up ([`State::detached`]).
+//! reaches a client. Writes run to their end even if the client hangs up ([`Api::detached`]).
 
 pub mod auth;
 pub mod calls;

@@ -105,14 +105,8 @@ impl Bench {
     /// Starts the worker loop, as the service does.
     async fn start_worker(&self) -> anyhow::Result<()> {
         let instance = InstanceId(new_id());
-        let line = service::line_of(
-            &self.config,
-            &self.db,
-            &self.inbox,
-            instance,
-            Arc::clone(&self.provider) as Arc<dyn crate::provider::Provider>,
-            b"bench".to_vec(),
-        );
+        let provider: Arc<dyn crate::provider::Provider> = self.provider.clone();
+        let line = service::line_of(&self.config, &self.db, &self.inbox, instance, provider, b"bench".to_vec());
         line.lease.renew(&self.db.work, "bench", "bench").await?;
         let line = Arc::new(line);
         let (keeping, pool, stop) = (Arc::clone(&line), self.db.work.clone(), self.stop.clone());

@@ -14,39 +14,39 @@ use crate::provider::{Dial, Ear, Found, HungUp, Placed, Provider, Question, Said
 
 /// What was seen.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     running: HashMap<PhoneNumber, u32>,
     total: usize,
     called: HashSet<CallId>,
-    pub max_running: usize,
+    pub(super) max_running: usize,
     /// Calls placed to a number that was on a call.
-    pub key_violations: u64,
+    pub(super) key_violations: u64,
     /// Calls placed while the limit was reached.
-    pub global_violations: u64,
+    pub(super) global_violations: u64,
     /// Calls placed twice.
-    pub duplicates: u64,
+    pub(super) duplicates: u64,
     /// When each timed call was asked for.
-    pub asked: HashMap<CallId, Instant>,
+    pub(super) asked: HashMap<CallId, Instant>,
 }
 
 /// Answers at once; a call lasts `lasts`, one to `endless` for ever.
 #[derive(Debug)]
-pub struct BenchProvider {
+pub(super) struct BenchProvider {
     lasts: Duration,
     limit: usize,
     ear: Ear,
     seen: Arc<Mutex<Seen>>,
     /// The number whose call never ends.
-    pub endless: Mutex<Option<PhoneNumber>>,
+    pub(super) endless: Mutex<Option<PhoneNumber>>,
 }
 
 impl BenchProvider {
-    pub fn new(lasts: Duration, limit: usize, ear: Ear) -> Self {
+    pub(super) fn new(lasts: Duration, limit: usize, ear: Ear) -> Self {
         Self { lasts, limit, ear, seen: Arc::default(), endless: Mutex::default() }
     }
 
     /// What was seen so far.
-    pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    pub(super) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

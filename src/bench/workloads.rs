@@ -17,7 +17,7 @@ const WIDE: usize = 1000;
 /// Slots where a limit is what is measured.
 const NARROW: usize = 30;
 
-pub async fn run(workload: &str, n: usize, options: &Options) -> anyhow::Result<Value> {
+pub(super) async fn run(workload: &str, n: usize, options: &Options) -> anyhow::Result<Value> {
     match workload {
         "enqueue_single" => enqueue_single(n, options).await,
         "enqueue_bulk" => enqueue_bulk(n, options).await,

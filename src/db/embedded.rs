@@ -306,11 +306,14 @@ fn own(
     Ok((Pid::from_raw(i32::try_from(id).context("a process id out of range")?), keeper))
 }
 
+/// What every start and every stop brings.
+const EXPECTED: [&str; 3] = ["starting up", "shutting down", "due to administrator command"];
+
 /// Passes the server's log on and waits for its end.
 fn keep(mut child: Child, died: &CancellationToken) {
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if line.contains("PANIC") || (line.contains("FATAL") && !line.contains("starting up")) {
+            if line.contains("PANIC") || (line.contains("FATAL") && !EXPECTED.iter().any(|text| line.contains(text))) {
                 tracing::warn!(postgres = %line, "the embedded Postgres says");
             } else {
                 tracing::debug!(postgres = %line, "the embedded Postgres says");

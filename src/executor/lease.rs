@@ -48,7 +48,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Renews until `stop`, three times in a lease.
+    /// Renews until `stop`, four times in a lease.
     pub async fn keep(&self, pool: PgPool, role: String, host: String, stop: CancellationToken) {
         let every = self.lasts / 4;
         loop {

@@ -262,3 +262,6 @@ fn missed(facts: &Facts, rules: &Rules) -> Option<Settlement> {
     }
     released(facts, AttemptState::Unknown, None)
 }
+
+#[cfg(test)]
+mod tests;

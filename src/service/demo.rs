@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::config::{Config, ProviderKind};
 use crate::db::Db;
 use crate::domain::call::Priority;
 use crate::domain::ids::{CallId, OPERATOR, new_id};
@@ -16,10 +17,10 @@ const CALLS: u32 = 40;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn load_if_new(db: &Db) -> anyhow::Result<bool> {
+pub async fn load_if_new(config: &Config, db: &Db) -> anyhow::Result<bool> {
     let is_new = calls::tallies(&db.read, None, None).await?.is_empty();
     if is_new {
-        load(db).await?;
+        load(config, db).await?;
     }
     Ok(is_new)
 }
@@ -27,8 +28,13 @@ pub async fn load_if_new(db: &Db) -> anyhow::Result<bool> {
 /// Loads the samples; returns how many.
 ///
 /// # Errors
-/// Postgres is away.
-pub async fn load(db: &Db) -> anyhow::Result<usize> {
+/// A provider that would really dial them; Postgres is away.
+pub async fn load(config: &Config, db: &Db) -> anyhow::Result<usize> {
+    anyhow::ensure!(
+        config.provider.kind == ProviderKind::Simulator,
+        "sample calls are for the simulator only; the provider is {}",
+        config.provider.kind.as_str()
+    );
     let now = chrono::Utc::now();
     let calls: Result<Vec<NewCall>, crate::domain::phone::Error> = (0..CALLS)
         .map(|nth| {

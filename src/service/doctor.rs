@@ -44,7 +44,7 @@ pub async fn examine(config: &Config) -> Report {
     examine_provider(config, &mut report);
     examine_access(config, &mut report);
     for name in &config.unneeded {
-        report.note(&format!("{name} is set and not needed"));
+        report.note(&format!("{name} is set and has no effect"));
     }
     report
 }

@@ -139,7 +139,7 @@ fn shown(call: NewCall, created_at: DateTime<Utc>, due_at: DateTime<Utc>) -> Cal
 #[serde(deny_unknown_fields)]
 pub struct BatchInput {
     /// Up to 10,000; each as in `POST /calls`. A bad row does not spoil the others.
-    #[schema(value_type = Vec<CallInput>, max_items = 10000)]
+    #[schema(value_type = Vec<CallInput>, min_items = 1, max_items = 10000)]
     pub calls: Vec<Value>,
 }
 

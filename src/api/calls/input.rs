@@ -39,7 +39,7 @@ pub struct CallInput {
     /// Whose call it is, by id or external id; the operator's when an admin does not say.
     pub user_id: Option<String>,
     /// Your own id, unique for the user; must not look like a UUID.
-    #[schema(max_length = 255)]
+    #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
     pub priority: Option<Priority>,
     /// Not before; now when not given.

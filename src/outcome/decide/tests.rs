@@ -1,0 +1,166 @@
+//! The decision, word by word and in every order.
+
+use super::*;
+use crate::domain::ids::{AttemptId, CallId, new_id};
+use proptest::prelude::*;
+
+const RULES: Rules = Rules {
+    retry: Policy { base: Duration::from_secs(30), factor: 2.0, max: Duration::from_secs(3600), jitter: 0.0 },
+    time_divisor: 1.0,
+    dial_timeout: Duration::from_secs(10),
+    lookup_grace: Duration::from_secs(10),
+    inquiry: Duration::from_secs(30),
+    max_attempts: 3,
+};
+
+/// A call that has just been claimed for its first dial.
+fn claimed() -> Facts {
+    Facts {
+        attempt_id: AttemptId(new_id()),
+        call_id: CallId(new_id()),
+        revision: 0,
+        state: AttemptState::Dialing,
+        dialed: false,
+        weight: Weight::None,
+        misses: 0,
+        told: None,
+        provider_call_id: None,
+        unheard_secs: 0.0,
+        call_state: CallState::Live,
+        newest: true,
+        dials: 0,
+        dials_max: 3,
+        priority: rank::NORMAL,
+        rank: rank::NORMAL,
+        cancel_requested: false,
+        retry_delay_secs: None,
+    }
+}
+
+/// What is left after these words: the facts, and the disposition last written.
+fn after(mut facts: Facts, words: &[Word]) -> (Facts, Option<Disposition>) {
+    let mut disposition = None;
+    for word in words {
+        if let Some(settlement) = decide(&facts, word, &RULES, 0.5) {
+            disposition = settlement.disposition.or(disposition);
+            let call = settlement.call.map_or(facts.call_state, |call| call.becomes);
+            facts = Facts { call_state: call, ..facts.after(&settlement) };
+        }
+    }
+    (facts, disposition)
+}
+
+fn ended(disposition: Disposition, weight: Weight) -> Word {
+    Word::Ended(Ended {
+        disposition,
+        weight,
+        outcome: None,
+        provider_call_id: None,
+        hangup_cause: None,
+        duration_secs: None,
+        transcript: None,
+    })
+}
+
+fn told(disposition: Disposition) -> Word {
+    Word::Told { outcome: Outcome { disposition, appointment_time: None, callback_time: None } }
+}
+
+/// Each word on a fresh attempt: what becomes of attempt and call, and whether it was a dial.
+#[test]
+fn each_word_on_a_fresh_attempt() {
+    let none = || "x".to_owned();
+    for (word, attempt, call, dials) in [
+        (Word::Accepted { provider_call_id: None }, AttemptState::Accepted, CallState::Live, 1),
+        (Word::Started, AttemptState::Accepted, CallState::Live, 1),
+        (told(Disposition::AppointmentSet), AttemptState::Accepted, CallState::Live, 1),
+        (ended(Disposition::Completed, Weight::Status), AttemptState::Ended, CallState::Completed, 1),
+        (ended(Disposition::Busy, Weight::Cause), AttemptState::Ended, CallState::Waiting, 1),
+        (ended(Disposition::WrongNumber, Weight::Explicit), AttemptState::Ended, CallState::Failed, 1),
+        (Word::Refused { reason: none() }, AttemptState::Ended, CallState::Failed, 1),
+        (Word::Capacity { retry_after_ms: 1000 }, AttemptState::Ended, CallState::Waiting, 0),
+        (Word::NotSent { reason: none() }, AttemptState::Ended, CallState::Waiting, 0),
+        (Word::Withheld { bar: "WINDOW_CLOSED".to_owned() }, AttemptState::Ended, CallState::Waiting, 0),
+        (Word::Withheld { bar: "DO_NOT_CALL".to_owned() }, AttemptState::Ended, CallState::Canceled, 0),
+        (Word::Doubt { reason: none(), sent_ms_ago: 5 }, AttemptState::Unknown, CallState::Live, 0),
+        (Word::NotFound, AttemptState::Dialing, CallState::Live, 0),
+        (Word::Overdue, AttemptState::Ended, CallState::Failed, 1),
+    ] {
+        let (facts, _) = after(claimed(), std::slice::from_ref(&word));
+        assert_eq!((facts.state, facts.call_state, facts.dials), (attempt, call, dials), "{word:?}");
+    }
+}
+
+/// Doubt is ended by a found call, by its end, or by two misses in the quiet; by nothing else.
+#[test]
+fn doubt_is_never_guessed_away() {
+    let (doubted, _) = after(claimed(), &[Word::Doubt { reason: "timeout".to_owned(), sent_ms_ago: 0 }]);
+    for word in
+        [Word::NotSent { reason: "x".to_owned() }, Word::Capacity { retry_after_ms: 1 }, Word::NotFound, Word::NotFound]
+    {
+        assert_eq!(after(doubted.clone(), &[word.clone(), word]).0.state, AttemptState::Unknown);
+    }
+    let quiet = Facts { unheard_secs: 20.0, ..doubted.clone() };
+    assert_eq!(after(quiet.clone(), &[Word::NotFound]).0.state, AttemptState::Unknown);
+    let released = after(quiet, &[Word::NotFound, Word::NotFound]).0;
+    assert_eq!((released.state, released.call_state, released.dials), (AttemptState::Ended, CallState::Waiting, 0));
+    let adopted = after(doubted, &[Word::Accepted { provider_call_id: None }]).0;
+    assert_eq!((adopted.state, adopted.dials), (AttemptState::Accepted, 1));
+}
+
+/// The last dial that fails ends the call; a cancel asked during the call ends it too, unless somebody was reached.
+#[test]
+fn the_last_dial_and_a_cancel_end_the_call() {
+    let busy = ended(Disposition::Busy, Weight::Cause);
+    let last = Facts { dials: 2, ..claimed() };
+    assert_eq!(after(last, std::slice::from_ref(&busy)).0.call_state, CallState::Failed);
+    let canceled = Facts { cancel_requested: true, ..claimed() };
+    assert_eq!(after(canceled.clone(), &[busy]).0.call_state, CallState::Canceled);
+    let reached = after(canceled, &[ended(Disposition::Completed, Weight::Status)]).0;
+    assert_eq!(reached.call_state, CallState::Completed);
+}
+
+/// A late word about an attempt that is not the newest corrects the attempt and leaves the call alone.
+#[test]
+fn an_old_attempt_does_not_move_its_call() {
+    let (old, _) = after(claimed(), &[ended(Disposition::Failed, Weight::Status)]);
+    let old = Facts { newest: false, call_state: CallState::Live, ..old };
+    let settlement = decide(&old, &ended(Disposition::Completed, Weight::Explicit), &RULES, 0.5).expect("a correction");
+    assert_eq!((settlement.call, settlement.disposition), (None, Some(Disposition::Completed)));
+}
+
+fn some_words() -> impl Strategy<Value = Vec<Word>> {
+    let word = prop_oneof![
+        Just(Word::Accepted { provider_call_id: Some("p".to_owned()) }),
+        Just(Word::Started),
+        Just(told(Disposition::AppointmentSet)),
+        Just(ended(Disposition::Failed, Weight::Status)),
+        Just(ended(Disposition::NoAnswer, Weight::Cause)),
+        Just(ended(Disposition::NotInterested, Weight::Explicit)),
+    ];
+    // At least one end, each word once or more, in any order.
+    proptest::collection::vec(word, 0..6).prop_map(|mut words| {
+        words.push(ended(Disposition::Failed, Weight::Status));
+        words
+    })
+}
+
+proptest! {
+    /// Any order and any number of deliveries lead to the same attempt, call, disposition and count of dials.
+    #[test]
+    fn order_and_repetition_do_not_matter(
+        (words, shuffled) in some_words().prop_flat_map(|words| {
+            let mut doubled = words.clone();
+            doubled.extend(words.clone());
+            (Just(words), Just(doubled).prop_shuffle())
+        })
+    ) {
+        // Two explicit outcomes that contradict each other have no right order; the platform sends one.
+        let explicit = |word: &Word| matches!(word, Word::Told { .. })
+            || matches!(word, Word::Ended(ended) if ended.weight == Weight::Explicit);
+        prop_assume!(words.iter().filter(|word| explicit(word)).collect::<Vec<_>>().windows(2).all(|pair| pair[0] == pair[1]));
+        let (one, said) = after(claimed(), &words);
+        let (other, said_too) = after(claimed(), &shuffled);
+        prop_assert_eq!((one.state, one.call_state, one.dials, said), (other.state, other.call_state, other.dials, said_too));
+    }
+}
