@@ -88,10 +88,10 @@ candidates as materialized (
 free as materialized (
   select c.*, row_number() over (partition by c.phone order by c.rank, c.due_at, c.id) as nth_of_phone
   from candidates c
-  where not exists (select from attempts a where a.phone = c.phone and a.ended_at is null)
-    and not exists (
-      select from suppressions s
-      where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001'))
+  -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
+  where (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
+    and (select min(s.phone) from suppressions s
+         where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
 ),
 -- Cut by campaign, then user, then all. Promises first; then whoever has the fewest live calls.
 picked as materialized (
