@@ -1,0 +1,230 @@
+//! One dial at a time: what is looked at right before the request, and what each answer does, by a provider that answers as told.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use outdial::db::doorbell::Doorbell;
+use outdial::domain::ids::{InstanceId, new_id};
+use outdial::executor::dial::{Line, dial};
+use outdial::executor::dispatcher::Dispatcher;
+use outdial::executor::inquiry;
+use outdial::outcome::inbox::Inbox;
+use outdial::outcome::settle_alone;
+use outdial::provider::{Dial, Found, HungUp, Placed, Provider, Question};
+use outdial::queue::{self, Claimed, Room};
+use outdial::service::{line_of, rules_of};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{TestDb, config};
+
+/// Answers what it is told to, and counts.
+struct Scripted {
+    answer: Mutex<Placed>,
+    asked: AtomicUsize,
+    found: Mutex<Found>,
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+    async fn place(&self, dial: &Dial) -> Placed {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        assert!(!dial.to.as_str().ends_with("99"), "this number panics");
+        self.answer.lock().expect("no panic while held").clone()
+    }
+    async fn find_by_attempt(&self, _: &Question) -> Found {
+        self.found.lock().expect("no panic while held").clone()
+    }
+    async fn status(&self, question: &Question) -> Found {
+        self.find_by_attempt(question).await
+    }
+    async fn hang_up(&self, _: &Question) -> HungUp {
+        HungUp::NoWay
+    }
+}
+
+struct Scene {
+    test_db: TestDb,
+    provider: Arc<Scripted>,
+    line: Arc<Line>,
+}
+
+impl Scene {
+    async fn new(answer: Placed) -> Self {
+        let test_db = TestDb::new().await;
+        let provider = Arc::new(Scripted {
+            answer: Mutex::new(answer),
+            asked: AtomicUsize::new(0),
+            found: Mutex::new(Found::NotFound),
+        });
+        let settings = config(&[]);
+        let inbox = Inbox::new(Duration::ZERO);
+        let instance = InstanceId(new_id());
+        let speaking: Arc<dyn Provider> = provider.clone();
+        let line = Arc::new(line_of(&settings, &test_db.db, &inbox, instance, speaking, b"key".to_vec()));
+        line.lease.renew(test_db.pool(), "test", "test").await.expect("a lease");
+        Self { test_db, provider, line }
+    }
+
+    async fn claim(&self) -> Vec<Claimed> {
+        let mut connection = self.test_db.pool().acquire().await.expect("a connection");
+        let room = Room {
+            want: 5,
+            global_limit: 30,
+            instance: self.line.lease.instance,
+            provider: "scripted",
+            dial_guard_secs: 2.0,
+            lanes_max: 64,
+            lease_secs: 15.0,
+        };
+        let mut transaction = queue::admit(&mut connection).await.expect("admission");
+        let claim = queue::claim(&mut transaction, room).await.expect("claim");
+        transaction.commit().await.expect("commit");
+        claim.calls
+    }
+
+    /// Dials the one due call as if it had been claimed a second ago, after `between` was run; and settles the answer.
+    async fn dial_late(&self, between: &'static str) {
+        let call = self.claim().await.remove(0);
+        self.test_db.run(between).await;
+        let claimed = Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine runs for a second");
+        dial(&self.line, call, claimed).await;
+        self.settle().await;
+    }
+
+    async fn settle(&self) {
+        let batch = self.line.inbox.take(100);
+        let rules = rules_of(&config(&[]));
+        settle_alone(self.test_db.pool(), &batch.heard, &rules).await.expect("settle");
+    }
+
+    async fn call_is(&self, expected: &str) {
+        let row = "select state::text || ' ' || dials || ' ' || coalesce(disposition, '-') from calls";
+        let found: String = sqlx::query_scalar(row).fetch_one(self.test_db.pool()).await.expect("a call");
+        assert_eq!(found, expected);
+    }
+
+    fn asked(&self) -> usize {
+        self.provider.asked.load(Ordering::SeqCst)
+    }
+}
+
+const ACCEPTED: Placed = Placed::Accepted { provider_call_id: None };
+
+/// Paused, closed, suppressed or canceled between claim and request: nobody is asked, and it counts no dial.
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_again_right_before_the_request() {
+    for (between, expected) in [
+        ("update lanes set paused = true", "waiting 0 -"),
+        ("update lanes set closes_at = now() + interval '1 second'", "waiting 0 -"),
+        ("update lanes set opens_at = now() + interval '1 hour'", "waiting 0 -"),
+        ("insert into suppressions (phone, user_id) select '+14155550100', id from users", "canceled 0 DO_NOT_CALL"),
+        ("update calls set cancel_requested_at = now()", "canceled 0 CANCELED"),
+    ] {
+        let scene = Scene::new(ACCEPTED).await;
+        scene.test_db.enqueue(&["+14155550100"]).await;
+        scene.dial_late(between).await;
+        assert_eq!(scene.asked(), 0, "asked in spite of: {between}");
+        scene.call_is(expected).await;
+        scene.test_db.assert_sound().await;
+    }
+}
+
+/// Nothing in the way: the call is dialed, late or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn dials_when_nothing_is_in_the_way() {
+    let scene = Scene::new(ACCEPTED).await;
+    scene.test_db.enqueue(&["+14155550100"]).await;
+    scene.dial_late("select 1").await;
+    assert_eq!(scene.asked(), 1);
+    scene.call_is("live 1 -").await;
+    scene.test_db.assert_sound().await;
+}
+
+/// Each answer of the provider: what it makes of the call, and whether the provider is left alone for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_answer_does_what_it_should() {
+    let reason = || "x".to_owned();
+    for (answer, expected, held) in [
+        (Placed::Refused { reason: reason() }, "failed 1 REFUSED", None),
+        (Placed::Capacity { retry_after: Some(Duration::from_secs(86_400)) }, "waiting 0 -", Some("PROVIDER_CAPACITY")),
+        (Placed::NotSent { reason: reason() }, "waiting 0 -", Some("BREAKER_OPEN")),
+        (Placed::Ambiguous { reason: reason() }, "live 0 -", None),
+    ] {
+        let scene = Scene::new(answer.clone()).await;
+        scene.test_db.enqueue(&["+14155550100"]).await;
+        scene.dial_late("select 1").await;
+        scene.call_is(expected).await;
+        let hold: Option<(String, f64)> = sqlx::query_as(
+            "select reason, extract(epoch from hold_until - now())::float8 from provider_holds where hold_until > now()",
+        )
+        .fetch_optional(scene.test_db.pool())
+        .await
+        .expect("holds");
+        assert_eq!(hold.as_ref().map(|(reason, _)| reason.as_str()), held, "{answer:?}");
+        // Whatever the provider asks for is clamped to five minutes.
+        assert!(hold.is_none_or(|(_, secs)| secs <= 300.0), "{answer:?}");
+        if held.is_some() {
+            assert!(scene.claim().await.is_empty(), "claimed while the provider is held");
+        }
+        scene.test_db.assert_sound().await;
+    }
+}
+
+/// Doubt is asked about, and a call that is found is adopted, not dialed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn doubt_is_looked_up_and_adopted() {
+    let scene = Scene::new(Placed::Ambiguous { reason: "timeout".to_owned() }).await;
+    scene.test_db.enqueue(&["+14155550100"]).await;
+    scene.dial_late("select 1").await;
+    let found = Found::Known(outdial::domain::word::Word::Accepted { provider_call_id: Some("theirs".to_owned()) });
+    *scene.provider.found.lock().expect("no panic while held") = found;
+    assert_eq!(inquiry::ask_all(&scene.line).await.expect("asked"), 1);
+    scene.settle().await;
+    scene.call_is("live 1 -").await;
+    let adopted = "select count(*) from attempts where state = 'accepted' and provider_call_id = 'theirs'";
+    assert_eq!(scene.test_db.count(adopted).await, 1);
+    assert_eq!(scene.asked(), 1, "dialed once");
+    scene.test_db.assert_sound().await;
+}
+
+/// A panic in one dial ends in doubt about that attempt; the loop goes on and dials the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_one_dial_is_that_dials_alone() {
+    let scene = Scene::new(ACCEPTED).await;
+    scene.test_db.enqueue(&["+14155550199", "+14155550101"]).await;
+    let stop = CancellationToken::new();
+    let dispatcher = Dispatcher::new(Arc::clone(&scene.line), rules_of(&config(&[])), Doorbell::default());
+    let running = tokio::spawn(dispatcher.run(stop.clone(), Duration::from_secs(5)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let states = "select count(*) from attempts where (state = 'unknown' and phone like '%99') or (state = 'accepted' and phone like '%01')";
+    while scene.test_db.count(states).await < 2 {
+        assert!(Instant::now() < deadline, "the loop ended with the panic");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    running.await.expect("the loop did not panic");
+    scene.test_db.assert_sound().await;
+}
+
+/// A process whose lease has run out dials nothing it has claimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_lease_nothing_is_dialed() {
+    let scene = Scene::new(ACCEPTED).await;
+    scene.test_db.enqueue(&["+14155550100"]).await;
+    let call = scene.claim().await.remove(0);
+    let settings = config(&[]);
+    let speaking: Arc<dyn Provider> = scene.provider.clone();
+    // A line whose lease was never renewed.
+    let line =
+        line_of(&settings, &scene.test_db.db, &scene.line.inbox, InstanceId(new_id()), speaking, b"key".to_vec());
+    dial(&line, call, Instant::now()).await;
+    scene.settle().await;
+    assert_eq!(scene.asked(), 0);
+    scene.call_is("waiting 0 -").await;
+    scene.test_db.assert_sound().await;
+}
