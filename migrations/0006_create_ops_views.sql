@@ -10,7 +10,7 @@ create function ops.uuid_floor(at timestamptz) returns uuid
 language sql stable parallel safe
 as $$
   select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7000-8000-000000000000')::uuid
-  from lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') as h
+  from lpad(to_hex(greatest(0, extract(epoch from at) * 1000)::bigint), 12, '0') as h
 $$;
 comment on function ops.uuid_floor(timestamptz) is 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
 

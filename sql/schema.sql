@@ -66,7 +66,7 @@ CREATE FUNCTION ops.uuid_floor(at timestamp with time zone) RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
   select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7000-8000-000000000000')::uuid
-  from lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') as h
+  from lpad(to_hex(greatest(0, extract(epoch from at) * 1000)::bigint), 12, '0') as h
 $$;
 
 COMMENT ON FUNCTION ops.uuid_floor(at timestamp with time zone) IS 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
@@ -798,5 +798,5 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\xb9eb9341a5cfc4eedb531adfc9fa6ee2ddb772b550cddaa4c9855b98ac1f30bf040ec598fe2e22233ea0568b72bd7ed2', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xf4d5be58e17475c318fa1185bf4dcbe623e0bb9a119b876a8ef594b471e52feac0d7f8dcc0e3783d89d8bad714209f42', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create ops views', true, E'\\x7a194f2ea5d0a0206950cceb19496432145d0ef740d797d34b001c38d01944b276af625c0ef44ba4415f91336b89f3af', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create ops views', true, E'\\x0300a6e2bc71de49d39242f7b572c9b2952b7f747aeb49d6712efe52aef29e383474376fe2ae73856fba7d01cb09fb75', 0);
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -18,7 +18,7 @@ item as materialized (
        where c.phone = i.phone and c.user_id = i.user_id and c.state in ('waiting', 'parked', 'live') and c.id <> i.id
        order by c.id desc
        limit 1),
-      nullif(first_value(i.id) over (partition by i.reject, i.user_id, i.phone order by i.nth), i.id)
+      nullif(first_value(i.id) over (partition by i.user_id, i.phone order by i.nth), i.id)
     ) end as twin_id
   from unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::timestamptz[],

@@ -12,11 +12,29 @@ use std::sync::Arc;
 use crate::api::Api;
 use crate::api::error::Error;
 
-/// A JSON body and the hash of its bytes.
+/// A JSON body as it came, and the hash of its bytes.
+#[derive(Clone, Debug)]
+pub struct RawJson {
+    pub body: Value,
+    /// Tells requests under one Idempotency-Key apart.
+    pub hash: Vec<u8>,
+}
+
+impl FromRequest<Arc<Api>> for RawJson {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        require_json(&parts)?;
+        let bytes = read(Request::from_parts(parts, body), api).await?;
+        Ok(Self { body: json(&bytes)?, hash: Sha256::digest(&bytes).to_vec() })
+    }
+}
+
+/// A JSON body of a known shape, and the hash of its bytes.
 #[derive(Clone, Debug)]
 pub struct Json<T> {
     pub body: T,
-    /// Tells requests under one Idempotency-Key apart.
     pub hash: Vec<u8>,
 }
 
@@ -24,10 +42,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
-        let (parts, body) = request.into_parts();
-        require_json(&parts)?;
-        let bytes = read(Request::from_parts(parts, body), api).await?;
-        Ok(Self { body: parse(&bytes)?, hash: Sha256::digest(&bytes).to_vec() })
+        let raw = RawJson::from_request(request, api).await?;
+        Ok(Self { body: parse(raw.body)?, hash: raw.hash })
     }
 }
 
@@ -55,28 +71,39 @@ fn require_json(parts: &Parts) -> Result<(), Error> {
     }
 }
 
-/// JSON as `T`; the error names the path and the way out.
+/// Bytes as JSON of any shape.
+///
+/// # Errors
+/// 400 that says where it stops being JSON.
+pub fn json(bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))
+}
+
+/// JSON as `T`, without characters that Postgres cannot keep; the error names the path and the way out.
 ///
 /// # Errors
 /// 400 with the path of what does not fit.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
+pub fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     if let Some(path) = path_of_nul(&value) {
         return Err(Error::invalid_field(&path, "must not hold NUL characters"));
     }
-    parse_value(value)
+    fit(value)
 }
 
-/// A parsed value as `T`.
+/// JSON as `T`, whatever its texts hold.
 ///
 /// # Errors
 /// 400 with the path of what does not fit.
-pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+pub fn fit<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        Error::invalid_field(&path, error.into_inner().to_string())
+        let message = error.into_inner().to_string();
+        match message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+            Some((field, _)) if path.is_empty() => Error::invalid_field(field, "is needed"),
+            Some((field, _)) => Error::invalid_field(&format!("{path}.{field}"), "is needed"),
+            None => Error::invalid_field(&path, message),
+        }
     })
 }
 

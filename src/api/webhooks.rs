@@ -84,9 +84,8 @@ async fn receive<T: serde::de::DeserializeOwned>(
     let named = named.map_err(|_| Error::invalid_field("attemptId", "is not an id of ours"))?;
     let body = extract::read(request, api).await?;
     let event_id = believe(&api.webhooks, &headers, &body, named, url.token.as_deref())?;
-    let value: Value =
-        serde_json::from_slice(&body).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))?;
-    let report = read(extract::parse_value(value.clone())?).map_err(|e| Error::invalid_field(e.field, e.message))?;
+    let value: Value = extract::json(&body)?;
+    let report = read(extract::fit(value.clone())?).map_err(|e| Error::invalid_field(e.field, e.message))?;
     let about = match (named.or(report.attempt_id), report.provider_call_id) {
         (Some(attempt), _) => Meant::Attempt(attempt),
         (None, Some(id)) if !id.is_empty() && id.len() <= 500 && !id.contains('\0') => Meant::ProviderCall(id),

@@ -193,7 +193,7 @@ impl Dispatcher {
                 let tended = self.tend(&claim, claimed).await?;
                 Ok(self.next_after(&claim, claimed, want, tended, batch_was_full))
             }
-            Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() && batch.heard.len() > 1 => {
+            Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() && !batch.heard.is_empty() => {
                 tracing::warn!(%error, "a batch did not settle; trying one by one");
                 self.forget().await;
                 self.settle_one_by_one(batch).await;
@@ -357,8 +357,12 @@ impl Dispatcher {
         for single in batch.one_by_one() {
             match outcome::settle_alone(self.pool(), &single.heard, &self.rules).await {
                 Ok(report) => single.settled(&self.line.inbox, &report),
+                Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() => {
+                    tracing::error!(%error, "Postgres refuses an event; it is dropped");
+                    single.refused();
+                }
                 Err(error) => {
-                    tracing::error!(%error, "could not settle an event");
+                    tracing::warn!(%error, "could not settle an event");
                     single.failed(&self.line.inbox);
                 }
             }

@@ -105,7 +105,7 @@ fn accepted(facts: &Facts, provider_call_id: Option<String>, rules: &Rules) -> O
 
 /// Somebody is talking: it is accepted, whatever we knew.
 fn started(facts: &Facts, rules: &Rules) -> Option<Settlement> {
-    if facts.state == AttemptState::Ended {
+    if facts.state == AttemptState::Ended || facts.known.started {
         return None;
     }
     let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
@@ -130,10 +130,10 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
     let ended = &with_what_was_told(facts, ended);
     let corrects = facts.state == AttemptState::Ended;
     if corrects && ended.weight <= facts.weight {
-        return None;
+        return filled_in(facts, ended);
     }
     let counts = !facts.dialed;
-    let change = facts.newest.then(|| call_after(facts, ended, rules, dice, counts)).flatten();
+    let change = if facts.newest { call_after(facts, ended, rules, dice, counts) } else { None };
     Some(Settlement {
         state: (!corrects).then_some(AttemptState::Ended),
         provider_call_id: ended.provider_call_id.clone().filter(|_| facts.provider_call_id.is_none()),
@@ -147,6 +147,18 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
         call: change,
         ..same(facts)
     })
+}
+
+/// A word that is outweighed still fills in what nobody has told yet: how long, why, what was said.
+fn filled_in(facts: &Facts, ended: &Ended) -> Option<Settlement> {
+    let more = Settlement {
+        provider_call_id: ended.provider_call_id.clone().filter(|_| facts.provider_call_id.is_none()),
+        duration_secs: ended.duration_secs.filter(|_| !facts.known.duration),
+        hangup_cause: ended.hangup_cause.clone().filter(|_| !facts.known.cause),
+        transcript: ended.transcript.clone().filter(|_| !facts.known.transcript),
+        ..same(facts)
+    };
+    (more != same(facts)).then_some(more)
 }
 
 /// An outcome told earlier stands behind a bare end.
@@ -174,7 +186,7 @@ fn call_after(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bo
         return None;
     }
     let change = match ended.disposition.class() {
-        Class::Reached => promised(ended, facts, rules).unwrap_or_else(|| becomes(CallState::Completed)),
+        Class::Reached => promised(ended, facts, rules, counts).unwrap_or_else(|| becomes(CallState::Completed)),
         Class::Stop if ended.disposition == Disposition::Canceled => becomes(CallState::Canceled),
         Class::Stop => becomes(CallState::Failed),
         Class::Retry if facts.cancel_requested => becomes(CallState::Canceled),
@@ -189,13 +201,13 @@ fn becomes(state: CallState) -> CallChange {
 }
 
 /// A callback with a time is a promise: the same call waits for it, first in its lane.
-fn promised(ended: &Ended, facts: &Facts, rules: &Rules) -> Option<CallChange> {
+fn promised(ended: &Ended, facts: &Facts, rules: &Rules, counts: bool) -> Option<CallChange> {
     let outcome = ended.outcome.as_ref().filter(|outcome| outcome.disposition == Disposition::CallbackRequested)?;
     let due_at = outcome.callback_time.filter(|_| !facts.cancel_requested)?;
     Some(CallChange {
         due_at: Some(due_at),
         rank: Some(rank::PROMISED),
-        dials_max: Some(facts.dials.saturating_add(1).saturating_add(rules.max_attempts).min(1000)),
+        dials_max: Some((facts.dials + i16::from(counts)).saturating_add(rules.max_attempts).min(1000)),
         ..becomes(CallState::Waiting)
     })
 }

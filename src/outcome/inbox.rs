@@ -249,6 +249,14 @@ impl Batch {
         }
     }
 
+    /// Postgres will never take it: those who wait are told, nothing goes back.
+    pub fn refused(self) {
+        for answer in self.answers.into_iter().flatten() {
+            // The sender may have hung up.
+            let _ = answer.send(Err(NotStored));
+        }
+    }
+
     /// Splits into batches of one, to find the one that Postgres will not take.
     #[must_use]
     pub fn one_by_one(self) -> Vec<Self> {

@@ -2,7 +2,7 @@
 //!
 //! Unknown fields are ignored, as is right for somebody else's messages; what cannot be understood is an error with its field.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 
 use crate::domain::disposition::Disposition;
@@ -182,6 +182,8 @@ impl OutcomeBody {
                 ));
             }
         };
+        sensible("outcome.appointmentTime", self.appointment_time)?;
+        sensible("outcome.callbackTime", self.callback_time)?;
         if disposition == Disposition::AppointmentSet && self.appointment_time.is_none() {
             return Err(error("outcome.appointmentTime", "is needed by APPOINTMENT_SET"));
         }
@@ -193,6 +195,14 @@ impl OutcomeBody {
 fn ids(conversation_id: Option<String>, call_id: Option<String>) -> (Option<AttemptId>, Option<String>) {
     let attempt_id = conversation_id.as_deref().and_then(|text| text.parse().ok());
     (attempt_id, call_id.or(conversation_id.filter(|_| attempt_id.is_none())))
+}
+
+/// A time somebody may have agreed on.
+fn sensible(field: &'static str, at: Option<DateTime<Utc>>) -> Result<(), Error> {
+    match at {
+        Some(at) if !(2000..2100).contains(&at.year()) => Err(error(field, "must lie in the years 2000 to 2099")),
+        _ => Ok(()),
+    }
 }
 
 /// A length in seconds, rounded up to whole ones; a call longer than a day is a mistake of the sender.

@@ -9,7 +9,7 @@ use crate::domain::call::{AttemptState, CallState};
 use crate::domain::ids::{AttemptId, CallId, InstanceId, new_id};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::word::Weight;
-use crate::queue::{Facts, unpark};
+use crate::queue::{Facts, Known, unpark};
 
 /// Who claims, and under which limits.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +158,7 @@ impl Row {
             misses: 0,
             told: None,
             provider_call_id: None,
+            known: Known::default(),
             unheard_secs: 0.0,
             call_state: CallState::Live,
             newest: true,

@@ -21,7 +21,7 @@ pub use rescue::{
     record_strays, release_orphans, slots_used, unsent,
 };
 pub use settle::{
-    CallChange, Event, Facts, Hold, Settled, Settlement, clear_hold, facts, free, hold_provider, resolve, settle,
+    CallChange, Event, Facts, Hold, Known, Settled, Settlement, clear_hold, facts, free, hold_provider, resolve, settle,
 };
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
 

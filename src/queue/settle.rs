@@ -26,6 +26,8 @@ pub struct Facts {
     /// The explicit outcome told so far.
     pub told: Option<Value>,
     pub provider_call_id: Option<String>,
+    /// What else is known of it already.
+    pub known: Known,
     /// Seconds since the request may have left for the last time.
     pub unheard_secs: f64,
     pub call_state: CallState,
@@ -50,12 +52,25 @@ impl Facts {
         self.misses = done.misses;
         self.told = done.told.clone().or(self.told);
         self.provider_call_id = done.provider_call_id.clone().or(self.provider_call_id);
+        self.known.started |= done.started;
+        self.known.duration |= done.duration_secs.is_some();
+        self.known.cause |= done.hangup_cause.is_some();
+        self.known.transcript |= done.transcript.is_some();
         if done.dialed {
             self.dialed = true;
             self.dials += 1;
         }
         self
     }
+}
+
+/// Details of an attempt that some word has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub started: bool,
+    pub duration: bool,
+    pub cause: bool,
+    pub transcript: bool,
 }
 
 /// A decided change, made on `facts` of that revision.
@@ -134,6 +149,12 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         misses: row.misses,
         told: row.told,
         provider_call_id: row.provider_call_id,
+        known: Known {
+            started: row.started,
+            duration: row.has_duration,
+            cause: row.has_cause,
+            transcript: row.has_transcript,
+        },
         unheard_secs: row.unheard_secs,
         call_state: row.call_state,
         newest: row.newest,

@@ -16,7 +16,7 @@ use crate::api::calls::input::CallInput;
 use crate::api::calls::{Call, Payload};
 use crate::api::envelope::Data;
 use crate::api::error::{Error, FieldError, Problems};
-use crate::api::extract::{self, Json};
+use crate::api::extract::{self, Json, RawJson};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::{Api, State};
 use crate::domain::call::{CallStatus, Priority};
@@ -86,7 +86,7 @@ async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<User
 fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error> {
     if input.ignore_window == Some(true) {
         caller.require_admin()?;
-        tracing::warn!(user = input.user_id.as_deref(), "a call was created that ignores calling windows");
+        tracing::warn!("an admin creates a call that ignores calling windows");
     }
     Ok(())
 }
@@ -204,19 +204,15 @@ impl BatchRow {
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
     request_body = BatchInput,
     responses((status = 201, description = "A verdict for each row", body = Data<BatchReport>), Problems))]
-pub async fn create_calls(
-    state: State,
-    caller: Caller,
-    key: Key,
-    input: Json<BatchInput>,
-) -> Result<Response<Body>, Error> {
+pub async fn create_calls(state: State, caller: Caller, key: Key, input: RawJson) -> Result<Response<Body>, Error> {
     let api = &state.0;
     let rows_max = api.limits.batch_rows_max;
-    if input.body.calls.is_empty() || input.body.calls.len() > rows_max {
+    let batch: BatchInput = extract::fit(input.body)?;
+    if batch.calls.is_empty() || batch.calls.len() > rows_max {
         return Err(Error::invalid_field("calls", format!("must have 1 to {rows_max} rows")));
     }
     let inner = Arc::clone(api);
-    let rows = input.body.calls;
+    let rows = batch.calls;
     once(api, caller.itself(), key, &input.hash, move |seed| async move {
         let report = create_rows(&inner, caller, seed, rows).await?;
         Answer::json(StatusCode::CREATED, &Data::of(report))
@@ -266,7 +262,7 @@ async fn read_row(
     id: CallId,
     row: Value,
 ) -> Result<NewCall, Error> {
-    let input: CallInput = extract::parse_value(row)?;
+    let input: CallInput = extract::parse(row)?;
     let user = match known_users.get(&input.user_id) {
         Some(user) => *user,
         None => {

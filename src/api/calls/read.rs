@@ -139,10 +139,12 @@ pub async fn list_calls(
     let below = parse_id::<CallId>("cursor", query.cursor.as_deref())?;
     let filter = filter_of(&state.0, caller, &query).await?;
     let pool = &state.0.db.read;
-    let rows = calls::list(pool, &filter, below, limit, if below.is_some() { 0 } else { offset }).await?;
+    // One more than the page tells whether there is another.
+    let mut rows = calls::list(pool, &filter, below, limit + 1, if below.is_some() { 0 } else { offset }).await?;
+    let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or_default());
     let total = calls::count(pool, &filter).await?;
-    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == limit;
-    let next_cursor = rows.last().filter(|_| full).map(|row| row.id.to_string());
+    let next_cursor = rows.last().filter(|_| more).map(|row| row.id.to_string());
     let total_pages = total.max(0).div_euclid(limit) + i64::from(total.rem_euclid(limit) > 0);
     Ok(axum::Json(Page {
         success: true,

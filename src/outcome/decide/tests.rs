@@ -25,6 +25,7 @@ fn claimed() -> Facts {
         misses: 0,
         told: None,
         provider_call_id: None,
+        known: crate::queue::Known::default(),
         unheard_secs: 0.0,
         call_state: CallState::Live,
         newest: true,

@@ -1,0 +1,25 @@
+//! Everything that needs a real Postgres, real processes or a real socket: one binary, since each links for a while.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::await_holding_lock,
+    reason = "a test that cannot go on says so where it stands"
+)]
+
+mod api_calls;
+mod database;
+mod executor;
+mod fake_provider;
+mod kill;
+mod limits;
+mod multi;
+mod operations;
+mod plans;
+mod queue;
+mod races;
+mod schema;
+mod support;
+mod webhooks;
