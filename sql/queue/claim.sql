@@ -111,26 +111,28 @@ picked as materialized (
   ) in_all
   where nth <= (select n from room)
 ),
+picks as materialized (
+  select coalesce(array_agg(id order by nth), '{}') as ids from picked
+),
 claimed as (
   update calls c
   set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now)
   where c.id = any (array(
     select k.id from calls k
-    where k.id = any (array(select id from picked)) and k.state = 'waiting'
+    where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
     for update skip locked
   ))
-  returning c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.priority, c.rank, c.phone,
+  -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
+  returning ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.priority, c.rank, c.phone,
     c.script_id, c.metadata, c.variables, c.due_at
 ),
 attempted as (
   insert into attempts (id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider)
   select
-    ($6::uuid[])[p.nth], c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
+    c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
     n.at + make_interval(secs => $8), c.phone, $4
   from claimed c
-  join picked p on p.id = c.id
   cross join now n
-  returning id, call_id
 ),
 -- Where the ring is longer than one look, those who were served go to its end.
 contended as materialized (
@@ -170,7 +172,6 @@ from (
       or (select count(*) from free where nth_of_phone = 1) < (select count(*) from candidates) as obstructed
 ) s
 left join (
-  select k.*, a.id as attempt_id, (select retry_delay_secs from campaigns where id = k.campaign_id) as retry_delay_secs
+  select k.*, (select retry_delay_secs from campaigns where id = k.campaign_id) as retry_delay_secs
   from claimed k
-  join attempted a on a.call_id = k.id
 ) c on true

@@ -70,8 +70,8 @@ moved as (
       else c.ended_at end,
     updated_at = n.at
   from settled s, now n
-  where c.id = any (array(select call_id from settled where call_becomes is not null or dials_more or disposition is not null))
-    and c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
+  where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
+    and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
   returning c.id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
 ),
 suppressed as (

@@ -187,7 +187,7 @@ impl Dispatcher {
                 let mut claim = claim;
                 let calls = std::mem::take(&mut claim.calls);
                 let claimed = calls.len();
-                self.launch(calls, permits, began);
+                self.launch(calls, permits, claim.begun.unwrap_or(began));
                 metrics::histogram!("outdial_turn_seconds").record(began.elapsed());
                 // Tidying comes after the dials: nobody's phone waits for it.
                 let tended = self.tend(&claim, claimed).await?;

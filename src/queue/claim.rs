@@ -1,5 +1,7 @@
 //! The claim: which calls are dialed now. Exact limits, bounded cost.
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
@@ -60,6 +62,8 @@ pub struct Claim {
     pub next_in_secs: Option<f64>,
     /// Seconds until the provider is asked again.
     pub held_secs: Option<f64>,
+    /// When it began to look, by the monotonic clock.
+    pub begun: Option<Instant>,
 }
 
 /// Lanes and users that a claim looked at.
@@ -82,6 +86,7 @@ impl Claim {
 /// # Errors
 /// Postgres is away.
 pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Result<Claim> {
+    let begun = Instant::now();
     let attempt_ids: Vec<Uuid> = (0..room.want).map(|_| new_id()).collect();
     let rows = sqlx::query_file_as!(
         Row,
@@ -97,7 +102,7 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut claim = Claim::default();
+    let mut claim = Claim { begun: Some(begun), ..Claim::default() };
     for mut row in rows {
         claim.room = usize::try_from(row.room).unwrap_or_default();
         claim.live = row.live;
