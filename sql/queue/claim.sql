@@ -75,21 +75,22 @@ candidates as materialized (
   from looked l
   cross join generate_series(0, 4) as r(rank)
   cross join lateral (
-    select c.id, c.rank, c.phone, c.due_at
+    select c.id, c.rank, c.phone, c.due_at, c.expires_at
     from calls c
     where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
-      and (c.expires_at is null or c.expires_at > (select at from now))
     order by c.due_at, c.id
     limit (select each from takes)
   ) q
   where (l.user_room is null or l.user_room > 0) and (l.campaign_room is null or l.campaign_room > 0)
 ),
--- One call for each number, and none whose number is on a call or must not be called.
+-- One call for each number, and none that has expired or whose number is on a call or must not be called. They are left out
+-- after the look, not during it: what is in the way is bounded too, and tidied afterwards.
 free as materialized (
   select c.*, row_number() over (partition by c.phone order by c.rank, c.due_at, c.id) as nth_of_phone
   from candidates c
   -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
-  where (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
+  where (c.expires_at is null or c.expires_at > (select at from now))
+    and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
 ),

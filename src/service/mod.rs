@@ -243,7 +243,11 @@ impl Service {
         let server_died = self.server.as_ref().map(|server| server.died.clone()).unwrap_or_default();
         let ended = tokio::select! {
             () = shutdown => Ok(()),
-            () = server_died.cancelled() => Err(anyhow::anyhow!("the embedded Postgres ended")),
+            () = server_died.cancelled() => {
+                // Nothing can be written any more, so there is nothing to drain: the next start picks everything up.
+                self.tasks.shutdown().await;
+                return Err(anyhow::anyhow!("the embedded Postgres ended"));
+            }
             ended = self.tasks.join_next() => Err(match ended {
                 Some(Ok(name)) => anyhow::anyhow!("{name} ended by itself"),
                 Some(Err(error)) => anyhow::Error::new(error).context("a long-lived task panicked"),

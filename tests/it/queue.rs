@@ -112,7 +112,7 @@ async fn calls_to_one_number_take_turns() {
     test_db.assert_sound().await;
 }
 
-/// Expired calls at the head of a lane are ended by the claim that meets them, and do not hide those behind them.
+/// Expired calls at the head of a lane are tidied away behind the claim that meets them, and do not hide those behind them.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_calls_do_not_block_the_lane() {
     let test_db = TestDb::new().await;
@@ -122,10 +122,11 @@ async fn expired_calls_do_not_block_the_lane() {
     queue::enqueue(test_db.pool(), &expiring).await.expect("enqueue");
     test_db.enqueue(&["+12125550100"]).await;
     tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-    assert_eq!(claim(&test_db, 5).await.1, ["+12125550100"]);
-    for _ in 0..10 {
-        test_db.run("update lanes set next_at = now(); update user_turns set next_at = now()").await;
-        claim(&test_db, 5).await;
+    // Each claim looks at a bounded number of calls, and what it cannot dial is tidied away behind it.
+    let mut claims = 0;
+    while claim(&test_db, 5).await.1 != ["+12125550100"] {
+        claims += 1;
+        assert!(claims < 10, "the expired calls hide the one behind them");
     }
     assert_eq!(test_db.count("select count(*) from calls where state = 'expired'").await, 50);
     test_db.assert_sound().await;
