@@ -8,7 +8,7 @@
 -- and the events to be kept with them, whose second delivery adds nothing:
 -- $22 attempt_ids uuid[]   $23 keys text[]   $24 types text[]   $25 sources text[]   $26 bodies jsonb[]
 -- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
--- Needs the admission lock, either mode. Used by queue::settle. Plan pinned by tests/it/plans.rs.
+-- Needs the admission lock, exclusive. Used by queue::settle. Plan pinned by tests/it/plans.rs.
 with now as materialized (
   select clock() as at
 ),

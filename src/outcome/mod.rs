@@ -45,7 +45,7 @@ pub struct Report {
 /// revision it was decided on, and what somebody else changed is read anew.
 pub type Memory = HashMap<AttemptId, Facts>;
 
-/// Stores what was heard, decides, and writes it down. Needs a transaction with the admission lock, either mode.
+/// Stores what was heard, decides, and writes it down. Needs a transaction that holds the admission lock alone.
 /// When that transaction does not commit, `memory` must be cleared.
 ///
 /// # Errors
@@ -89,12 +89,14 @@ async fn refresh(connection: &mut PgConnection, attempts: &[AttemptId], memory: 
     Ok(())
 }
 
-/// [`settle`] in a transaction of its own, beside other feeders: for processes that do not claim.
+/// [`settle`] in a transaction of its own: for processes that do not claim. It holds the admission lock alone: an insert beside it
+/// could park a call behind the very attempt that ends here, and neither would see the other.
 ///
 /// # Errors
 /// Postgres is away; nothing was settled.
 pub async fn settle_alone(pool: &PgPool, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
-    let mut transaction = queue::feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = queue::admit(&mut connection).await?;
     let report = settle(&mut transaction, heard, rules, &mut Memory::new()).await?;
     failpoint::hit("event.before_commit");
     transaction.commit().await?;
@@ -231,10 +233,12 @@ async fn write(
             report.ended.push(row.attempt_id);
             log_end(&row, &settlement);
         }
-        // An attempt that has ended, or is corrected, is read anew if anybody speaks of it again.
-        let still_open = |facts: &Facts| !row.ends && facts.state != AttemptState::Ended;
-        if let Some(facts) = memory.remove(&row.attempt_id).filter(still_open) {
-            memory.insert(row.attempt_id, facts.after(&settlement));
+        // What has ended or is in doubt is read anew if anybody speaks of it again: there, time is a fact too.
+        if let Some(facts) = memory.remove(&row.attempt_id) {
+            let facts = facts.after(&settlement);
+            if matches!(facts.state, AttemptState::Dialing | AttemptState::Accepted) {
+                memory.insert(row.attempt_id, facts);
+            }
         }
     }
     refresh(connection, &distinct(left.keys()), memory).await?;

@@ -1,7 +1,7 @@
 //! Every statement that moves a call: into its lane, to an attempt, to its end.
 //!
-//! One admission lock orders them. The claim takes it alone ([`admit`]); whatever feeds, frees or forbids takes it shared
-//! ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
+//! One admission lock orders them. Claiming and settling take it alone ([`admit`]); whatever else feeds or forbids takes it
+//! shared ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
 //! sleeping lanes and parked calls need no cleverness beyond that (tests/it/races.rs takes the lock out and sees it fail).
 //! The lock is a statement of its own, before the one that reads: in READ COMMITTED a statement sees what was committed when
 //! it began. Lock order: admission, then numbers (sorted), then rows by id.

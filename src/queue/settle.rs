@@ -180,8 +180,8 @@ pub async fn resolve(
     Ok(rows.into_iter().map(|row| (row.provider_call_id, AttemptId(row.id))).collect())
 }
 
-/// Writes a batch of decisions and events, frees what they free, and wakes what that wakes. Needs the admission lock, either
-/// mode. A second delivery of an event adds nothing.
+/// Writes a batch of decisions and events, frees what they free, and wakes what that wakes. Needs the admission lock,
+/// alone. A second delivery of an event adds nothing.
 ///
 /// # Errors
 /// Postgres is away.

@@ -32,9 +32,14 @@ async fn claim(test_db: &TestDb, want: usize) -> (Claim, Vec<String>) {
 }
 
 async fn settle(test_db: &TestDb, heard: Vec<Heard>) -> outcome::Report {
+    settle_remembering(test_db, heard, &mut Memory::new()).await
+}
+
+/// As one process does, which remembers what it settled.
+async fn settle_remembering(test_db: &TestDb, heard: Vec<Heard>, memory: &mut Memory) -> outcome::Report {
     let mut transaction = queue::feed(test_db.pool()).await.expect("feed");
     let rules = rules_of(&config(&[]));
-    let report = outcome::settle(&mut transaction, &heard, &rules, &mut Memory::new()).await.expect("settle");
+    let report = outcome::settle(&mut transaction, &heard, &rules, memory).await.expect("settle");
     transaction.commit().await.expect("commit");
     report
 }
@@ -163,18 +168,20 @@ async fn doubt_ends_after_two_misses_in_the_quiet() {
     let (claim_1, _) = claim(&test_db, 1).await;
     let attempt = claim_1.calls[0].attempt_id;
     let state = "select count(*) from attempts where state = 'unknown' and ended_at is null";
+    let memory = &mut Memory::new();
     let doubt = Word::Doubt { reason: "timeout".to_owned(), sent_ms_ago: 10_000 };
-    settle(&test_db, vec![Heard::about(attempt, doubt, "dial")]).await;
+    settle_remembering(&test_db, vec![Heard::about(attempt, doubt, "dial")], memory).await;
     // Somebody who believes it was not sent does not end the doubt either.
-    settle(&test_db, vec![Heard::about(attempt, Word::NotSent { reason: "x".to_owned() }, "dial")]).await;
+    settle_remembering(&test_db, vec![Heard::about(attempt, Word::NotSent { reason: "x".to_owned() }, "dial")], memory)
+        .await;
     for _ in 0..3 {
-        settle(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")]).await;
+        settle_remembering(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")], memory).await;
         assert_eq!(test_db.count(state).await, 1, "the quiet time is not over");
     }
     test_db.run("update attempts set sent_at = sent_at - interval '1 minute'").await;
-    settle(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")]).await;
+    settle_remembering(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")], memory).await;
     assert_eq!(test_db.count(state).await, 1, "once is not enough");
-    settle(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")]).await;
+    settle_remembering(&test_db, vec![Heard::about(attempt, Word::NotFound, "poll")], memory).await;
     assert_eq!(test_db.count(state).await, 0);
     assert_eq!(test_db.count("select count(*) from calls where state = 'waiting' and dials = 0").await, 1);
     test_db.assert_sound().await;
