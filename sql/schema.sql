@@ -36,7 +36,7 @@ declare
   owner    uuid := (select id from users where external_id = "user" or id::text = "user");
   ms       text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
   new_id   uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
-  due      timestamptz := coalesce(scheduled_at, clock());
+  verdict  record;
 begin
   if number !~ '^\+[1-9][0-9]{6,14}$' then
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
@@ -44,17 +44,16 @@ begin
     raise exception 'priority: high, normal or low' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
-  elsif exists (select from suppressions s where s.phone = number and s.user_id in (owner, '00000000-0000-7000-8000-000000000001')) then
-    raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
   end if;
-  perform pg_advisory_xact_lock_shared(7001);
-  insert into calls (id, user_id, lane_id, rank, priority, due_at, expires_at, phone, script_id, metadata, external_id, dials_max)
-  values (new_id, owner, owner, wanted, wanted, due, expires_at, number, script_id, metadata, external_id, max_attempts);
-  insert into tally_deltas (user_id, what, n) values (owner, 'PENDING', 1);
-  update lanes l
-  set next_at = least(l.next_at, due), urgent_at = case when wanted < 2 then least(l.urgent_at, due) else l.urgent_at end
-  where l.id = owner and l.blocked_on is null;
-  update user_turns t set next_at = least(t.next_at, due) where t.user_id = owner and t.blocked_on is null;
+  select * into verdict from public.enqueue(
+    array[new_id], array[owner], array[owner], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
+    array[expires_at], array[number], array[script_id], array[metadata], array['{}']::jsonb[], array[external_id],
+    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false]);
+  if verdict.suppressed then
+    raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
+  elsif verdict.created_at is null then
+    raise exception 'external_id: a call of this user has it already' using errcode = '23505';
+  end if;
   perform pg_notify('outdial', '');
   return new_id;
 end
@@ -76,6 +75,99 @@ CREATE FUNCTION public.clock() RETURNS timestamp with time zone
     AS $$ select coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, statement_timestamp()) $$;
 
 COMMENT ON FUNCTION public.clock() IS 'The time every decision is made by: statement_timestamp(), unless the session sets outdial.now.';
+
+CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+  -- A statement of its own, before the one that reads: that one sees what was committed by then.
+  perform pg_advisory_xact_lock_shared(7001);
+  -- Two creators that each refuse duplicates must not both see none. Sorted, so that they never wait for each other.
+  if true = any ($17) then
+    perform pg_advisory_xact_lock(7002, hashtext(phone))
+    from (select distinct p.phone from unnest($9, $17) as p(phone, reject) where p.reject order by p.phone) numbers;
+  end if;
+  return query
+  with now as materialized (
+    select clock() as at
+  ),
+  item as materialized (
+    select
+      i.*,
+      exists (select from suppressions s
+              where s.phone = i.phone and s.user_id in (i.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
+      case when i.reject then coalesce(
+        (select c.id from calls c
+         where c.phone = i.phone and c.user_id = i.user_id and c.state in ('waiting', 'parked', 'live') and c.id <> i.id
+         order by c.id desc
+         limit 1),
+        nullif(first_value(i.id) over (partition by i.user_id, i.phone order by i.nth), i.id)
+      ) end as twin_id
+    from unnest(
+      $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::timestamptz[],
+      $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[], $14::text[], $15::bool[], $16::smallint[], $17::bool[]
+    ) with ordinality as i(
+      id, user_id, lane_id, campaign_id, rank, priority, due_at, expires_at,
+      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, reject, nth
+    )
+  ),
+  created as (
+    insert into calls (
+      id, user_id, lane_id, campaign_id, state, rank, priority, due_at, created_at, updated_at, expires_at,
+      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max
+    )
+    select
+      i.id, i.user_id, i.lane_id, i.campaign_id,
+      case when coalesce(i.due_at, n.at) <= n.at
+             and exists (select from attempts a where a.phone = i.phone and a.ended_at is null)
+           then 'parked'::call_state else 'waiting' end,
+      i.rank, i.priority, coalesce(i.due_at, n.at), n.at, n.at, i.expires_at,
+      i.phone, i.script_id, i.metadata, i.variables, i.external_id, i.time_zone, i.ignore_window, i.dials_max
+    from item i
+    cross join now n
+    where not i.suppressed and i.twin_id is null
+    order by i.nth
+    on conflict do nothing
+    returning id, user_id, lane_id, campaign_id, state, rank, due_at, created_at
+  ),
+  tallied as (
+    insert into tally_deltas (user_id, campaign_id, what, n)
+    select user_id, campaign_id, 'PENDING', count(*) from created group by user_id, campaign_id
+  ),
+  -- Lanes that sleep past a call deserve a look at its time; those that sleep for a reason (blocked_on) stay asleep.
+  due as materialized (
+    select lane_id, min(due_at) as next_at, coalesce(min(due_at) filter (where rank < 2), 'infinity') as urgent_at
+    from created
+    where state = 'waiting'
+    group by lane_id
+  ),
+  woken as (
+    update lanes l
+    set next_at = least(l.next_at, d.next_at), urgent_at = least(l.urgent_at, d.urgent_at)
+    from due d
+    where l.id = any (array(select lane_id from due)) and l.id = d.lane_id and l.blocked_on is null
+      and (l.next_at > d.next_at or l.urgent_at > d.urgent_at)
+    returning l.user_id, l.next_at
+  ),
+  turn as materialized (
+    select user_id, min(next_at) as next_at from woken group by user_id
+  ),
+  turned as (
+    update user_turns t
+    set next_at = u.next_at
+    from turn u
+    where t.user_id = any (array(select user_id from turn)) and t.user_id = u.user_id
+      and t.blocked_on is null and t.next_at > u.next_at
+  )
+  select i.nth, i.suppressed, i.twin_id, c.created_at, c.due_at
+  from item i
+  left join created c on c.id = i.id
+  order by i.nth;
+end
+$_$;
+
+COMMENT ON FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[]) IS 'Puts calls into their lanes, a verdict each in their order: created_at and due_at of one that was created, suppressed for one on a do-not-call list, twin_id when a second call was refused, none of them when its id or external id exists. A null due_at is now. A call that is due for a busy number is parked at once.';
 
 CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -798,5 +890,6 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\xb9eb9341a5cfc4eedb531adfc9fa6ee2ddb772b550cddaa4c9855b98ac1f30bf040ec598fe2e22233ea0568b72bd7ed2', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xf4d5be58e17475c318fa1185bf4dcbe623e0bb9a119b876a8ef594b471e52feac0d7f8dcc0e3783d89d8bad714209f42', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create ops views', true, E'\\x0300a6e2bc71de49d39242f7b572c9b2952b7f747aeb49d6712efe52aef29e383474376fe2ae73856fba7d01cb09fb75', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create enqueue', true, E'\\x2193644c4cfa35fdfd012f0971cabff005593532a560c027bbed7712cc0fb12a549550f1b57cb6bc5f724dcbb919f2ce', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create ops views', true, E'\\x101b78865232128a8c8d8bc6827d0c60c22d2823279f8f4ef75e98abc6892c56c4638e2c9f4fc8af68744da35b14e831', 0);
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

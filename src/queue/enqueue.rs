@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,6 @@ use crate::db::doorbell::Doorbell;
 use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
 use crate::domain::phone::PhoneNumber;
-use crate::queue::{Wake, feed, feed_on, wake};
 
 /// A call as it enters its lane.
 #[derive(Clone, Debug)]
@@ -57,41 +56,19 @@ pub enum Verdict {
     Exists,
 }
 
-/// Puts calls into their lanes in one transaction; verdicts come in the order of the calls.
+/// Puts calls into their lanes in one commit of their own; verdicts come in the order of the calls.
 ///
 /// # Errors
-/// Postgres is away; nothing was enqueued then, or the answer to the commit was lost (repeat with the same ids).
+/// Postgres is away; nothing was enqueued then, or the answer was lost (repeat with the same ids).
 pub async fn enqueue(pool: &PgPool, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
-    enqueue_in(feed(pool).await?, calls).await
+    enqueue_on(&mut *pool.acquire().await?, calls).await
 }
 
-async fn enqueue_in(mut transaction: Transaction<'_, Postgres>, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
-    lock_numbers(&mut transaction, calls).await?;
-    let (verdicts, wakes) = insert(&mut transaction, calls).await?;
-    wake(&mut transaction, &wakes).await?;
-    failpoint::hit("enqueue.before_commit");
-    transaction.commit().await?;
-    failpoint::hit("enqueue.after_commit");
-    Ok(verdicts)
-}
-
-/// Two creators that each refuse duplicates must not both see none.
-async fn lock_numbers(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<()> {
-    let mut phones: Vec<String> =
-        calls.iter().filter(|call| call.reject_duplicate).map(|call| call.phone.as_str().to_owned()).collect();
-    if phones.is_empty() {
-        return Ok(());
-    }
-    phones.sort_unstable();
-    phones.dedup();
-    sqlx::query_file!("sql/queue/lock_numbers.sql", &phones).execute(connection).await?;
-    Ok(())
-}
-
-async fn insert(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<(Vec<Verdict>, Vec<Wake>)> {
+async fn enqueue_on(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
     fn column<T>(calls: &[NewCall], field: impl Fn(&NewCall) -> T) -> Vec<T> {
         calls.iter().map(field).collect()
     }
+    failpoint::hit("enqueue.before_commit");
     let rows = sqlx::query_file!(
         "sql/queue/enqueue.sql",
         &column(calls, |c| c.id) as _,
@@ -114,19 +91,13 @@ async fn insert(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::Resul
     )
     .fetch_all(connection)
     .await?;
-    let mut verdicts = Vec::with_capacity(calls.len());
-    let mut wakes = Vec::new();
-    for (row, call) in rows.iter().zip(calls) {
-        verdicts.push(match (row.created_at, row.due_at) {
-            (Some(created_at), Some(due_at)) => Verdict::Created { created_at, due_at },
-            _ if row.suppressed => Verdict::Suppressed,
-            _ => row.twin_id.map_or(Verdict::Exists, |id| Verdict::Duplicate { of: CallId(id) }),
-        });
-        if row.wakes {
-            wakes.push(Wake { lane_id: call.lane_id, at: row.due_at, rank: call.rank });
-        }
-    }
-    Ok((verdicts, wakes))
+    failpoint::hit("enqueue.after_commit");
+    let verdicts = rows.into_iter().map(|row| match (row.created_at, row.due_at) {
+        (Some(created_at), Some(due_at)) => Verdict::Created { created_at, due_at },
+        _ if row.suppressed => Verdict::Suppressed,
+        _ => row.twin_id.map_or(Verdict::Exists, |id| Verdict::Duplicate { of: CallId(id) }),
+    });
+    Ok(verdicts.collect())
 }
 
 type Waiter = (Vec<NewCall>, oneshot::Sender<Result<Vec<Verdict>, Arc<sqlx::Error>>>);
@@ -201,12 +172,9 @@ async fn next_batch(queue: &Mutex<mpsc::Receiver<Waiter>>, stop: &CancellationTo
     Some(waiters)
 }
 
-async fn enqueue_on(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
+async fn enqueue_kept(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
     let verdicts = match kept.get().await {
-        Ok(connection) => match feed_on(connection).await {
-            Ok(transaction) => enqueue_in(transaction, calls).await,
-            Err(error) => Err(error),
-        },
+        Ok(connection) => enqueue_on(connection, calls).await,
         Err(error) => Err(error),
     };
     if verdicts.is_err() {
@@ -219,7 +187,7 @@ async fn enqueue_on(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verd
 /// spoil the others'.
 async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) {
     let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
-    match enqueue_on(kept, &together).await {
+    match enqueue_kept(kept, &together).await {
         Ok(verdicts) => {
             doorbell.ring();
             let mut verdicts = verdicts.into_iter();
@@ -230,7 +198,7 @@ async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) 
         }
         Err(sqlx::Error::Database(_)) if waiters.len() > 1 => {
             for (calls, answer) in waiters.drain(..) {
-                let verdicts = enqueue_on(kept, &calls).await.map_err(Arc::new);
+                let verdicts = enqueue_kept(kept, &calls).await.map_err(Arc::new);
                 doorbell.ring();
                 let _ = answer.send(verdicts);
             }

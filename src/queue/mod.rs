@@ -44,18 +44,8 @@ pub async fn admit(connection: &mut PgConnection) -> sqlx::Result<Transaction<'_
 /// # Errors
 /// Postgres is away, or the lock was not to be had within `lock_timeout`.
 pub async fn feed(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    pool.begin_with(FEED).await
+    pool.begin_with(include_str!("../../sql/queue/feed.sql")).await
 }
-
-/// [`feed`] on a connection that is kept.
-///
-/// # Errors
-/// As [`feed`].
-pub async fn feed_on(connection: &mut PgConnection) -> sqlx::Result<Transaction<'_, Postgres>> {
-    connection.begin_with(FEED).await
-}
-
-const FEED: &str = include_str!("../../sql/queue/feed.sql");
 
 /// A lane that deserves a look, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,6 @@ const CLAIM: &str = include_str!("../../sql/queue/claim.sql");
 const TEND: &str = include_str!("../../sql/queue/tend.sql");
 const SETTLE: &str = include_str!("../../sql/queue/settle.sql");
 const FACTS: &str = include_str!("../../sql/queue/facts.sql");
-const ENQUEUE: &str = include_str!("../../sql/queue/enqueue.sql");
 const UNPARK: &str = include_str!("../../sql/queue/unpark.sql");
 
 /// A connection with the settings of the work pool, on which the statements are prepared as the service prepares them.
@@ -25,12 +24,22 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
         ("facts", "(uuid[])", FACTS),
         ("unpark", "(text[])", UNPARK),
         ("settle", "", SETTLE),
-        ("enqueue", "", ENQUEUE),
+        ("enqueue", "", &statement_of_enqueue(&mut connection).await),
     ] {
         let prepare = format!("prepare {name}{types} as {sql}");
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))).await.expect(name);
     }
     connection
+}
+
+/// The statement inside the function `enqueue`, which names its parameters by number.
+async fn statement_of_enqueue(connection: &mut PgConnection) -> String {
+    let body: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'enqueue' and pronargs = 17")
+        .fetch_one(connection)
+        .await
+        .expect("the function");
+    let (_, statement) = body.split_once("return query").expect("its statement");
+    statement.rsplit_once(';').expect("the statement's end").0.to_owned()
 }
 
 async fn explain(connection: &mut PgConnection, options: &str, execute: &str) -> Value {
@@ -79,6 +88,11 @@ async fn hot_statements_use_their_indexes() {
             format!("facts({ids})"),
             "unpark('{+14155550100,+14155550101}')".to_owned(),
             settle,
+            format!(
+                "enqueue({ids}, {ids}, {ids}, {ids}, '{{3,3}}', '{{3,3}}', array[null,null]::timestamptz[], array[null,null]::timestamptz[],
+                 '{{+14155550100,+14155550101}}', '{{s,s}}', array['{{}}','{{}}']::jsonb[], array['{{}}','{{}}']::jsonb[],
+                 array[null,null]::text[], array[null,null]::text[], '{{f,f}}', '{{3,3}}', '{{f,f}}')"
+            ),
         ] {
             let plan = explain(&mut connection, "", &execute).await;
             let mut found = Vec::new();
@@ -101,7 +115,9 @@ async fn hot_statements_use_their_indexes() {
                         | "lanes_of_user_key"
                         | "lanes_of_campaign"
                 );
-                assert!(!wrong_index, "{stage}: {name} reads {table} by {index}");
+                // Whether a number has a call already is asked by its index.
+                let asks_for_number = name == "enqueue" && index == "calls_by_phone";
+                assert!(!wrong_index || asks_for_number, "{stage}: {name} reads {table} by {index}");
             }
         }
     }

@@ -174,7 +174,7 @@ declare
   owner    uuid := (select id from users where external_id = "user" or id::text = "user");
   ms       text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
   new_id   uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
-  due      timestamptz := coalesce(scheduled_at, clock());
+  verdict  record;
 begin
   if number !~ '^\+[1-9][0-9]{6,14}$' then
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
@@ -182,17 +182,16 @@ begin
     raise exception 'priority: high, normal or low' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
-  elsif exists (select from suppressions s where s.phone = number and s.user_id in (owner, '00000000-0000-7000-8000-000000000001')) then
-    raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
   end if;
-  perform pg_advisory_xact_lock_shared(7001);
-  insert into calls (id, user_id, lane_id, rank, priority, due_at, expires_at, phone, script_id, metadata, external_id, dials_max)
-  values (new_id, owner, owner, wanted, wanted, due, expires_at, number, script_id, metadata, external_id, max_attempts);
-  insert into tally_deltas (user_id, what, n) values (owner, 'PENDING', 1);
-  update lanes l
-  set next_at = least(l.next_at, due), urgent_at = case when wanted < 2 then least(l.urgent_at, due) else l.urgent_at end
-  where l.id = owner and l.blocked_on is null;
-  update user_turns t set next_at = least(t.next_at, due) where t.user_id = owner and t.blocked_on is null;
+  select * into verdict from public.enqueue(
+    array[new_id], array[owner], array[owner], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
+    array[expires_at], array[number], array[script_id], array[metadata], array['{}']::jsonb[], array[external_id],
+    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false]);
+  if verdict.suppressed then
+    raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
+  elsif verdict.created_at is null then
+    raise exception 'external_id: a call of this user has it already' using errcode = '23505';
+  end if;
   perform pg_notify('outdial', '');
   return new_id;
 end
