@@ -10,6 +10,7 @@ create table calls (
   priority             smallint    not null default 3,
   dials                smallint    not null default 0,
   dials_max            smallint    not null,
+  dials_granted        smallint    not null default 0,
   attempt_number       int         not null default 0,
   due_at               timestamptz not null,
   created_at           timestamptz not null default clock(),
@@ -39,6 +40,8 @@ comment on table calls is 'The job: reach this number with this script. One row 
 comment on column calls.rank is 'Order within a lane: 0 promised callback, 1 high, 2 retry, 3 normal, 4 low; then by due_at.';
 comment on column calls.priority is 'What was asked for: 1 high, 3 normal, 4 low. A retry of a normal call gets rank 2.';
 comment on column calls.dials is 'Dials so far; refusals for capacity and requests never sent are none. Shown as attempts.';
+comment on column calls.dials_max is 'Dials in all before it is FAILED; for a call of a campaign, its max_retries + 1 + dials_granted counts instead.';
+comment on column calls.dials_granted is 'Dials beyond the campaign''s, given by hand.';
 comment on column calls.attempt_number is 'Number of the newest attempt; only grows. With the call id it names the attempt that may still change this call.';
 comment on column calls.due_at is 'Not before this time.';
 comment on column calls.expires_at is 'Not after this time: EXPIRED when nothing was dialed by then, FAILED with the last disposition otherwise.';
@@ -54,27 +57,32 @@ create index calls_by_phone on calls (phone, id) where phone is not null;
 create index calls_by_campaign on calls (campaign_id, id) where campaign_id is not null;
 create index calls_pending on calls (id) where state in ('waiting', 'parked');
 create index calls_unhappy on calls (state, id) where state in ('failed', 'expired', 'canceled');
+create unique index calls_once_in_campaign on calls (campaign_id, phone) where campaign_id is not null;
 create unique index calls_external_id_key on calls (user_id, external_id) where external_id is not null;
 
 -- Counts by status without counting: every statement that moves calls appends what it moved, in its own transaction;
 -- the scheduler folds the deltas. Read both and the sum is exact at any moment.
 create table tallies (
+  lane_id      uuid   not null,
   user_id      uuid   not null,
   campaign_id  uuid,
   what         text   not null,
   n            bigint not null,
-  constraint tallies_key unique nulls not distinct (user_id, campaign_id, what)
+  constraint tallies_pkey primary key (lane_id, what)
 ) with (fillfactor = 70);
+create index tallies_by_user on tallies (user_id, campaign_id);
+create index tallies_by_campaign on tallies (campaign_id) where campaign_id is not null;
 create table tally_deltas (
+  lane_id      uuid   not null,
   user_id      uuid   not null,
   campaign_id  uuid,
   what         text   not null,
   n            bigint not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-comment on table tallies is 'Folded counts: calls by public status, and RETRIES, by user and campaign.';
+comment on table tallies is 'Folded counts of each lane: calls by public status, DIALS, and RETRIES (dials after a call''s first).';
 comment on table tally_deltas is 'Counts not folded yet; appended by the statement that moved the calls.';
 create view ops.tallies as
-  select user_id, campaign_id, what, sum(n)::bigint as n
+  select lane_id, user_id, campaign_id, what, sum(n)::bigint as n
   from (select * from public.tallies union all select * from public.tally_deltas) t
-  group by user_id, campaign_id, what;
-comment on view ops.tallies is 'Calls by status (and RETRIES) of each user and campaign, exact at any moment.';
+  group by lane_id, user_id, campaign_id, what;
+comment on view ops.tallies is 'Calls by status, DIALS and RETRIES of each lane, exact at any moment.';

@@ -22,6 +22,14 @@ create table provider_holds (
 comment on table provider_holds is 'No claim for this provider until hold_until: it said it is full, or could not be reached.';
 comment on column provider_holds.failures is 'Requests in a row that never reached it; the hold doubles with each.';
 
+create table provider_rates (
+  provider    text        not null,
+  tokens      float8      not null,
+  counted_at  timestamptz not null,
+  constraint provider_rates_pkey primary key (provider)
+) with (fillfactor = 50);
+comment on table provider_rates is 'Token buckets: dials a provider may be asked for at once, as of counted_at. Only the claim takes, under the admission lock.';
+
 create table idempotency_keys (
   user_id      uuid        not null,
   key          text        not null,

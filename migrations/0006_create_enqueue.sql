@@ -60,8 +60,8 @@ begin
     returning id, user_id, lane_id, campaign_id, state, rank, due_at, created_at
   ),
   tallied as (
-    insert into tally_deltas (user_id, campaign_id, what, n)
-    select user_id, campaign_id, 'PENDING', count(*) from created group by user_id, campaign_id
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    select lane_id, user_id, campaign_id, 'PENDING', count(*) from created group by lane_id, user_id, campaign_id
   ),
   -- Lanes that sleep past a call deserve a look at its time; those that sleep for a reason (blocked_on) stay asleep.
   due as materialized (

@@ -2,8 +2,10 @@
 
 alter table installation
   add column max_concurrent_calls int not null default 30,
-  add column provider text not null default 'simulator';
+  add column provider text not null default 'simulator',
+  add column dials_per_second float8 not null default 0;
 comment on column installation.max_concurrent_calls is 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
+comment on column installation.dials_per_second is 'The rate in force; for views.';
 comment on column installation.provider is 'The provider in force; for views.';
 
 create function ops.uuid_floor(at timestamptz) returns uuid
@@ -23,13 +25,19 @@ create view ops.queue as
   group by c.user_id, c.campaign_id, c.lane_id, public_status(c.state), c.rank;
 comment on view ops.queue is 'Open calls by user, campaign, lane, status and rank.';
 
+create view ops.limits as
+  select
+    i.provider, i.max_concurrent_calls as global_max, (select count(*) from attempts where ended_at is null) as global_live,
+    h.reason as hold_reason, h.hold_until,
+    r.counted_at + make_interval(secs => (1 - r.tokens) / nullif(i.dials_per_second, 0)) as token_at
+  from installation i
+  left join provider_holds h on h.provider = i.provider and h.hold_until > clock()
+  left join provider_rates r on r.provider = i.provider and i.dials_per_second > 0
+    and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1;
+comment on view ops.limits is 'What holds for all calls at once: slots, holds of the provider, and when its next token is there.';
+
 create view ops.waiting as
-  with limits as (
-    select i.max_concurrent_calls as global_max, i.provider,
-      (select count(*) from attempts where ended_at is null) as global_live
-    from installation i
-  ),
-  user_live as (
+  with user_live as (
     select user_id, count(*) as n from attempts where ended_at is null group by user_id
   ),
   campaign_live as (
@@ -38,9 +46,10 @@ create view ops.waiting as
   select
     c.id as call_id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at, w.reason,
     case
-      when w.reason in ('SCHEDULED_LATER', 'RETRY_LATER', 'WINDOW_CLOSED') then
-        nullif(greatest(c.due_at, case when l.closes_at <= clock() then 'infinity' else l.opens_at end), 'infinity')
-      when w.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then h.hold_until
+      when w.reason in ('SCHEDULED_LATER', 'RETRY_LATER') then c.due_at
+      when w.reason in ('WINDOW_CLOSED', 'CLOSED_DATE', 'LEGAL_HOURS') then case when l.opens_at > clock() then l.opens_at end
+      when w.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until
+      when w.reason = 'PROVIDER_RATE' then s.token_at
     end as clears_at,
     case
       when w.reason = 'NUMBER_BUSY' then
@@ -50,26 +59,146 @@ create view ops.waiting as
   join lanes l on l.id = c.lane_id
   join users u on u.id = c.user_id
   left join campaigns g on g.id = c.campaign_id
-  left join limits s on true
+  left join ops.limits s on true
   left join user_live ul on ul.user_id = c.user_id
   left join campaign_live cl on cl.campaign_id = c.campaign_id
-  left join provider_holds h on h.provider = s.provider and h.hold_until > clock()
   cross join lateral (
     select case
       when l.paused then 'CAMPAIGN_PAUSED'
-      when l.closes_at <= clock() then 'WINDOW_CLOSED'
-      when l.opens_at > clock() and l.opens_at >= c.due_at then 'WINDOW_CLOSED'
-      when c.due_at > clock() then case when c.rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end
+      when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
+      when c.due_at > clock() and c.due_at >= l.opens_at then case when c.rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end
+      when l.opens_at > clock() or l.closes_at <= clock() then coalesce(l.closed_by, 'WINDOW_CLOSED')
       when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
       when coalesce(cl.n, 0) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
       when coalesce(ul.n, 0) >= u.max_concurrent_calls then 'USER_LIMIT'
       when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
-      when h.reason is not null then h.reason
+      when s.hold_reason is not null then s.hold_reason
+      when s.token_at is not null then 'PROVIDER_RATE'
       else 'DUE_NOW'
     end as reason
   ) w
   where c.state in ('waiting', 'parked');
 comment on view ops.waiting is 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
+
+-- The same as ops.waiting summed up, without looking at the calls: counts come from the tallies of the lanes; only calls of a later
+-- time and those whose number is on a call are looked up, by their indexes.
+create function ops.explain(campaign uuid) returns table (reason text, count bigint, clears_at timestamptz)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with lane as materialized (
+    select
+      l.*,
+      coalesce((select sum(t.n) from public.tallies t where t.lane_id = l.id and t.what = 'PENDING'), 0)
+        + coalesce((select sum(d.n) from public.tally_deltas d where d.lane_id = l.id and d.what = 'PENDING'), 0) as pending
+    from public.lanes l
+    where l.campaign_id = campaign
+  ),
+  judged as materialized (
+    select
+      id, opens_at, pending,
+      case when paused then 'CAMPAIGN_PAUSED' when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
+      opens_at > clock() or closes_at <= clock() as is_closed, coalesce(closed_by, 'WINDOW_CLOSED') as closed_by
+    from lane
+    where pending <> 0
+  ),
+  later as materialized (
+    select j.id, r.rank, q.n, q.first
+    from judged j
+    cross join generate_series(0, 4) as r(rank)
+    cross join lateral (
+      select count(*) as n, min(c.due_at) as first from public.calls c
+      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+        and c.due_at > clock() and c.due_at >= j.opens_at
+    ) q
+    where j.for_people is null and q.n > 0
+  ),
+  busy as materialized (
+    select c.lane_id as id, count(*) as n
+    from public.attempts a
+    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
+    join judged j on j.id = c.lane_id and j.for_people is null and not j.is_closed
+    where a.ended_at is null and c.due_at <= clock()
+    group by c.lane_id
+  ),
+  rest as materialized (
+    select
+      j.id, j.is_closed, j.closed_by, j.opens_at,
+      j.pending - coalesce((select sum(n) from later l where l.id = j.id), 0) - coalesce((select n from busy b where b.id = j.id), 0) as n
+    from judged j
+    where j.for_people is null
+  ),
+  limits as materialized (
+    select
+      case
+        when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
+        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
+        when s.hold_reason is not null then s.hold_reason
+        when s.token_at is not null then 'PROVIDER_RATE'
+        else 'DUE_NOW'
+      end as reason,
+      s.hold_until, s.token_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
+    where g.id = campaign
+  )
+  select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
+  from (
+    select for_people as reason, pending as n, null::timestamptz as clears_at from judged where for_people is not null
+    union all
+    select case when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n, first from later
+    union all
+    select 'NUMBER_BUSY', n, null from busy
+    union all
+    select closed_by, n, case when opens_at > clock() then opens_at end from rest where is_closed
+    union all
+    select m.reason, r.n, case when m.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then m.hold_until
+                               when m.reason = 'PROVIDER_RATE' then m.token_at end
+    from rest r cross join limits m where not r.is_closed
+  ) all_reasons
+  group by all_reasons.reason
+  having sum(n) <> 0;
+end
+$$;
+comment on function ops.explain(uuid) is 'Why the calls of a campaign wait: counts by reason, and when each next clears.';
+
+create view ops.campaigns as
+  select
+    g.id, g.user_id, g.external_id, g.name, g.schedule_id, g.script_id, g.max_concurrent_calls, g.max_retries, g.retry_delay_secs,
+    g.hours_in, g.zone_policy, g.paused, g.created_at, g.updated_at, g.canceled_at,
+    case
+      when g.canceled_at is not null then 'canceled'
+      when g.paused and (n.pending + n.in_progress > 0 or n.total = 0) then 'paused'
+      when n.pending = n.total and n.dials = 0 then 'pending'
+      when n.pending + n.in_progress > 0 then 'in-progress'
+      when n.completed > 0 then 'completed'
+      else 'failed'
+    end as status,
+    n.*
+  from campaigns g
+  cross join lateral (
+    select
+      coalesce(sum(t.n) filter (where t.what not in ('DIALS', 'RETRIES')), 0)::bigint as total,
+      coalesce(sum(t.n) filter (where t.what = 'PENDING'), 0)::bigint as pending,
+      coalesce(sum(t.n) filter (where t.what = 'IN_PROGRESS'), 0)::bigint as in_progress,
+      coalesce(sum(t.n) filter (where t.what = 'COMPLETED'), 0)::bigint as completed,
+      coalesce(sum(t.n) filter (where t.what = 'FAILED'), 0)::bigint as failed,
+      coalesce(sum(t.n) filter (where t.what = 'EXPIRED'), 0)::bigint as expired,
+      coalesce(sum(t.n) filter (where t.what = 'CANCELED'), 0)::bigint as canceled,
+      coalesce(sum(t.n) filter (where t.what = 'RETRIES'), 0)::bigint as retries_attempted,
+      coalesce(sum(t.n) filter (where t.what = 'DIALS'), 0)::bigint as dials
+    from (
+      select what, n from tallies where campaign_id = g.id
+      union all
+      select what, n from tally_deltas where campaign_id = g.id
+    ) t
+  ) n
+  where g.deleted_at is null;
+comment on view ops.campaigns is 'Campaigns with their status and counts, from the tallies of their lanes: exact at any moment, however many calls.';
 
 create view ops.live_calls as
   select
@@ -141,6 +270,7 @@ create view ops.broken as
   union all
   select 'lane blocked without its reason', l.id from lanes l
   where (l.blocked_on = 'pause' and not l.paused)
+    or (l.blocked_on = 'window' and l.closes_at > clock() + interval '1 minute')
     or (l.blocked_on = 'campaign' and (select count(*) from attempts a where a.campaign_id = l.campaign_id and a.ended_at is null)
         < (select max_concurrent_calls from campaigns g where g.id = l.campaign_id))
     or (l.blocked_on = 'user' and (select count(*) from attempts a where a.user_id = l.user_id and a.ended_at is null)
@@ -149,14 +279,14 @@ create view ops.broken as
   select 'final call without a disposition', c.id from calls c
   where c.state in ('completed', 'failed') and c.disposition is null
   union all
-  select 'count of ' || coalesce(t.what, public_status(c.state)) || ' is off', coalesce(t.user_id, c.user_id)
+  select 'count of ' || coalesce(t.what, public_status(c.state)) || ' is off', coalesce(t.lane_id, c.lane_id)
   from (
-    select user_id, campaign_id, what, n from ops.tallies where what <> 'RETRIES' and n <> 0
+    select lane_id, what, n from ops.tallies where what not in ('DIALS', 'RETRIES') and n <> 0
   ) t
   full join (
-    select user_id, campaign_id, public_status(state) as what, min(state) as state, count(*) as n
-    from calls group by user_id, campaign_id, public_status(state)
-  ) c on c.user_id = t.user_id and c.campaign_id is not distinct from t.campaign_id and c.what = t.what
+    select lane_id, public_status(state) as what, min(state) as state, count(*) as n
+    from calls group by lane_id, public_status(state)
+  ) c on c.lane_id = t.lane_id and c.what = t.what
   where t.n is distinct from c.n;
 comment on view ops.broken is 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
 

@@ -130,6 +130,7 @@ impl ProviderKind {
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     pub kind: ProviderKind,
+    pub dials_per_second: f64,
     pub dial_timeout_secs: u64,
     pub lookup_grace_secs: u64,
     pub retry_after_secs_min: u64,
@@ -169,6 +170,7 @@ pub struct Scheduler {
     pub tick_ms: u64,
     pub idempotency_hours: u32,
     pub stray_event_days: u32,
+    pub upload_days: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,9 +1,10 @@
 -- Change a call that waits; null keeps a field. It waits anew, so that a changed number or time is looked at afresh.
 -- $1 call_id uuid       $2 user_id uuid?, null = any   $3 phone text?        $4 script_id text?     $5 metadata jsonb?
 -- $6 priority smallint? $7 due_at timestamptz?         $8 expires_at timestamptz?
+-- $9 lane_id uuid?: where its number belongs
 -- Needs the admission lock, shared. Used by queue::amend.
 with target as materialized (
-  select id, state, phone, user_id from calls
+  select id, state, phone, user_id, lane_id, campaign_id from calls
   where id = $1 and ($2::uuid is null or user_id = $2)
   for update
 ),
@@ -17,6 +18,7 @@ amended as (
   set
     state = 'waiting',
     phone = coalesce($3, c.phone),
+    lane_id = coalesce($9, c.lane_id),
     script_id = coalesce($4, c.script_id),
     metadata = coalesce($5, c.metadata),
     priority = coalesce($6, c.priority),
@@ -27,6 +29,13 @@ amended as (
   from target t
   where c.id = $1 and c.id = t.id and t.state in ('waiting', 'parked') and not exists (select from suppressed)
   returning c.id, c.lane_id, c.due_at, c.rank
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select v.lane_id, t.user_id, t.campaign_id, 'PENDING', v.n
+  from target t
+  join amended a on a.id = t.id and a.lane_id <> t.lane_id
+  cross join lateral (values (t.lane_id, -1), (a.lane_id, 1)) as v(lane_id, n)
 )
 select
   t.state as "was: CallState", t.phone as "phone_was", exists (select from suppressed) as "suppressed!",

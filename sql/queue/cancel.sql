@@ -16,7 +16,7 @@ canceled as (
     updated_at = clock()
   from target t
   where c.id = $1 and c.id = t.id and t.state in ('waiting', 'parked', 'live')
-  returning c.id, c.user_id, c.campaign_id, c.attempt_number, c.phone, c.state
+  returning c.id, c.lane_id, c.user_id, c.campaign_id, c.attempt_number, c.phone, c.state
 ),
 hung_up as (
   update attempts a
@@ -26,8 +26,8 @@ hung_up as (
   returning a.id
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, what, n
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, n
   from canceled
   cross join (values ('PENDING', -1), ('CANCELED', 1)) as v(what, n)
   where state = 'canceled'

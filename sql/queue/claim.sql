@@ -1,6 +1,7 @@
 -- Claim up to $1 due calls: each gets its attempt, committed before anybody is asked to dial.
 -- $1 want int               $2 global_limit int     $3 instance uuid    $4 provider text
 -- $5 dial_guard_secs float8 $6 attempt_ids uuid[]   $7 lanes_max int    $8 lease_secs float8
+-- $9 rate float8: dials a second, 0 = any   $10 burst float8: tokens the bucket holds
 -- Needs the admission lock, exclusive, taken by a statement before this one. One row always comes back: the summary;
 -- the claimed calls stand beside it, null when there is none. What it finds in its way (numbers on a call, expired calls,
 -- lanes with nothing due) it leaves to queue::tend, so that nobody waits for that.
@@ -22,10 +23,17 @@ held as materialized (
   select max(h.hold_until) as until from provider_holds h
   where h.provider = $4 and h.hold_until > (select at from now)
 ),
+-- The token bucket of the provider's rate; infinity where there is no rate.
+bucket as materialized (
+  select case when $9::float8 <= 0 then 'infinity'::float8 else coalesce(
+    (select least($10::float8, r.tokens + $9 * extract(epoch from (select at from now) - r.counted_at)::float8)
+     from provider_rates r where r.provider = $4),
+    $10) end as tokens
+),
 room as materialized (
   select
     case when (select until from held) is not null then 0
-         else greatest(0, least($1::int, $2::int - (select count(*) from open))) end::int as n
+         else greatest(0, least($1::int, $2::int - (select count(*) from open), (select floor(tokens) from bucket))) end::int as n
 ),
 looks as materialized (
   select least($7::int, 8 + 4 * n) as lanes from room where n > 0
@@ -117,14 +125,16 @@ picks as materialized (
 ),
 claimed as (
   update calls c
-  set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now)
+  -- An edited script holds for what is dialed from now on.
+  set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now),
+    script_id = coalesce((select script_id from campaigns where id = c.campaign_id), c.script_id)
   where c.id = any (array(
     select k.id from calls k
     where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
     for update skip locked
   ))
   -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
-  returning ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.priority, c.rank, c.phone,
+  returning ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone,
     c.script_id, c.metadata, c.variables, c.due_at
 ),
 attempted as (
@@ -134,6 +144,13 @@ attempted as (
     n.at + make_interval(secs => $8), c.phone, $4
   from claimed c
   cross join now n
+),
+spent as (
+  insert into provider_rates as r (provider, tokens, counted_at)
+  select $4, b.tokens - (select count(*) from claimed), n.at
+  from bucket b, now n
+  where $9 > 0 and exists (select from claimed)
+  on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at
 ),
 -- Where the ring is longer than one look, those who were served go to its end.
 contended as materialized (
@@ -148,11 +165,11 @@ turns_rotated as (
   where user_id = any (array(select user_id from claimed where exists (select from contended)))
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, what, sum(n)
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
   from claimed
   cross join (values ('PENDING', -1), ('IN_PROGRESS', 1)) as v(what, n)
-  group by user_id, campaign_id, what
+  group by lane_id, user_id, campaign_id, what
 )
 select
   s.at as "at!", s.room as "room!", s.live as "live!", s.held_until, nullif(s.next_at, 'infinity') as next_at,
@@ -165,7 +182,12 @@ from (
     (select at from now) as at,
     (select n from room) as room,
     (select count(*) from open) as live,
-    (select until from held) as held_until,
+    greatest(
+      (select until from held),
+      -- When the next token is there, where the want of them was the limit.
+      (select (select at from now) + make_interval(secs => greatest(0.001, (1 - (b.tokens - r.n)) / $9))
+       from bucket b, room r where b.tokens - r.n < 1)
+    ) as held_until,
     (select t.next_at from user_turns t where t.next_at <= 'infinity' order by t.next_at limit 1) as next_at,
     array(select id from lane_ids) as lanes,
     array(select user_id from users_looked) as users,
@@ -173,6 +195,9 @@ from (
       or (select count(*) from free where nth_of_phone = 1) < (select count(*) from candidates) as obstructed
 ) s
 left join (
-  select k.*, (select retry_delay_secs from campaigns where id = k.campaign_id) as retry_delay_secs
+  select
+    k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, k.phone, k.script_id, k.metadata, k.variables, k.due_at,
+    g.retry_delay_secs, coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
   from claimed k
+  left join lateral (select retry_delay_secs, max_retries from campaigns where id = k.campaign_id offset 0) g on true
 ) c on true

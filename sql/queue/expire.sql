@@ -13,12 +13,12 @@ with gone as (
     limit $1
     for update skip locked
   ))
-  returning user_id, campaign_id, state, phone
+  returning lane_id, user_id, campaign_id, state, phone
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, 'PENDING', -count(*) from gone group by user_id, campaign_id
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, 'PENDING', -count(*) from gone group by lane_id, user_id, campaign_id
   union all
-  select user_id, campaign_id, public_status(state), count(*) from gone group by user_id, campaign_id, state
+  select lane_id, user_id, campaign_id, public_status(state), count(*) from gone group by lane_id, user_id, campaign_id, state
 )
 select distinct phone as "phone!" from gone

@@ -6,7 +6,9 @@ select
   a.provider_call_id, a.started_at is not null as "started!", a.duration_secs is not null as "has_duration!",
   a.hangup_cause is not null as "has_cause!", a.transcript is not null as "has_transcript!",
   extract(epoch from clock() - coalesce(a.sent_at, a.claimed_at))::float8 as "unheard_secs!",
-  c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials, c.dials_max, c.priority, c.rank,
+  c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials,
+  coalesce((select (max_retries + 1 + c.dials_granted)::smallint from campaigns where id = c.campaign_id), c.dials_max) as "dials_max!",
+  c.priority, c.rank,
   c.cancel_requested_at is not null as "cancel_requested!",
   (select retry_delay_secs from campaigns where id = c.campaign_id) as retry_delay_secs
 from unnest($1::uuid[]) as w(id)

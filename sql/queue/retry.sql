@@ -16,17 +16,19 @@ again as (
   update calls c
   set
     state = 'waiting', rank = case when c.priority = 3 then 2 else c.priority end, due_at = clock(),
-    dials_max = c.dials + $3, ended_at = null, disposition = null, cancel_requested_at = null, updated_at = clock(),
+    dials_max = c.dials + $3,
+    dials_granted = coalesce(c.dials + $3 - 1 - (select max_retries from campaigns where id = c.campaign_id), 0),
+    ended_at = null, disposition = null, cancel_requested_at = null, updated_at = clock(),
     expires_at = case when c.expires_at <= clock() then null else c.expires_at end
   from target t
   where c.id = $1 and c.id = t.id and t.state in ('failed', 'expired') and not exists (select from suppressed)
   returning c.id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, 'PENDING', 1 from again
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, 'PENDING', 1 from again
   union all
-  select a.user_id, a.campaign_id, public_status(t.state), -1 from again a, target t
+  select a.lane_id, a.user_id, a.campaign_id, public_status(t.state), -1 from again a, target t
 )
 select
   t.state as "was: CallState", exists (select from suppressed) as "suppressed!",

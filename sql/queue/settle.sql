@@ -72,7 +72,7 @@ moved as (
   from settled s, now n
   where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
     and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
-  returning c.id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
+  returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
 ),
 suppressed as (
   insert into suppressions (phone, user_id, reason)
@@ -80,16 +80,18 @@ suppressed as (
   on conflict do nothing
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, what, sum(n)
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
   from (
-    select user_id, campaign_id, public_status(call_was::call_state) as what, -1 as n from moved where state <> call_was::call_state
+    select lane_id, user_id, campaign_id, public_status(call_was::call_state) as what, -1 as n from moved where state <> call_was::call_state
     union all
-    select user_id, campaign_id, public_status(state), 1 from moved where state <> call_was::call_state
+    select lane_id, user_id, campaign_id, public_status(state), 1 from moved where state <> call_was::call_state
     union all
-    select user_id, campaign_id, 'RETRIES', 1 from moved where dials_more and dials > 1
+    select lane_id, user_id, campaign_id, 'DIALS', 1 from moved where dials_more
+    union all
+    select lane_id, user_id, campaign_id, 'RETRIES', 1 from moved where dials_more and dials > 1
   ) m
-  group by user_id, campaign_id, what
+  group by lane_id, user_id, campaign_id, what
   having sum(n) <> 0
 )
 select

@@ -128,14 +128,14 @@ turns_moved as (
     and (t.next_at, t.blocked_on) is distinct from (a.next_at, a.blocked_on)
 ),
 tallied as (
-  insert into tally_deltas (user_id, campaign_id, what, n)
-  select user_id, campaign_id, what, sum(n)
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
   from (
-    select user_id, campaign_id, 'PENDING' as what, -1 as n from dropped
+    select lane_id, user_id, campaign_id, 'PENDING' as what, -1 as n from dropped
     union all
-    select user_id, campaign_id, public_status(state), 1 from dropped
+    select lane_id, user_id, campaign_id, public_status(state), 1 from dropped
   ) moves
-  group by user_id, campaign_id, what
+  group by lane_id, user_id, campaign_id, what
 )
 select
   (select at from now) as "at!",

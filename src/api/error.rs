@@ -116,6 +116,18 @@ impl Error {
         Self { existing_id: Some(of.to_string()), ..Self::conflict("duplicate_call", detail) }
     }
 
+    /// 409: something that must be unique is taken.
+    fn taken(constraint: Option<&str>) -> Self {
+        let (code, detail) = match constraint.unwrap_or_default() {
+            name if name.ends_with("external_id_key") => ("external_id_taken", "externalId: another one has this external id"),
+            "users_email_key" => ("email_taken", "email: another user has this address"),
+            "phone_numbers_phone_key" => ("number_taken", "number: the user has this number already"),
+            "calls_once_in_campaign" => ("duplicate_in_campaign", "the campaign has a call to this number already"),
+            _ => ("already_exists", "it exists already"),
+        };
+        Self::conflict(code, detail)
+    }
+
     #[must_use]
     pub fn too_large(bytes_max: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have at most {bytes_max} bytes"))
@@ -187,6 +199,10 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
+            sqlx::Error::Database(refused) if refused.is_unique_violation() => Self::taken(refused.constraint()),
+            sqlx::Error::Database(refused) if refused.is_foreign_key_violation() => {
+                Self::conflict("in_use", "something else still refers to it, or what it refers to is gone")
+            }
             // A statement that Postgres refused is our mistake, unless it is shutting down, out of room, or too busy.
             sqlx::Error::Database(refused)
                 if !refused

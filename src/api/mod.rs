@@ -5,11 +5,19 @@
 
 pub mod auth;
 pub mod calls;
+pub mod campaigns;
 pub mod envelope;
 pub mod error;
 pub mod extract;
+pub mod faults;
 pub mod idempotent;
+pub mod legal_hours;
+pub mod numbers;
 pub mod operations;
+pub mod owner;
+pub mod paging;
+pub mod schedules;
+pub mod users;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -54,6 +62,8 @@ pub struct Limits {
     pub list_body_bytes_max: usize,
     pub batch_rows_max: usize,
     pub max_attempts: i16,
+    /// A claim older than this is looked at again before it is sent: what forbids calls answers only after it.
+    pub look_again_after: Duration,
 }
 
 /// What the health page says of this process.
@@ -90,6 +100,8 @@ impl Api {
     modifiers(&SecuritySchemes),
     tags(
         (name = "calls", description = "The job: reach this number with this script"),
+        (name = "campaigns", description = "Lists of calls, their schedules and numbers, and whom nobody may call"),
+        (name = "users", description = "Tenants: whose calls these are"),
         (name = "webhooks", description = "What the provider says"),
         (name = "operations", description = "Health and numbers")
     )
@@ -99,6 +111,7 @@ struct Document;
 fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
     let lists = OpenApiRouter::new()
         .routes(routes!(calls::create::create_calls))
+        .routes(routes!(campaigns::numbers::add_numbers))
         .layer(DefaultBodyLimit::max(limits.list_body_bytes_max));
     let versioned = OpenApiRouter::new()
         .routes(routes!(calls::create::create_call, calls::read::list_calls))
@@ -106,6 +119,28 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(calls::read::get_call, calls::steer::update_call))
         .routes(routes!(calls::steer::cancel_call))
         .routes(routes!(calls::steer::retry_call))
+        .routes(routes!(users::create_user, users::list_users))
+        .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(numbers::suppress_for_user, numbers::list_suppressions_of_user))
+        .routes(routes!(numbers::unsuppress_for_user))
+        .routes(routes!(schedules::create_schedule, schedules::list_schedules))
+        .routes(routes!(schedules::get_schedule, schedules::update_schedule, schedules::delete_schedule))
+        .routes(routes!(campaigns::create_campaign, campaigns::list_campaigns))
+        .routes(routes!(campaigns::get_campaign, campaigns::update_campaign, campaigns::delete_campaign))
+        .routes(routes!(campaigns::pause_campaign))
+        .routes(routes!(campaigns::resume_campaign))
+        .routes(routes!(campaigns::start_campaign))
+        .routes(routes!(campaigns::cancel_campaign))
+        .routes(routes!(campaigns::get_campaign_stats))
+        .routes(routes!(campaigns::explain_campaign))
+        .routes(routes!(campaigns::list_campaign_calls))
+        .routes(routes!(campaigns::uploads::get_upload))
+        .routes(routes!(numbers::create_phone_number, numbers::list_phone_numbers))
+        .routes(routes!(numbers::get_phone_number, numbers::update_phone_number, numbers::delete_phone_number))
+        .routes(routes!(numbers::suppress_for_all, numbers::list_suppressions))
+        .routes(routes!(numbers::unsuppress_for_all))
+        .routes(routes!(legal_hours::list_legal_hours, legal_hours::put_legal_hours))
+        .routes(routes!(legal_hours::delete_legal_hours))
         .routes(routes!(operations::get_metrics))
         .routes(routes!(webhooks::receive_call_status))
         .layer(DefaultBodyLimit::max(limits.body_bytes_max))
@@ -122,13 +157,17 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
 
 /// The same handlers under the paths other systems used; not in the document twice.
 fn aliases(limits: &Limits) -> Router<Arc<Api>> {
-    use axum::routing::{get, post};
+    use axum::routing::{get, post, put};
     use calls::{create, read, steer};
     Router::new()
         .route("/calls", post(create::create_call).get(read::list_calls))
         .route("/calls/schedule", post(create::schedule_call))
         .route("/calls/{id}", get(read::get_call).patch(steer::update_call).put(steer::update_call))
-        .route("/api/v1/calls/{id}", axum::routing::put(steer::update_call))
+        .route("/api/v1/calls/{id}", put(steer::update_call))
+        .route("/api/v1/users/{id}", put(users::update_user))
+        .route("/api/v1/schedules/{id}", put(schedules::update_schedule))
+        .route("/api/v1/campaigns/{id}", put(campaigns::update_campaign))
+        .route("/api/v1/phone-numbers/{id}", put(numbers::update_phone_number))
         .route("/calls/{id}/cancel", post(steer::cancel_call))
         .route("/calls/{id}/retry", post(steer::retry_call))
         .route("/metrics", get(operations::get_metrics_negotiated))
@@ -181,7 +220,7 @@ async fn log_request(request: Request<axum::body::Body>, next: axum::middleware:
 /// The OpenAPI document, as `outdial openapi` prints it and `/api-docs.json` serves it.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let limits = Limits { body_bytes_max: 0, list_body_bytes_max: 0, batch_rows_max: 0, max_attempts: 0 };
+    let limits = Limits { body_bytes_max: 0, list_body_bytes_max: 0, batch_rows_max: 0, max_attempts: 0, look_again_after: Duration::ZERO };
     documented(&limits).split_for_parts().1
 }
 

@@ -56,6 +56,14 @@ id!(
     CampaignId
 );
 id!(
+    /// A schedule: when campaigns may call.
+    ScheduleId
+);
+id!(
+    /// An uploaded list of numbers.
+    UploadId
+);
+id!(
     /// A running process; new at every start.
     InstanceId
 );

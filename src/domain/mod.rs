@@ -6,8 +6,11 @@
 pub mod call;
 pub mod disposition;
 pub mod failpoint;
+pub mod hours;
 pub mod ids;
 pub mod phone;
+pub mod place;
 pub mod retry;
+pub mod window;
 pub mod word;
 pub mod zone;

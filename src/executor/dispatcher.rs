@@ -222,6 +222,7 @@ impl Dispatcher {
             dial_guard_secs: settings.dial_guard_secs,
             lanes_max: settings.lanes_per_claim,
             lease_secs: settings.lease.as_secs_f64(),
+            dials_per_second: settings.dials_per_second,
         }
     }
 

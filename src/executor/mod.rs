@@ -16,6 +16,7 @@ use std::time::Duration;
 pub struct Settings {
     pub global_limit: i32,
     pub dial_guard_secs: f64,
+    pub dials_per_second: f64,
     pub lanes_per_claim: i32,
     pub lease: Duration,
     pub look_again_after: Duration,

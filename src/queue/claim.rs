@@ -28,6 +28,15 @@ pub struct Room<'a> {
     pub lanes_max: i32,
     /// When to look into it if nobody says anything.
     pub lease_secs: f64,
+    /// Dials a second the provider may be asked for; 0: any.
+    pub dials_per_second: f64,
+}
+
+impl Room<'_> {
+    /// Tokens the provider's bucket holds: a second's worth, and at least one.
+    fn burst(&self) -> f64 {
+        self.dials_per_second.max(1.0)
+    }
 }
 
 /// One claimed call and its attempt, already committed when the transaction is.
@@ -99,6 +108,8 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
         &attempt_ids,
         room.lanes_max,
         room.lease_secs,
+        room.dials_per_second,
+        room.burst(),
     )
     .fetch_all(&mut *connection)
     .await?;

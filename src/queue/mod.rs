@@ -3,17 +3,24 @@
 //! One admission lock orders them. Claiming and settling take it alone ([`admit`]); whatever else feeds or forbids takes it
 //! shared ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
 //! sleeping lanes and parked calls need no cleverness beyond that (tests/it/races.rs takes the lock out and sees it fail).
+//! Windows have a lock of their own, taken before it ([`windows`]).
 //! The lock is a statement of its own, before the one that reads: in READ COMMITTED a statement sees what was committed when
-//! it began. Lock order: admission, then numbers (sorted), then rows by id.
+//! it began. Lock order: windows, admission, then numbers (sorted), then rows by id.
 //!
 //! **Invariant:** nothing slow happens in here; nobody dials inside a transaction.
 
+mod campaigns;
 mod claim;
 mod enqueue;
+pub mod recruit;
 mod rescue;
 mod settle;
 mod steer;
+pub mod windows;
 
+pub use campaigns::{
+    CampaignChanges, NewCampaign, cancel_campaign, create_campaign, suppress, sweep_canceled, unsuppress, update_campaign,
+};
 pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use rescue::{

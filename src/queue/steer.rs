@@ -5,8 +5,11 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::domain::call::CallState;
-use crate::domain::ids::{CallId, LaneId, UserId};
+use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::place::Place;
+use crate::domain::zone;
+use crate::queue::windows::{CampaignLane, lanes_for};
 use crate::queue::{Wake, feed, unpark, wake};
 
 /// What a cancel did.
@@ -92,6 +95,8 @@ pub struct Amendment {
 pub enum Amended {
     Done,
     Suppressed,
+    /// The campaign's hours and the legal hours of the new number never meet.
+    NeverOpens,
     /// Only a call that waits can be changed.
     NotWaiting(CallState),
 }
@@ -101,6 +106,10 @@ pub enum Amended {
 /// # Errors
 /// Postgres is away.
 pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amendment) -> sqlx::Result<Option<Amended>> {
+    let lane = match lane_for(pool, call, user, to.phone.as_ref()).await? {
+        Some(lane) if lane.never_opens => return Ok(Some(Amended::NeverOpens)),
+        lane => lane.map(|lane| lane.id.0),
+    };
     let mut transaction = feed(pool).await?;
     let row = sqlx::query_file!(
         "sql/queue/amend.sql",
@@ -112,6 +121,7 @@ pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amend
         to.priority,
         to.due_at,
         to.expires_at,
+        lane,
     );
     let Some(row) = row.fetch_optional(&mut *transaction).await? else {
         return Ok(None);
@@ -124,4 +134,24 @@ pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amend
     unpark(&mut transaction, &[row.phone_was]).await?;
     transaction.commit().await?;
     Ok(Some(Amended::Done))
+}
+
+/// The lane of its campaign that a call belongs to with a new number; none: it stays where it is.
+async fn lane_for(
+    pool: &PgPool,
+    call: CallId,
+    user: Option<UserId>,
+    number: Option<&PhoneNumber>,
+) -> sqlx::Result<Option<CampaignLane>> {
+    let Some(number) = number else { return Ok(None) };
+    let row = sqlx::query_file!("sql/queue/campaign_of_call.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await?;
+    let Some((campaign, given)) = row.and_then(|row| Some((CampaignId(row.campaign_id?), row.time_zone))) else {
+        return Ok(None);
+    };
+    let place = Place::of(number);
+    let place = match given.as_deref().and_then(zone::canonical) {
+        Some(zone) => place.in_zone(zone),
+        None => place,
+    };
+    Ok(lanes_for(pool, campaign, [&place]).await?.remove(&place))
 }

@@ -1,7 +1,9 @@
-//! Housekeeping by the clock: rescue what dead processes left, end what expired or lasted too long, sweep strays, fold counts,
-//! prune. Every tick takes no input and finds its own work, so that any number of instances may run it at once.
+//! Housekeeping by the clock: rescue what dead processes left, open and close lanes, end what expired or lasted
+//! too long, read uploaded lists ([`imports`]), sweep strays, fold counts, prune. Every tick takes no input and finds its own work, so that any number of instances may run it at once.
 //!
 //! **Invariant:** never asks a provider; it only changes the table, and the executor finds what changed.
+
+pub mod imports;
 
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use crate::domain::word::Word;
 use crate::outcome;
 use crate::outcome::inbox::{Heard, Inbox};
 use crate::queue;
-use crate::store::{idempotency, instances, strays};
+use crate::queue::windows::{self, Scope};
+use crate::store::{idempotency, instances, strays, uploads};
 
 /// Rows one tick moves at most of each kind; the next tick is soon.
 const BATCH_MAX: i64 = 1000;
@@ -28,6 +31,7 @@ pub struct Settings {
     pub global_limit: i32,
     pub idempotency_hours: i32,
     pub stray_event_days: i32,
+    pub upload_days: i32,
 }
 
 /// The scheduler of one process.
@@ -44,7 +48,9 @@ pub struct Scheduler {
 pub struct Report {
     pub doubted: usize,
     pub overdue: usize,
+    pub opened: usize,
     pub expired: usize,
+    pub canceled: i64,
     pub strays: usize,
 }
 
@@ -69,7 +75,7 @@ impl Scheduler {
         }
     }
 
-    /// Rescue, expire, sweep, fold.
+    /// Rescue, open lanes, expire, sweep, fold.
     ///
     /// # Errors
     /// Postgres is away.
@@ -83,14 +89,16 @@ impl Scheduler {
             tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
             self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
         }
+        let opened = windows::reopen(&self.pool, Scope::Due(BATCH_MAX)).await?;
         let expired = queue::expire(&self.pool, BATCH_MAX).await?;
+        let canceled = queue::sweep_canceled(&self.pool, BATCH_MAX).await?;
         let strays = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await?;
         queue::fold_tallies(&self.pool).await?;
         self.measure().await?;
-        if expired > 0 {
+        if opened > 0 || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
-        Ok(Report { doubted: doubted.len(), overdue: overdue.len(), expired, strays })
+        Ok(Report { doubted: doubted.len(), overdue: overdue.len(), opened, expired, canceled, strays })
     }
 
     /// Prunes, and looks for what must not be.
@@ -100,6 +108,7 @@ impl Scheduler {
     pub async fn slow_tick(&self) -> sqlx::Result<()> {
         idempotency::prune(&self.pool, self.settings.idempotency_hours).await?;
         strays::prune(&self.pool, self.settings.stray_event_days).await?;
+        uploads::prune(&self.pool, self.settings.upload_days).await?;
         instances::prune(&self.pool).await?;
         let orphans = queue::release_orphans(&self.pool, BATCH_MAX).await?;
         if orphans > 0 {

@@ -34,7 +34,7 @@ use crate::provider::http::Http;
 use crate::provider::simulator::Simulator;
 use crate::provider::{Provider, Said};
 use crate::queue::Enqueuer;
-use crate::scheduler::{self, Scheduler};
+use crate::scheduler::{self, Scheduler, imports};
 use crate::store::{installation, instances, keys};
 use crate::telemetry;
 
@@ -136,6 +136,7 @@ impl Service {
             &random_key(),
             config.calls.max_concurrent,
             config.provider.kind.as_str(),
+            config.provider.dials_per_second,
         )
         .await?;
         let instance = InstanceId(new_id());
@@ -193,6 +194,13 @@ impl Service {
                 doorbell: doorbell.clone(),
                 settings: scheduler_settings(config),
             };
+            let reading = imports::run(
+                db.work.clone(),
+                doorbell.clone(),
+                scheduler.settings.tick,
+                stop.claiming.clone(),
+            );
+            spawn(&mut tasks, "imports", reading);
             spawn(&mut tasks, "scheduler", scheduler.run(stop.claiming.clone()));
         }
 
@@ -214,6 +222,7 @@ impl Service {
                 list_body_bytes_max: config.server.list_body_bytes_max,
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
+                look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
             },
             about: About { role: role.as_str().to_owned(), provider: config.provider.kind.as_str().to_owned() },
             writes: writes.clone(),
@@ -350,6 +359,7 @@ pub fn line_of(
         settings: executor::Settings {
             global_limit: config.calls.max_concurrent,
             dial_guard_secs: config.calls.dial_guard_secs,
+            dials_per_second: config.provider.dials_per_second,
             lanes_per_claim: config.calls.lanes_per_claim,
             lease: Duration::from_secs(config.calls.lease_secs),
             look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
@@ -404,6 +414,7 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
         global_limit: config.calls.max_concurrent,
         idempotency_hours: i32::try_from(config.scheduler.idempotency_hours).unwrap_or(24),
         stray_event_days: i32::try_from(config.scheduler.stray_event_days).unwrap_or(7),
+        upload_days: i32::try_from(config.scheduler.upload_days).unwrap_or(30),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::ids::{CallId, CampaignId, UserId};
 pub struct Row {
     pub id: Uuid,
     pub user_id: Uuid,
+    pub lane_id: Uuid,
     pub campaign_id: Option<Uuid>,
     pub external_id: Option<String>,
     pub phone: String,

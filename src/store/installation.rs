@@ -2,14 +2,25 @@
 
 use sqlx::PgPool;
 
-/// The key of the tokens in webhook URLs; the first process makes it. Also notes the limit and provider in force, for views.
+/// The key of the tokens in webhook URLs; the first process makes it. Also notes the limit, provider and rate in force, for views.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn settle_in(pool: &PgPool, candidate: &[u8], max_concurrent: i32, provider: &str) -> sqlx::Result<Vec<u8>> {
-    sqlx::query_file_scalar!("sql/store/installation_settle_in.sql", candidate, max_concurrent, provider)
-        .fetch_one(pool)
-        .await
+pub async fn settle_in(
+    pool: &PgPool,
+    candidate: &[u8],
+    max_concurrent: i32,
+    provider: &str,
+    dials_per_second: f64,
+) -> sqlx::Result<Vec<u8>> {
+    let row = sqlx::query_file_scalar!(
+        "sql/store/installation_settle_in.sql",
+        candidate,
+        max_concurrent,
+        provider,
+        dials_per_second
+    );
+    row.fetch_one(pool).await
 }
 
 /// Whether Postgres answers and can be written to.

@@ -1,9 +1,47 @@
 //! Every statement that does not move a call: reads for people, keys, processes, answers already given.
 
 pub mod calls;
+pub mod campaigns;
 pub mod idempotency;
 pub mod installation;
 pub mod instances;
 pub mod keys;
+pub mod legal_hours;
+pub mod phone_numbers;
+pub mod schedules;
 pub mod strays;
+pub mod suppressions;
+pub mod uploads;
 pub mod users;
+
+use uuid::Uuid;
+
+use crate::domain::ids::UserId;
+
+/// What a path or body names: our id, or the client's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub id: Option<Uuid>,
+    pub external_id: Option<String>,
+}
+
+impl From<&str> for Named {
+    fn from(text: &str) -> Self {
+        match text.parse() {
+            Ok(id) => Self { id: Some(id), external_id: None },
+            Err(_) => Self { id: None, external_id: Some(text.to_owned()) },
+        }
+    }
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// Whose rows; none: everybody's.
+    pub user: Option<UserId>,
+    /// Rows older than this one.
+    pub below: Option<Uuid>,
+    /// One more than the page holds, so that it shows whether there is another.
+    pub limit: i64,
+    pub offset: i64,
+}

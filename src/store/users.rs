@@ -1,8 +1,30 @@
 //! Users, by either of their ids.
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::domain::ids::UserId;
+use crate::store::Slice;
+
+/// A user as it is shown.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = User)]
+pub struct Row {
+    pub id: Uuid,
+    pub name: String,
+    pub email: Option<String>,
+    /// Your own id for it.
+    pub external_id: Option<String>,
+    /// Live calls it may have at once; null: only the global limit counts.
+    pub max_concurrent_calls: Option<i32>,
+    pub time_zone: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
 
 /// The user with this id or external id.
 ///
@@ -11,4 +33,60 @@ use crate::domain::ids::UserId;
 pub async fn find(pool: &PgPool, id_or_external: &str) -> sqlx::Result<Option<UserId>> {
     let id = sqlx::query_file_scalar!("sql/store/user_find.sql", id_or_external).fetch_optional(pool).await?;
     Ok(id.map(UserId))
+}
+
+/// Creates a user; a repeat with the same id changes nothing.
+///
+/// # Errors
+/// Postgres is away, or another user has this external id or address.
+pub async fn create(
+    pool: &PgPool,
+    id: UserId,
+    name: &str,
+    email: Option<&str>,
+    external_id: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/user_create.sql", id.0, name, email, external_id).execute(pool).await?;
+    Ok(())
+}
+
+/// One user.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn get(pool: &PgPool, id: UserId) -> sqlx::Result<Option<Row>> {
+    sqlx::query_file_as!(Row, "sql/store/user_get.sql", id.0).fetch_optional(pool).await
+}
+
+/// Users, newest first, and how many there are.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)> {
+    let user = slice.user.map(|user| user.0);
+    let rows = sqlx::query_file_as!(Row, "sql/store/user_list.sql", user, slice.below, slice.limit, slice.offset);
+    let total = sqlx::query_file_scalar!("sql/store/user_count.sql", user).fetch_one(pool).await?;
+    Ok((rows.fetch_all(pool).await?, total))
+}
+
+/// Changes a user; none keeps a field, `Some(None)` empties it. False: there is none.
+///
+/// # Errors
+/// Postgres is away, or another user has this address.
+pub async fn update(
+    pool: &PgPool,
+    id: UserId,
+    name: Option<&str>,
+    email: Option<Option<&str>>,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query_file!("sql/store/user_update.sql", id.0, name, email.is_some(), email.flatten());
+    Ok(done.execute(pool).await?.rows_affected() > 0)
+}
+
+/// Deletes a user that owns nothing; false: it owns calls, or is the operator.
+///
+/// # Errors
+/// Postgres is away, or it owns something that refers to it.
+pub async fn delete(pool: &PgPool, id: UserId) -> sqlx::Result<bool> {
+    Ok(sqlx::query_file_scalar!("sql/store/user_delete.sql", id.0).fetch_optional(pool).await?.is_some())
 }

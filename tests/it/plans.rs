@@ -19,7 +19,7 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
     let settings = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
     connection.execute(sqlx::raw_sql(settings)).await.expect("settings");
     for (name, types, sql) in [
-        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8)", CLAIM),
+        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8)", CLAIM),
         ("tend", "(uuid[], uuid[], float8, bigint)", TEND),
         ("facts", "(uuid[])", FACTS),
         ("unpark", "(text[])", UNPARK),
@@ -62,7 +62,7 @@ fn scans(plan: &Value, found: &mut Vec<(String, String, String)>) {
 
 fn claim_of(want: usize) -> String {
     let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
-    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0)", new_id(), ids.join(","))
+    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0, 0.0, 1.0)", new_id(), ids.join(","))
 }
 
 /// On empty tables and on large ones, analyzed and not: the hot tables are only reached by the indexes made for that.

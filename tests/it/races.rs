@@ -25,6 +25,7 @@ fn room(global_limit: i32) -> Room<'static> {
         dial_guard_secs: 2.0,
         lanes_max: 64,
         lease_secs: 15.0,
+            dials_per_second: 0.0,
     }
 }
 
@@ -76,7 +77,7 @@ async fn an_insert_is_not_slept_over() {
 const INSERT: &str = "with c as (
     insert into calls (id, user_id, lane_id, due_at, phone, script_id, dials_max)
     select $1, id, id, now(), '+14155550101', 's', 3 from users where external_id = 'operator' returning user_id
-  ) insert into tally_deltas (user_id, what, n) select user_id, 'PENDING', 1 from c";
+  ) insert into tally_deltas (lane_id, user_id, what, n) select user_id, user_id, 'PENDING', 1 from c";
 
 /// Settle against "the campaign is at its limit, let its lane sleep": the sleeper waits for the half-done settling, and the
 /// settler wakes whoever slept before.

@@ -18,11 +18,12 @@ use crate::api::envelope::Data;
 use crate::api::error::{Error, FieldError, Problems};
 use crate::api::extract::{self, Json, RawJson};
 use crate::api::idempotent::{Answer, Key, once};
+use crate::api::owner::owner_of;
 use crate::api::{Api, State};
 use crate::domain::call::{CallStatus, Priority};
 use crate::domain::ids::{CallId, UserId, grown_from};
 use crate::queue::{NewCall, Verdict};
-use crate::store::{calls, users};
+use crate::store::calls;
 
 /// Creates a call. It is dialed at once when a slot is free, or when its time comes.
 #[utoipa::path(post, path = "/calls", tag = "calls",
@@ -68,19 +69,6 @@ async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>
         Answer::json(StatusCode::CREATED, &Data::of(created(&inner, call, verdict).await?))
     })
     .await
-}
-
-/// The user a call is for: the caller itself, or whom an admin names.
-async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<UserId, Error> {
-    let Some(named) = named else {
-        return Ok(caller.itself());
-    };
-    let unknown = || Error::invalid_field("userId", "there is no such user");
-    match (users::find(&api.db.read, named).await?, caller) {
-        (Some(user), Caller::Admin) => Ok(user),
-        (Some(user), Caller::User(own)) if user == own => Ok(user),
-        _ => Err(unknown()),
-    }
 }
 
 fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error> {

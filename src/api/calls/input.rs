@@ -5,18 +5,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::error::{Error, FieldError};
-use crate::api::extract::EXTERNAL_ID_CHARS_MAX;
+use crate::api::error::Error;
+use crate::api::faults::Faults;
 use crate::domain::call::Priority;
 use crate::domain::ids::{CallId, UserId};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::zone;
 use crate::queue::NewCall;
 
-/// Scripts may be prompts; longer ones belong into a stored script.
-pub const SCRIPT_ID_CHARS_MAX: usize = 20_000;
-/// Metadata and variables, each, as JSON.
-pub const OBJECT_BYTES_MAX: usize = 32 * 1024;
 const ATTEMPTS_MAX: i64 = 100;
 /// Times further away than this are mistakes.
 const YEARS_AHEAD_MAX: i64 = 5;
@@ -67,27 +62,6 @@ pub enum OnDuplicate {
     Reject,
 }
 
-/// Collects what is wrong with a body.
-#[derive(Debug, Default)]
-pub struct Faults(Vec<FieldError>);
-
-impl Faults {
-    pub fn add(&mut self, path: &str, message: impl Into<String>) {
-        self.0.push(FieldError::new(path, message));
-    }
-
-    /// The value, or its error noted under `path`.
-    pub fn check<T, E: ToString>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(path, error.to_string())).ok()
-    }
-
-    /// # Errors
-    /// 400 with all faults, if there are any.
-    pub fn none(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
-    }
-}
-
 impl CallInput {
     /// The call this asks for, for a known user.
     ///
@@ -96,11 +70,11 @@ impl CallInput {
     pub fn read(self, id: CallId, user: UserId, attempts_default: i16, now: DateTime<Utc>) -> Result<NewCall, Error> {
         let mut faults = Faults::default();
         let phone = faults.check("to", PhoneNumber::parse(&self.to));
-        check_script_id(&mut faults, "scriptId", &self.script_id);
-        let metadata = checked_object(&mut faults, "metadata", self.metadata.unwrap_or_default());
-        let variables = checked_object(&mut faults, "variables", self.variables.unwrap_or_default());
+        faults.check_script_id("scriptId", &self.script_id);
+        let metadata = faults.checked_object("metadata", self.metadata.unwrap_or_default());
+        let variables = faults.checked_object("variables", self.variables.unwrap_or_default());
         if let Some(external_id) = &self.external_id {
-            check_external_id(&mut faults, external_id);
+            faults.check_external_id(external_id);
         }
         let dials_max = match self.max_attempts {
             None => attempts_default,
@@ -112,12 +86,7 @@ impl CallInput {
                 }
             },
         };
-        let time_zone = self.time_zone.map(|name| {
-            zone::canonical(&name).map(str::to_owned).unwrap_or_else(|| {
-                faults.add("timeZone", "is not an IANA time zone, such as America/New_York");
-                String::new()
-            })
-        });
+        let time_zone = self.time_zone.map(|name| faults.checked_zone("timeZone", &name));
         check_times(&mut faults, self.scheduled_at, self.expires_at, now);
         let priority = self.priority.unwrap_or_default().rank();
         faults.none()?;
@@ -141,32 +110,6 @@ impl CallInput {
             dials_max,
             reject_duplicate: self.on_duplicate == Some(OnDuplicate::Reject),
         })
-    }
-}
-
-/// A script id of a sensible length.
-pub fn check_script_id(faults: &mut Faults, path: &str, text: &str) {
-    if text.trim().is_empty() {
-        faults.add(path, "must not be empty");
-    } else if text.chars().count() > SCRIPT_ID_CHARS_MAX {
-        faults.add(path, format!("may have at most {SCRIPT_ID_CHARS_MAX} characters"));
-    }
-}
-
-/// An object that is not too large to carry about.
-pub fn checked_object(faults: &mut Faults, path: &str, object: Map<String, Value>) -> Value {
-    let value = Value::Object(object);
-    if value.to_string().len() > OBJECT_BYTES_MAX {
-        faults.add(path, format!("may have at most {OBJECT_BYTES_MAX} bytes as JSON"));
-    }
-    value
-}
-
-fn check_external_id(faults: &mut Faults, text: &str) {
-    if text.trim().is_empty() || text.chars().count() > EXTERNAL_ID_CHARS_MAX {
-        faults.add("externalId", format!("must have 1 to {EXTERNAL_ID_CHARS_MAX} characters"));
-    } else if text.parse::<uuid::Uuid>().is_ok() {
-        faults.add("externalId", "must not be a UUID: those are ours");
     }
 }
 

@@ -6,20 +6,17 @@ use utoipa::IntoParams;
 
 use crate::api::auth::Caller;
 use crate::api::calls::{Call, CallDetail};
-use crate::api::envelope::{Data, Page, Pagination};
+use crate::api::envelope::{Data, Page};
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{Id, Query};
+use crate::api::owner::{scope_in_path, scope_of};
+use crate::api::paging::Asked;
 use crate::api::{Api, State};
 use crate::domain::call::CallStatus;
-use crate::domain::ids::{CallId, CampaignId, UserId};
+use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::queue::windows;
 use crate::store::calls::{self, ByExternalId, Filter};
-use crate::store::users;
-
-const LIMIT_DEFAULT: i64 = 10;
-const LIMIT_MAX: i64 = 100;
-/// Rows that may be skipped by `page`; further down, `cursor` is the way.
-const OFFSET_MAX: i64 = 10_000;
 
 /// Whose call an external id means, when an admin's fits several.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -35,13 +32,7 @@ pub struct Whose {
 /// # Errors
 /// 404; 409 when an admin's external id fits several users' calls.
 pub async fn find(api: &Api, caller: Caller, id: &str, whose: &Whose) -> Result<(CallId, Option<UserId>), Error> {
-    let scope = match (&whose.user_id, caller.scope()) {
-        (Some(named), None) => {
-            let user = users::find(&api.db.read, named).await?;
-            Some(user.ok_or_else(|| Error::invalid_field("userId", "there is no such user"))?)
-        }
-        (_, scope) => scope,
-    };
+    let scope = scope_in_path(api, caller, whose.user_id.as_deref()).await?;
     if let Ok(id) = id.parse::<CallId>() {
         return Ok((id, scope));
     }
@@ -77,10 +68,16 @@ pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<Ca
     let pool = &api.db.read;
     let row = calls::get(pool, call, scope).await?.ok_or_else(|| Error::not_found("call"))?;
     let attempts = calls::attempts(pool, call).await?;
+    let lane = LaneId(row.lane_id);
     let mut call_shown = Call::from(row);
     let waiting = if call_shown.status == CallStatus::Pending { calls::waiting(pool, call).await? } else { None };
-    if let Some(clears_at) = waiting.as_ref().and_then(|waiting| waiting.clears_at) {
-        call_shown.next_attempt_at = call_shown.next_attempt_at.map(|due| due.max(clears_at));
+    // Not before its time, not before what it waits for clears, and then when its lane is open next.
+    let clears_at = waiting.as_ref().and_then(|waiting| waiting.clears_at);
+    if let Some(due) = call_shown.next_attempt_at.map(|due| clears_at.map_or(due, |clears_at| due.max(clears_at))) {
+        call_shown.next_attempt_at = match call_shown.campaign_id {
+            None => Some(due),
+            Some(_) => windows::next_valid(pool, lane, due.max(Utc::now())).await?.map(|valid| if valid <= Utc::now() { due } else { valid }),
+        };
     }
     Ok(CallDetail {
         call: call_shown,
@@ -124,50 +121,16 @@ pub async fn list_calls(
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<Page<Call>>, Error> {
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    let page = query.page.unwrap_or(1);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Error::invalid_field("limit", format!("must be 1 to {LIMIT_MAX}")));
-    }
-    let offset = page.saturating_sub(1).saturating_mul(limit);
-    if page < 1 || offset > OFFSET_MAX {
-        return Err(Error::invalid_field(
-            "page",
-            format!("must be at least 1 and skip at most {OFFSET_MAX} rows; use cursor further down"),
-        ));
-    }
-    let below = parse_id::<CallId>("cursor", query.cursor.as_deref())?;
+    let asked = Asked::new(query.page, query.limit, query.cursor.as_deref())?;
     let filter = filter_of(&state.0, caller, &query).await?;
     let pool = &state.0.db.read;
-    // One more than the page tells whether there is another.
-    let mut rows = calls::list(pool, &filter, below, limit + 1, if below.is_some() { 0 } else { offset }).await?;
-    let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or_default());
+    let rows = calls::list(pool, &filter, asked.below.map(CallId), asked.rows(), asked.offset).await?;
     let total = calls::count(pool, &filter).await?;
-    let next_cursor = rows.last().filter(|_| more).map(|row| row.id.to_string());
-    let total_pages = total.max(0).div_euclid(limit) + i64::from(total.rem_euclid(limit) > 0);
-    Ok(axum::Json(Page {
-        success: true,
-        data: rows.into_iter().map(Into::into).collect(),
-        pagination: Pagination { page, limit, total, total_pages, next_cursor },
-    }))
+    Ok(axum::Json(asked.page(rows.into_iter().map(Call::from).collect(), total, |call| call.id)))
 }
 
 async fn filter_of(api: &Api, caller: Caller, query: &ListQuery) -> Result<Filter, Error> {
-    let named = match &query.user_id {
-        Some(named) => Some(
-            users::find(&api.db.read, named)
-                .await?
-                .ok_or_else(|| Error::invalid_field("userId", "there is no such user"))?,
-        ),
-        None => None,
-    };
-    let user = match (caller.scope(), named) {
-        (Some(own), Some(other)) if own != other => {
-            return Err(Error::invalid_field("userId", "there is no such user"));
-        }
-        (own, named) => named.or(own),
-    };
+    let user = scope_of(api, caller, query.user_id.as_deref()).await?;
     let phone = query.to.as_deref().map(PhoneNumber::parse).transpose();
     let in_range = |at: &DateTime<Utc>| (0..=9999).contains(&chrono::Datelike::year(at));
     if ![query.from, query.until].iter().flatten().all(in_range) {

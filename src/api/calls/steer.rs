@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 
 use crate::api::auth::Caller;
 use crate::api::calls::CallDetail;
-use crate::api::calls::input::{Faults, check_script_id, check_times, checked_object};
+use crate::api::calls::input::check_times;
 use crate::api::calls::read::{Whose, detail, find};
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{Id, Json, Query};
+use crate::api::faults::Faults;
 use crate::api::{Api, State};
 use crate::domain::call::{CallState, Priority};
 use crate::domain::ids::{CallId, UserId};
@@ -47,9 +48,9 @@ impl CallChanges {
         let payload = self.payload.unwrap_or_default();
         let phone = payload.to.and_then(|to| faults.check("payload.to", PhoneNumber::parse(&to)));
         if let Some(script_id) = &payload.script_id {
-            check_script_id(&mut faults, "payload.scriptId", script_id);
+            faults.check_script_id("payload.scriptId", script_id);
         }
-        let metadata = payload.metadata.map(|metadata| checked_object(&mut faults, "payload.metadata", metadata));
+        let metadata = payload.metadata.map(|metadata| faults.checked_object("payload.metadata", metadata));
         check_times(&mut faults, self.scheduled_at, self.expires_at, now);
         faults.none()?;
         Ok(Amendment {
@@ -81,6 +82,10 @@ pub async fn update_call(
             None => Err(Error::not_found("call")),
             Some(Amended::Done) => Ok(()),
             Some(Amended::Suppressed) => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
+            Some(Amended::NeverOpens) => Err(Error::conflict(
+                "window_never_opens",
+                "the campaign's hours and the legal hours of the number's time zones never meet",
+            )),
             Some(Amended::NotWaiting(now)) => Err(wrong_state("changed while PENDING", now)),
         }
     })

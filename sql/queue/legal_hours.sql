@@ -1,0 +1,3 @@
+-- The law by area.
+-- Used by queue::windows.
+select area, hours from legal_hours

@@ -1,0 +1,1 @@
+begin; select pg_advisory_xact_lock(7003)

@@ -1,0 +1,30 @@
+-- Put numbers onto a user's do-not-call list (the operator's: everybody's), and end the calls that wait for them.
+-- $1 user_id uuid   $2 phones text[]   $3 reason text?
+-- Needs the admission lock, shared. Used by queue::suppress.
+with listed as (
+  insert into suppressions (phone, user_id, reason)
+  select distinct p.phone, $1::uuid, $3::text from unnest($2::text[]) as p(phone)
+  on conflict do nothing
+),
+gone as (
+  update calls
+  set state = 'canceled', disposition = 'DO_NOT_CALL', ended_at = clock(), updated_at = clock()
+  where state in ('waiting', 'parked') and id = any (array(
+    select c.id
+    from unnest($2::text[]) as p(phone)
+    cross join lateral (
+      select id from calls
+      where phone = p.phone and state in ('waiting', 'parked')
+        and (user_id = $1 or $1 = '00000000-0000-7000-8000-000000000001')
+    ) c
+  ))
+  returning lane_id, user_id, campaign_id
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, n * count(*)
+  from gone
+  cross join (values ('PENDING', -1), ('CANCELED', 1)) as v(what, n)
+  group by lane_id, user_id, campaign_id, what, n
+)
+select count(*) as "n!" from gone

@@ -1,0 +1,29 @@
+-- End up to $1 waiting calls of canceled campaigns.
+-- $1 limit bigint
+-- Needs the admission lock, shared. Used by queue::sweep_canceled.
+with gone as (
+  update calls
+  set state = 'canceled', disposition = 'CANCELED', ended_at = clock(), updated_at = clock()
+  where state in ('waiting', 'parked') and id = any (array(
+    select c.id
+    from campaigns g
+    join lanes l on l.campaign_id = g.id
+    cross join lateral (
+      (select id from calls where lane_id = l.id and state = 'waiting' limit $1)
+      union all
+      (select k.id from attempts a join calls k on k.phone = a.phone and k.lane_id = l.id and k.state = 'parked'
+       where a.ended_at is null limit $1)
+    ) c
+    where g.canceled_at > clock() - interval '30 days'
+    limit $1
+  ))
+  returning lane_id, user_id, campaign_id
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, n * count(*)
+  from gone
+  cross join (values ('PENDING', -1), ('CANCELED', 1)) as v(what, n)
+  group by lane_id, user_id, campaign_id, what, n
+)
+select count(*) as "n!" from gone

@@ -1,0 +1,12 @@
+-- Rows have their verdicts: keep them and the lease. Fenced by the rows done before, so that of two readers one stops.
+-- $1 id uuid   $2 first_row bigint   $3 verdicts text   $4 rows bigint   $5 accepted bigint   $6 bytes_done bigint   $7 lease_secs float8
+-- Used by store::uploads::advance.
+with advanced as (
+  update uploads
+  set rows_done = rows_done + $4, accepted = accepted + $5, rejected = rejected + $4 - $5, bytes_done = $6,
+    lease_until = clock() + make_interval(secs => $7)
+  where id = $1 and rows_done = $2 and status = 'running'
+  returning id
+)
+insert into upload_verdicts (upload_id, first_row, verdicts)
+select id, $2, $3 from advanced

@@ -1,0 +1,245 @@
+//! Numbers for a campaign: one, a list, or a CSV file.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::auth::Caller;
+use crate::api::calls::CallDetail;
+use crate::api::calls::create::RowStatus;
+use crate::api::calls::read::{Whose, detail};
+use crate::api::campaigns::{find, uploads};
+use crate::api::envelope::Data;
+use crate::api::error::{Error, Problems};
+use crate::api::extract::{self, Id, Query, RawJson};
+use crate::api::idempotent::{Answer, Key, once};
+use crate::api::{Api, State};
+use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
+use crate::queue::recruit::{self, Reason, Recruit, recruit};
+use crate::store::campaigns::Row;
+
+/// A number, and what is known about who has it.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NumberInput {
+    #[schema(example = "+14155550100")]
+    pub number: String,
+    /// Given to the script as prospectName.
+    pub name: Option<String>,
+    #[schema(min_length = 1, max_length = 255)]
+    pub external_id: Option<String>,
+    /// The callee's zone, which outweighs what the number tells.
+    #[schema(example = "America/New_York")]
+    pub time_zone: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    pub variables: Option<Map<String, Value>>,
+}
+
+/// A number alone, or with more.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ListedNumber {
+    Bare(String),
+    Known(NumberInput),
+}
+
+/// A list of numbers; a bad row does not spoil the others.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NumberList {
+    #[schema(value_type = Vec<ListedNumber>, min_items = 1, max_items = 10000)]
+    pub numbers: Vec<Value>,
+}
+
+/// One number, or a list. For the document: the body is told apart by its fields.
+#[derive(Clone, Debug, ToSchema)]
+#[serde(untagged)]
+pub enum NumbersInput {
+    One(NumberInput),
+    List(NumberList),
+}
+
+/// What became of each row.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct NumbersReport {
+    pub accepted: usize,
+    pub rejected: usize,
+    pub rows: Vec<NumberRow>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NumberRow {
+    /// Counted from 1, in the order given.
+    pub row: usize,
+    /// As it was given.
+    pub number: String,
+    pub status: RowStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<Uuid>,
+    /// INVALID_NUMBER, DUPLICATE_IN_CAMPAIGN, DO_NOT_CALL, WINDOW_NEVER_OPENS, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a number became. For the document: each is answered by itself.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum NumbersAdded {
+    One(Box<CallDetail>),
+    List(NumbersReport),
+}
+
+impl From<NumberInput> for Recruit {
+    fn from(input: NumberInput) -> Self {
+        Self {
+            number: input.number,
+            name: input.name,
+            external_id: input.external_id,
+            time_zone: input.time_zone,
+            variables: input.variables.unwrap_or_default(),
+        }
+    }
+}
+
+fn into_of(campaign: &Row) -> recruit::Into {
+    recruit::Into {
+        campaign: CampaignId(campaign.id),
+        user: UserId(campaign.user_id),
+        script_id: campaign.script_id.clone(),
+        dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
+    }
+}
+
+/// Adds one number, a list of them, or a CSV file with a header line (`number` or `phone` needed). A number is in a campaign once.
+/// A CSV file is answered with an upload to look at; sent again, it adds what is new.
+#[utoipa::path(post, path = "/campaigns/{id}/phone-numbers", tag = "campaigns",
+    params(("id" = String, Path, description = "Id or external id"), Whose, ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h; not for CSV")),
+    request_body(content((NumbersInput = "application/json"), (String = "text/csv"))),
+    responses(
+        (status = 201, description = "The call, or a verdict for each row", body = Data<NumbersAdded>),
+        (status = 202, description = "A CSV file was received", body = Data<uploads::Receipt>),
+        Problems
+    ))]
+pub async fn add_numbers(
+    state: State,
+    caller: Caller,
+    key: Key,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+    request: Request,
+) -> Result<Response<Body>, Error> {
+    let api = &state.0;
+    let campaign = find(api, caller, &id, &whose).await?;
+    if campaign.canceled_at.is_some() {
+        return Err(Error::conflict("wrong_state", "the campaign is canceled for good"));
+    }
+    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv") {
+        let receipt = uploads::receive(api, &campaign, request.into_body()).await?;
+        return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
+    }
+    let input = RawJson::from_request(request, api).await?;
+    let inner = Arc::clone(api);
+    if input.body.get("numbers").is_some() {
+        let list: NumberList = extract::fit(input.body)?;
+        let rows_max = api.limits.batch_rows_max;
+        if list.numbers.is_empty() || list.numbers.len() > rows_max {
+            let message = format!("must have 1 to {rows_max} rows; send longer lists as text/csv");
+            return Err(Error::invalid_field("numbers", message));
+        }
+        once(api, caller.itself(), key, &input.hash, move |seed| async move {
+            let report = add_list(&inner, &campaign, seed, list.numbers).await?;
+            inner.doorbell.ring();
+            Answer::json(StatusCode::CREATED, &Data::of(report))
+        })
+        .await
+    } else {
+        let one: NumberInput = extract::parse(input.body)?;
+        once(api, caller.itself(), key, &input.hash, move |seed| async move {
+            let call = add_one(&inner, &campaign, CallId(seed), one).await?;
+            inner.doorbell.ring();
+            Answer::json(StatusCode::CREATED, &Data::of(call))
+        })
+        .await
+    }
+}
+
+async fn add_one(api: &Api, campaign: &Row, id: CallId, input: NumberInput) -> Result<CallDetail, Error> {
+    let verdicts = recruit(&api.db.work, &into_of(campaign), vec![input.into()], |_| id).await?;
+    match verdicts.into_iter().next() {
+        Some(Ok(call)) => detail(api, call, None).await,
+        Some(Err(reason)) => Err(error_of(reason)),
+        None => Err(Error::invalid_field("number", "is needed")),
+    }
+}
+
+fn error_of(reason: Reason) -> Error {
+    match reason {
+        Reason::InvalidNumber => {
+            Error::invalid_field("number", "is no E.164 number, such as +14155550100, or is known to be invalid")
+        }
+        Reason::InvalidTimeZone => Error::invalid_field("timeZone", "is not an IANA time zone, such as America/New_York"),
+        Reason::InvalidExternalId => Error::invalid_field("externalId", "must have 1 to 255 characters and be no UUID"),
+        Reason::VariablesTooLarge => Error::invalid_field("variables", "may have at most 32768 bytes as JSON"),
+        Reason::DuplicateInCampaign => {
+            Error::conflict("duplicate_in_campaign", "the campaign has a call to this number already")
+        }
+        Reason::ExternalIdTaken => {
+            Error::conflict("external_id_taken", "externalId: the user has another call with this external id")
+        }
+        Reason::DoNotCall => Error::conflict("do_not_call", "the number is on a do-not-call list"),
+        Reason::WindowNeverOpens => Error::conflict(
+            "window_never_opens",
+            "the campaign's hours and the legal hours of the number's time zones never meet",
+        ),
+    }
+}
+
+/// Rows of one insert; others' requests get their turn in between.
+const CHUNK: usize = 1000;
+
+async fn add_list(api: &Api, campaign: &Row, seed: Uuid, rows: Vec<Value>) -> Result<NumbersReport, Error> {
+    let into = into_of(campaign);
+    let mut report = NumbersReport { accepted: 0, rejected: 0, rows: Vec::with_capacity(rows.len()) };
+    for chunk in rows.chunks(CHUNK) {
+        let base = report.rows.len();
+        let read = chunk.iter().map(|row| read_row(row.clone()));
+        let (recruits, faults): (Vec<Recruit>, Vec<Option<String>>) = read.unzip();
+        let numbers: Vec<String> = recruits.iter().map(|recruit| recruit.number.clone()).collect();
+        let verdicts = recruit(&api.db.work, &into, recruits, |nth| CallId(grown_from(seed, base + nth))).await?;
+        for (nth, ((verdict, fault), number)) in verdicts.into_iter().zip(faults).zip(numbers).enumerate() {
+            let reason = match (&verdict, fault) {
+                (_, Some(fault)) => Some(fault),
+                (Err(reason), None) => Some(reason.as_str().to_owned()),
+                (Ok(_), None) => None,
+            };
+            let status = if reason.is_none() { RowStatus::Accepted } else { RowStatus::Rejected };
+            let call_id = verdict.ok().filter(|_| reason.is_none()).map(|call| call.0);
+            report.rows.push(NumberRow { row: base + nth + 1, number, status, call_id, reason });
+        }
+    }
+    report.accepted = report.rows.iter().filter(|row| row.status == RowStatus::Accepted).count();
+    report.rejected = report.rows.len() - report.accepted;
+    Ok(report)
+}
+
+/// A row as far as it can be read, and what is wrong with its shape; such a row has no number and is rejected.
+fn read_row(row: Value) -> (Recruit, Option<String>) {
+    let read = match row {
+        Value::String(number) if !number.contains('\0') => Ok(NumberInput { number, ..NumberInput::default() }),
+        other => extract::parse::<NumberInput>(other),
+    };
+    match read {
+        Ok(input) => (input.into(), None),
+        Err(error) => (Recruit::default(), Some(error.detail().to_owned())),
+    }
+}

@@ -1,0 +1,76 @@
+//! CSV files: kept whole before they are answered, then read in the background; progress and verdicts to look at.
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, Response};
+use axum::response::IntoResponse;
+use futures::StreamExt;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::auth::Caller;
+use crate::api::envelope::Data;
+use crate::api::error::{Error, Problems};
+use crate::api::extract::Id;
+use crate::api::{Api, State};
+use crate::domain::ids::{CampaignId, UploadId, UserId, new_id};
+use crate::store::campaigns;
+use crate::store::uploads::{self, Row};
+
+/// Bytes of a stored piece.
+const PART_BYTES: usize = 1 << 20;
+
+/// A received file.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// To look at under `/uploads/{id}`.
+    pub upload_id: Uuid,
+}
+
+/// Keeps the body as it comes, in pieces, and lets it be read once it is whole.
+pub(super) async fn receive(api: &Api, campaign: &campaigns::Row, body: Body) -> Result<Receipt, Error> {
+    let (id, pool) = (UploadId(new_id()), &api.db.work);
+    uploads::create(pool, id, UserId(campaign.user_id), CampaignId(campaign.id)).await?;
+    let mut stream = body.into_data_stream();
+    let (mut piece, mut nth, mut bytes) = (Vec::with_capacity(PART_BYTES), 0, 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk: Bytes = chunk.map_err(|_| Error::invalid_field("", "the body broke off"))?;
+        bytes += chunk.len();
+        if bytes > api.limits.list_body_bytes_max {
+            return Err(Error::too_large(api.limits.list_body_bytes_max));
+        }
+        piece.extend_from_slice(&chunk);
+        if piece.len() >= PART_BYTES {
+            uploads::keep_part(pool, id, nth, &piece).await?;
+            nth += 1;
+            piece.clear();
+        }
+    }
+    if !piece.is_empty() {
+        uploads::keep_part(pool, id, nth, &piece).await?;
+    }
+    uploads::received(pool, id, i64::try_from(bytes).unwrap_or(i64::MAX)).await?;
+    Ok(Receipt { upload_id: id.0 })
+}
+
+/// How far an upload is; with `Accept: text/csv`, the verdict of each row read so far.
+#[utoipa::path(get, path = "/uploads/{id}", tag = "campaigns", params(("id" = String, Path, description = "The upload's id")),
+    responses((status = 200, description = "Progress, or the verdicts", content((Data<Row> = "application/json"), (String = "text/csv"))), Problems))]
+pub async fn get_upload(state: State, caller: Caller, Id(id): Id, headers: HeaderMap) -> Result<Response<Body>, Error> {
+    let id: UploadId = id.parse().map_err(|_| Error::not_found("upload"))?;
+    let api = state.0;
+    let row = uploads::get(&api.db.read, id, caller.scope()).await?.ok_or_else(|| Error::not_found("upload"))?;
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !accepts.contains("text/csv") {
+        return Ok(axum::Json(Data::of(row)).into_response());
+    }
+    let pool = api.db.read.clone();
+    let pieces = futures::stream::try_unfold(0, move |from_row| {
+        let pool = pool.clone();
+        async move { uploads::verdicts(&pool, id, from_row).await }
+    });
+    let header = futures::stream::once(async { Ok("row,number,status,callId,reason\n".to_owned()) });
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(header.chain(pieces))).into_response())
+}

@@ -1,0 +1,327 @@
+//! Phone numbers users know something about, and do-not-call lists. A number that becomes `do_not_call` stands on the list at once, and
+//! the calls that wait for it end.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::auth::Caller;
+use crate::api::calls::read::Whose;
+use crate::api::envelope::{Data, Page};
+use crate::api::error::{Error, Problems};
+use crate::api::extract::{Id, Json, Query};
+use crate::api::faults::Faults;
+use crate::api::idempotent::{Answer, Key, once};
+use crate::api::owner::{owner_of, scope_in_path, the_one, user_in_path};
+use crate::api::paging::PageQuery;
+use crate::api::{Api, State};
+use crate::domain::ids::{OPERATOR, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::queue;
+use crate::store::{Named, phone_numbers, suppressions};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberStatus {
+    Valid,
+    /// Enters no campaign.
+    Invalid,
+    /// Never dialed for this user.
+    DoNotCall,
+}
+
+impl NumberStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::DoNotCall => "do_not_call",
+        }
+    }
+}
+
+/// `POST /phone-numbers`
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KnownNumberInput {
+    pub user_id: Option<String>,
+    #[schema(min_length = 1, max_length = 255)]
+    pub external_id: Option<String>,
+    #[schema(example = "+14155550100")]
+    pub number: String,
+    pub status: Option<NumberStatus>,
+}
+
+/// `PATCH /phone-numbers/{id}`: what is given is changed.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KnownNumberChanges {
+    #[schema(example = "+14155550100")]
+    pub number: Option<String>,
+    pub status: Option<NumberStatus>,
+}
+
+async fn find(api: &Api, caller: Caller, id: &str, whose: &Whose) -> Result<phone_numbers::Row, Error> {
+    let scope = scope_in_path(api, caller, whose.user_id.as_deref()).await?;
+    the_one(phone_numbers::find(&api.db.read, &Named::from(id), scope).await?, "phone number")
+}
+
+async fn shown(api: &Api, id: Uuid) -> Result<phone_numbers::Row, Error> {
+    let named = Named { id: Some(id), external_id: None };
+    the_one(phone_numbers::find(&api.db.work, &named, None).await?, "phone number")
+}
+
+const KNOWN: &str = "the phone number's status";
+
+/// The list follows the status: on it before the row says so, off it after.
+async fn list_as(api: &Api, user: UserId, number: &PhoneNumber, status: NumberStatus) -> Result<(), Error> {
+    if status == NumberStatus::DoNotCall {
+        suppress(api, user, std::slice::from_ref(number), Some(KNOWN)).await
+    } else {
+        queue::unsuppress(&api.db.work, user, number).await?;
+        Ok(())
+    }
+}
+
+/// Ends what waits, and answers only when nothing claimed before can still be sent unseen.
+async fn suppress(api: &Api, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> Result<(), Error> {
+    queue::suppress(&api.db.work, user, numbers, reason).await?;
+    tokio::time::sleep(api.limits.look_again_after).await;
+    Ok(())
+}
+
+/// Creates a phone number.
+#[utoipa::path(post, path = "/phone-numbers", tag = "campaigns", params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
+    request_body = KnownNumberInput, responses((status = 201, description = "Created", body = Data<phone_numbers::Row>), Problems))]
+pub async fn create_phone_number(
+    state: State,
+    caller: Caller,
+    key: Key,
+    input: Json<KnownNumberInput>,
+) -> Result<Response<Body>, Error> {
+    let body = input.body;
+    let mut faults = Faults::default();
+    let number = faults.check("number", PhoneNumber::parse(&body.number));
+    if let Some(external_id) = &body.external_id {
+        faults.check_external_id(external_id);
+    }
+    faults.none()?;
+    let number = number.ok_or_else(|| Error::invalid_field("number", "is needed"))?;
+    let user = owner_of(&state.0, caller, body.user_id.as_deref()).await?;
+    let status = body.status.unwrap_or(NumberStatus::Valid);
+    let api = Arc::clone(&state.0);
+    once(&state.0, caller.itself(), key, &input.hash, move |id| async move {
+        let external_id = body.external_id.as_deref();
+        phone_numbers::create(&api.db.work, id, user, &number, status.as_str(), external_id).await?;
+        if status == NumberStatus::DoNotCall {
+            list_as(&api, user, &number, status).await?;
+        }
+        Answer::json(StatusCode::CREATED, &Data::of(shown(&api, id).await?))
+    })
+    .await
+}
+
+/// Phone numbers, newest first.
+#[utoipa::path(get, path = "/phone-numbers", tag = "campaigns", params(PageQuery),
+    responses((status = 200, description = "A page of phone numbers", body = Page<phone_numbers::Row>), Problems))]
+pub async fn list_phone_numbers(
+    state: State,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<phone_numbers::Row>>, Error> {
+    let (asked, slice) = query.slice(&state.0, caller).await?;
+    let (rows, total) = phone_numbers::list(&state.0.db.read, &slice).await?;
+    Ok(axum::Json(asked.page(rows, total, |number| number.id)))
+}
+
+/// One phone number.
+#[utoipa::path(get, path = "/phone-numbers/{id}", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), Whose),
+    responses((status = 200, description = "The phone number", body = Data<phone_numbers::Row>), Problems))]
+pub async fn get_phone_number(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+) -> Result<axum::Json<Data<phone_numbers::Row>>, Error> {
+    Ok(axum::Json(Data::of(find(&state.0, caller, &id, &whose).await?)))
+}
+
+/// Changes a phone number. `do_not_call` acts at once.
+#[utoipa::path(patch, path = "/phone-numbers/{id}", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), Whose), request_body = KnownNumberChanges,
+    responses((status = 200, description = "The phone number as it is now", body = Data<phone_numbers::Row>), Problems))]
+pub async fn update_phone_number(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+    changes: Json<KnownNumberChanges>,
+) -> Result<axum::Json<Data<phone_numbers::Row>>, Error> {
+    let row = find(&state.0, caller, &id, &whose).await?;
+    let KnownNumberChanges { number, status } = changes.body;
+    let number = number.map(|number| PhoneNumber::parse(&number)).transpose();
+    let number = number.map_err(|error| Error::invalid_field("number", error.to_string()))?;
+    let old = PhoneNumber::parse(&row.number).map_err(|error| Error::internal(error.into()))?;
+    let was_listed = row.status == NumberStatus::DoNotCall.as_str();
+    let api = Arc::clone(&state.0);
+    let user = UserId(row.user_id);
+    state
+        .0
+        .detached(async move {
+            let now = number.clone().unwrap_or_else(|| old.clone());
+            let listed = status.map_or(was_listed, |status| status == NumberStatus::DoNotCall);
+            if listed {
+                list_as(&api, user, &now, NumberStatus::DoNotCall).await?;
+            }
+            phone_numbers::update(&api.db.work, row.id, number.as_ref(), status.map(NumberStatus::as_str)).await?;
+            if was_listed && (!listed || now != old) {
+                list_as(&api, user, &old, NumberStatus::Valid).await?;
+            }
+            Ok(axum::Json(Data::of(shown(&api, row.id).await?)))
+        })
+        .await
+}
+
+/// Deletes a phone number. One that must not be called stays on the list.
+#[utoipa::path(delete, path = "/phone-numbers/{id}", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), Whose),
+    responses((status = 204, description = "Deleted"), Problems))]
+pub async fn delete_phone_number(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(whose): Query<Whose>,
+) -> Result<StatusCode, Error> {
+    let row = find(&state.0, caller, &id, &whose).await?;
+    phone_numbers::delete(&state.0.db.work, row.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST …/suppressions`
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SuppressionInput {
+    #[schema(example = "+14155550100")]
+    pub number: String,
+    #[schema(max_length = 255)]
+    pub reason: Option<String>,
+}
+
+/// A number on a list.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Suppressed {
+    pub number: String,
+    pub reason: Option<String>,
+}
+
+async fn add(api: &Arc<Api>, user: UserId, input: SuppressionInput) -> Result<Data<Suppressed>, Error> {
+    let mut faults = Faults::default();
+    let number = faults.check("number", PhoneNumber::parse(&input.number));
+    if let Some(reason) = &input.reason {
+        faults.check_name("reason", reason);
+    }
+    faults.none()?;
+    let number = number.ok_or_else(|| Error::invalid_field("number", "is needed"))?;
+    let inner = Arc::clone(api);
+    api.detached(async move {
+        suppress(&inner, user, std::slice::from_ref(&number), input.reason.as_deref()).await?;
+        Ok(Data::of(Suppressed { number: number.into(), reason: input.reason }))
+    })
+    .await
+}
+
+async fn list(api: &Api, user: UserId, query: &PageQuery) -> Result<Page<suppressions::Row>, Error> {
+    let asked = crate::api::paging::Asked::new(query.page, query.limit, None)?;
+    let (rows, total) = suppressions::list(&api.db.read, user, asked.rows(), asked.offset).await?;
+    let mut page = asked.page(rows, total, |_| Uuid::nil());
+    // Numbers have no id to go on from: this list is paged by number alone.
+    page.pagination.next_cursor = None;
+    Ok(page)
+}
+
+async fn remove(api: &Api, user: UserId, number: &str) -> Result<StatusCode, Error> {
+    let number = PhoneNumber::parse(number).map_err(|_| Error::not_found("number"))?;
+    if queue::unsuppress(&api.db.work, user, &number).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Error::not_found("number"))
+    }
+}
+
+/// Puts a number onto a user's do-not-call list; calls that wait for it end CANCELED.
+#[utoipa::path(post, path = "/users/{id}/suppressions", tag = "campaigns", params(("id" = String, Path, description = "Id or external id")), request_body = SuppressionInput,
+    responses((status = 201, description = "On the list", body = Data<Suppressed>), Problems))]
+pub async fn suppress_for_user(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    input: Json<SuppressionInput>,
+) -> Result<(StatusCode, axum::Json<Data<Suppressed>>), Error> {
+    let user = user_in_path(&state.0, caller, &id).await?;
+    Ok((StatusCode::CREATED, axum::Json(add(&state.0, user, input.body).await?)))
+}
+
+/// A user's do-not-call list, newest first.
+#[utoipa::path(get, path = "/users/{id}/suppressions", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), PageQuery),
+    responses((status = 200, description = "A page of numbers", body = Page<suppressions::Row>), Problems))]
+pub async fn list_suppressions_of_user(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<suppressions::Row>>, Error> {
+    let user = user_in_path(&state.0, caller, &id).await?;
+    Ok(axum::Json(list(&state.0, user, &query).await?))
+}
+
+/// Takes a number off a user's do-not-call list.
+#[utoipa::path(delete, path = "/users/{id}/suppressions/{number}", tag = "campaigns",
+    params(("id" = String, Path, description = "Id or external id"), ("number" = String, Path, description = "E.164, the plus as %2B")),
+    responses((status = 204, description = "Off the list"), Problems))]
+pub async fn unsuppress_for_user(
+    state: State,
+    caller: Caller,
+    Path((id, number)): Path<(String, String)>,
+) -> Result<StatusCode, Error> {
+    if id.contains('\0') {
+        return Err(Error::not_found("user"));
+    }
+    let user = user_in_path(&state.0, caller, &id).await?;
+    remove(&state.0, user, &number).await
+}
+
+/// Puts a number onto everybody's do-not-call list. Needs an admin key.
+#[utoipa::path(post, path = "/suppressions", tag = "campaigns", request_body = SuppressionInput,
+    responses((status = 201, description = "On the list", body = Data<Suppressed>), Problems))]
+pub async fn suppress_for_all(
+    state: State,
+    caller: Caller,
+    input: Json<SuppressionInput>,
+) -> Result<(StatusCode, axum::Json<Data<Suppressed>>), Error> {
+    caller.require_admin()?;
+    Ok((StatusCode::CREATED, axum::Json(add(&state.0, OPERATOR, input.body).await?)))
+}
+
+/// Everybody's do-not-call list, newest first. Needs an admin key.
+#[utoipa::path(get, path = "/suppressions", tag = "campaigns", params(PageQuery),
+    responses((status = 200, description = "A page of numbers", body = Page<suppressions::Row>), Problems))]
+pub async fn list_suppressions(
+    state: State,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<suppressions::Row>>, Error> {
+    caller.require_admin()?;
+    Ok(axum::Json(list(&state.0, OPERATOR, &query).await?))
+}
+
+/// Takes a number off everybody's do-not-call list. Needs an admin key.
+#[utoipa::path(delete, path = "/suppressions/{number}", tag = "campaigns",
+    params(("number" = String, Path, description = "E.164, the plus as %2B")),
+    responses((status = 204, description = "Off the list"), Problems))]
+pub async fn unsuppress_for_all(state: State, caller: Caller, Id(number): Id) -> Result<StatusCode, Error> {
+    caller.require_admin()?;
+    remove(&state.0, OPERATOR, &number).await
+}

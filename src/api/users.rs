@@ -1,0 +1,131 @@
+//! Users: tenants. An admin makes them; a user's key sees its own.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::api::State;
+use crate::api::auth::Caller;
+use crate::api::envelope::{Data, Page};
+use crate::api::error::{Error, Problems};
+use crate::api::extract::{Id, Json, Query};
+use crate::api::faults::{Faults, given};
+use crate::api::idempotent::{Answer, Key, once};
+use crate::api::owner::user_in_path;
+use crate::api::paging::PageQuery;
+use crate::domain::ids::UserId;
+use crate::store::users::{self, Row};
+
+/// `POST /users`
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserInput {
+    #[schema(min_length = 1, max_length = 255)]
+    pub name: String,
+    pub email: Option<String>,
+    /// Your own id for it; must not look like a UUID.
+    #[schema(min_length = 1, max_length = 255)]
+    pub external_id: Option<String>,
+}
+
+/// `PATCH /users/{id}`: what is given is changed.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserChanges {
+    #[schema(min_length = 1, max_length = 255)]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub email: Option<Option<String>>,
+}
+
+fn check_email(faults: &mut Faults, email: &str) {
+    let parts = email.split_once('@').filter(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
+    if parts.is_none() || email.chars().count() > 254 || email.chars().any(char::is_whitespace) {
+        faults.add("email", "is not an address, such as jo@example.com");
+    }
+}
+
+/// Creates a user.
+#[utoipa::path(post, path = "/users", tag = "users", params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
+    request_body = UserInput, responses((status = 201, description = "Created", body = Data<Row>), Problems))]
+pub async fn create_user(state: State, caller: Caller, key: Key, input: Json<UserInput>) -> Result<Response<Body>, Error> {
+    caller.require_admin()?;
+    let mut faults = Faults::default();
+    faults.check_name("name", &input.body.name);
+    if let Some(email) = &input.body.email {
+        check_email(&mut faults, email);
+    }
+    if let Some(external_id) = &input.body.external_id {
+        faults.check_external_id(external_id);
+    }
+    faults.none()?;
+    let api = Arc::clone(&state.0);
+    once(&state.0, caller.itself(), key, &input.hash, move |seed| async move {
+        let UserInput { name, email, external_id } = input.body;
+        let id = UserId(seed);
+        users::create(&api.db.work, id, &name, email.as_deref(), external_id.as_deref()).await?;
+        let user = users::get(&api.db.work, id).await?.ok_or_else(|| Error::not_found("user"))?;
+        Answer::json(StatusCode::CREATED, &Data::of(user))
+    })
+    .await
+}
+
+/// Users, newest first.
+#[utoipa::path(get, path = "/users", tag = "users", params(PageQuery),
+    responses((status = 200, description = "A page of users", body = Page<Row>), Problems))]
+pub async fn list_users(state: State, caller: Caller, Query(query): Query<PageQuery>) -> Result<axum::Json<Page<Row>>, Error> {
+    let (asked, slice) = query.slice(&state.0, caller).await?;
+    let (rows, total) = users::list(&state.0.db.read, &slice).await?;
+    Ok(axum::Json(asked.page(rows, total, |user| user.id)))
+}
+
+/// One user.
+#[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = String, Path, description = "Id or external id")),
+    responses((status = 200, description = "The user", body = Data<Row>), Problems))]
+pub async fn get_user(state: State, caller: Caller, Id(id): Id) -> Result<axum::Json<Data<Row>>, Error> {
+    let user = user_in_path(&state.0, caller, &id).await?;
+    let user = users::get(&state.0.db.read, user).await?.ok_or_else(|| Error::not_found("user"))?;
+    Ok(axum::Json(Data::of(user)))
+}
+
+/// Changes a user.
+#[utoipa::path(patch, path = "/users/{id}", tag = "users", params(("id" = String, Path, description = "Id or external id")), request_body = UserChanges,
+    responses((status = 200, description = "The user as it is now", body = Data<Row>), Problems))]
+pub async fn update_user(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    changes: Json<UserChanges>,
+) -> Result<axum::Json<Data<Row>>, Error> {
+    caller.require_admin()?;
+    let user = user_in_path(&state.0, caller, &id).await?;
+    let UserChanges { name, email } = changes.body;
+    let mut faults = Faults::default();
+    if let Some(name) = &name {
+        faults.check_name("name", name);
+    }
+    if let Some(Some(email)) = &email {
+        check_email(&mut faults, email);
+    }
+    faults.none()?;
+    users::update(&state.0.db.work, user, name.as_deref(), email.as_ref().map(Option::as_deref)).await?;
+    let user = users::get(&state.0.db.work, user).await?.ok_or_else(|| Error::not_found("user"))?;
+    Ok(axum::Json(Data::of(user)))
+}
+
+/// Deletes a user that owns no calls.
+#[utoipa::path(delete, path = "/users/{id}", tag = "users", params(("id" = String, Path, description = "Id or external id")),
+    responses((status = 204, description = "Deleted"), Problems))]
+pub async fn delete_user(state: State, caller: Caller, Id(id): Id) -> Result<StatusCode, Error> {
+    caller.require_admin()?;
+    let user = user_in_path(&state.0, caller, &id).await?;
+    if users::delete(&state.0.db.work, user).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Error::conflict("in_use", "the user has calls, or is the built-in operator"))
+    }
+}

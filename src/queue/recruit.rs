@@ -1,0 +1,200 @@
+//! Numbers enter a campaign: each is checked, placed into the lane of its zones, and enqueued; a verdict each.
+//!
+//! Lists, CSV rows and single numbers all come through here. The ids of the calls are the caller's, so that rows which are repeated
+//! after a crash are told from rows that were there before.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value, json};
+use sqlx::PgPool;
+
+use crate::domain::call::rank;
+use crate::domain::ids::{CallId, CampaignId, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::place::Place;
+use crate::domain::zone;
+use crate::queue::windows::lanes_for;
+use crate::queue::{NewCall, Verdict, enqueue};
+
+/// A number as it was given.
+#[derive(Clone, Debug, Default)]
+pub struct Recruit {
+    pub number: String,
+    pub name: Option<String>,
+    pub external_id: Option<String>,
+    /// The callee's zone, which outweighs what the number tells.
+    pub time_zone: Option<String>,
+    pub variables: Map<String, Value>,
+}
+
+/// Why a row did not become a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    InvalidNumber,
+    InvalidTimeZone,
+    InvalidExternalId,
+    VariablesTooLarge,
+    DuplicateInCampaign,
+    ExternalIdTaken,
+    DoNotCall,
+    WindowNeverOpens,
+}
+
+impl Reason {
+    /// The stable word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidNumber => "INVALID_NUMBER",
+            Self::InvalidTimeZone => "INVALID_TIME_ZONE",
+            Self::InvalidExternalId => "INVALID_EXTERNAL_ID",
+            Self::VariablesTooLarge => "VARIABLES_TOO_LARGE",
+            Self::DuplicateInCampaign => "DUPLICATE_IN_CAMPAIGN",
+            Self::ExternalIdTaken => "EXTERNAL_ID_TAKEN",
+            Self::DoNotCall => "DO_NOT_CALL",
+            Self::WindowNeverOpens => "WINDOW_NEVER_OPENS",
+        }
+    }
+}
+
+/// What a campaign's calls are made of.
+#[derive(Clone, Debug)]
+pub struct Into {
+    pub campaign: CampaignId,
+    pub user: UserId,
+    pub script_id: String,
+    pub dials_max: i16,
+}
+
+const VARIABLES_BYTES_MAX: usize = 32 * 1024;
+const EXTERNAL_ID_CHARS_MAX: usize = 255;
+
+/// A row that may become a call.
+struct Checked {
+    nth: usize,
+    phone: PhoneNumber,
+    place: Place,
+    row: Recruit,
+}
+
+/// Puts numbers into a campaign, verdicts in their order; `id_of` names the call of the nth row.
+///
+/// # Errors
+/// Postgres is away; rows may have become calls by then, and a repeat with the same ids gives the same verdicts.
+pub async fn recruit(
+    pool: &PgPool,
+    into: &Into,
+    rows: Vec<Recruit>,
+    id_of: impl Fn(usize) -> CallId,
+) -> sqlx::Result<Vec<Result<CallId, Reason>>> {
+    let mut verdicts: Vec<Result<CallId, Reason>> = vec![Err(Reason::InvalidNumber); rows.len()];
+    let mut set = |nth: usize, verdict| {
+        if let Some(slot) = verdicts.get_mut(nth) {
+            *slot = verdict;
+        }
+    };
+    let mut good = Vec::with_capacity(rows.len());
+    for (nth, row) in rows.into_iter().enumerate() {
+        match check(nth, row) {
+            Ok(checked) => good.push(checked),
+            Err(reason) => set(nth, Err(reason)),
+        }
+    }
+    let phones: Vec<String> = good.iter().map(|row| row.phone.as_str().to_owned()).collect();
+    let invalid: HashSet<String> = sqlx::query_file_scalar!("sql/queue/invalid_numbers.sql", into.user.0, &phones)
+        .fetch_all(pool)
+        .await?
+        .into_iter()
+        .collect();
+    good.retain(|row| !invalid.contains(row.phone.as_str()));
+    let lanes = lanes_for(pool, into.campaign, good.iter().map(|row| &row.place)).await?;
+    let mut calls = Vec::with_capacity(good.len());
+    let mut places_in_list = Vec::with_capacity(good.len());
+    for row in good {
+        let lane = lanes.get(&row.place).filter(|lane| !lane.never_opens);
+        match lane {
+            None => set(row.nth, Err(Reason::WindowNeverOpens)),
+            Some(lane) => {
+                places_in_list.push(row.nth);
+                calls.push(NewCall { lane_id: lane.id, ..call_of(into, row, &id_of) });
+            }
+        }
+    }
+    let enqueued = if calls.is_empty() { Vec::new() } else { enqueue(pool, &calls).await? };
+    let twins = twins_of(pool, into, &calls, &enqueued).await?;
+    for ((nth, call), verdict) in places_in_list.into_iter().zip(&calls).zip(enqueued) {
+        set(nth, match verdict {
+            Verdict::Created { .. } => Ok(call.id),
+            Verdict::Suppressed => Err(Reason::DoNotCall),
+            Verdict::Duplicate { .. } => Err(Reason::DuplicateInCampaign),
+            Verdict::Exists => match twins.get(call.phone.as_str()) {
+                Some(twin) if *twin == call.id => Ok(call.id),
+                Some(_) => Err(Reason::DuplicateInCampaign),
+                None => Err(Reason::ExternalIdTaken),
+            },
+        });
+    }
+    Ok(verdicts)
+}
+
+fn check(nth: usize, mut row: Recruit) -> Result<Checked, Reason> {
+    let phone = PhoneNumber::parse(&row.number).map_err(|_| Reason::InvalidNumber)?;
+    let mut place = Place::of(&phone);
+    if let Some(name) = row.time_zone.as_deref().filter(|name| !name.trim().is_empty()) {
+        place = place.in_zone(zone::canonical(name.trim()).ok_or(Reason::InvalidTimeZone)?);
+    }
+    let is_ours = |id: &str| id.parse::<uuid::Uuid>().is_ok();
+    row.external_id = row.external_id.filter(|id| !id.trim().is_empty());
+    if row.external_id.as_deref().is_some_and(|id| is_ours(id) || id.chars().count() > EXTERNAL_ID_CHARS_MAX) {
+        return Err(Reason::InvalidExternalId);
+    }
+    if let Some(name) = row.name.take().filter(|name| !name.trim().is_empty()) {
+        row.variables.entry("prospectName").or_insert_with(|| json!(name.trim()));
+    }
+    if Value::Object(row.variables.clone()).to_string().len() > VARIABLES_BYTES_MAX {
+        return Err(Reason::VariablesTooLarge);
+    }
+    Ok(Checked { nth, phone, place, row })
+}
+
+fn call_of(into: &Into, row: Checked, id_of: &impl Fn(usize) -> CallId) -> NewCall {
+    NewCall {
+        id: id_of(row.nth),
+        user_id: into.user,
+        lane_id: into.user.own_lane(),
+        campaign_id: Some(into.campaign),
+        rank: rank::NORMAL,
+        priority: rank::NORMAL,
+        due_at: None,
+        expires_at: None,
+        phone: row.phone,
+        script_id: into.script_id.clone(),
+        metadata: json!({ "campaignId": into.campaign }),
+        variables: Value::Object(row.row.variables),
+        external_id: row.row.external_id,
+        time_zone: row.row.time_zone,
+        ignore_window: false,
+        dials_max: into.dials_max,
+        reject_duplicate: false,
+    }
+}
+
+/// For calls that exist already: which call of the campaign has their number.
+async fn twins_of(
+    pool: &PgPool,
+    into: &Into,
+    calls: &[NewCall],
+    verdicts: &[Verdict],
+) -> sqlx::Result<HashMap<String, CallId>> {
+    let phones: Vec<String> = calls
+        .iter()
+        .zip(verdicts)
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Exists))
+        .map(|(call, _)| call.phone.as_str().to_owned())
+        .collect();
+    if phones.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query_file!("sql/queue/in_campaign.sql", into.campaign.0, &phones).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.phone, CallId(row.id))).collect())
+}

@@ -1,0 +1,324 @@
+//! Reads uploaded CSV files row by row into their campaigns. A file is read by one process at a time, in bounded memory; after a
+//! crash another goes on behind the last row that has its verdict, and rows it repeats keep their calls (tests/it/campaigns.rs).
+
+use std::io::Read;
+use std::time::Duration;
+
+use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
+use serde_json::{Map, json};
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::doorbell::Doorbell;
+use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
+use crate::queue::recruit::{Into, Recruit, recruit};
+use crate::store::uploads::{self, Progress, Taken};
+use crate::store::{Named, campaigns};
+
+/// A reader that has not stored verdicts for so long is taken for dead.
+const LEASE_SECS: f64 = 30.0;
+/// Rows of one insert; others get their turn in between.
+const CHUNK: usize = 1000;
+/// Chunks and pieces that may be read ahead.
+const AHEAD: usize = 2;
+const COLUMNS_MAX: usize = 100;
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Reads uploads until `stop`, looking for new ones every `tick`.
+pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let read = tokio::select! {
+            () = stop.cancelled() => return,
+            read = read_next(&pool, &doorbell) => read,
+        };
+        match read {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "an upload could not be read on; it is taken up again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(tick) => {}
+        }
+    }
+}
+
+/// Reads an upload nobody reads to its end; false: there was none.
+///
+/// # Errors
+/// Postgres is away; the upload is taken up again behind its last verdict.
+pub async fn read_next(pool: &PgPool, doorbell: &Doorbell) -> sqlx::Result<bool> {
+    let Some(taken) = uploads::take(pool, LEASE_SECS).await? else {
+        return Ok(false);
+    };
+    let named = Named { id: Some(taken.campaign.0), external_id: None };
+    let campaign = campaigns::find(pool, &named, None).await?.into_iter().next();
+    let Some(campaign) = campaign.filter(|campaign| campaign.canceled_at.is_none()) else {
+        uploads::finish(pool, taken.id, Some("the campaign is canceled or deleted")).await?;
+        return Ok(true);
+    };
+    let into = Into {
+        campaign: CampaignId(campaign.id),
+        user: UserId(campaign.user_id),
+        script_id: campaign.script_id,
+        dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
+    };
+    let outcome = read(pool, doorbell, taken, &into).await?;
+    if let Some(outcome) = outcome {
+        uploads::finish(pool, taken.id, outcome.as_ref().err().map(String::as_str)).await?;
+        tracing::info!(upload.id = %taken.id, campaign.id = %taken.campaign, error = outcome.err(), "an upload was read");
+    }
+    Ok(true)
+}
+
+/// Reads and enqueues; none: another process has taken it over.
+async fn read(
+    pool: &PgPool,
+    doorbell: &Doorbell,
+    taken: Taken,
+    into: &Into,
+) -> sqlx::Result<Option<Result<(), String>>> {
+    let (pieces, received) = mpsc::channel(AHEAD);
+    let (chunks, mut parsed) = mpsc::channel(AHEAD);
+    let feeding = feed(pool.clone(), taken, pieces);
+    let parsing = tokio::task::spawn_blocking(move || parse(received, &chunks));
+    // Owns its end of the channel: when it stops early, parser and feeder stop too.
+    let enqueuing = async move {
+        let mut rows_done = 0;
+        while let Some(chunk) = parsed.recv().await {
+            let rows = i64::try_from(chunk.rows.len()).unwrap_or(i64::MAX);
+            if rows_done + rows > taken.rows_done {
+                // A chunk holds the same rows whoever reads it, so what was done before ends with a chunk.
+                let progress = enqueue(pool, taken, into, rows_done, chunk).await?;
+                if !uploads::advance(pool, taken.id, &progress, LEASE_SECS).await? {
+                    return Ok::<bool, sqlx::Error>(false);
+                }
+                doorbell.ring();
+            }
+            rows_done += rows;
+        }
+        Ok(true)
+    };
+    let (fed, still_ours) = tokio::join!(feeding, enqueuing);
+    fed?;
+    if !still_ours? {
+        return Ok(None);
+    }
+    let outcome = parsing.await.unwrap_or_else(|_| Err("the file could not be read".to_owned()));
+    Ok(Some(outcome))
+}
+
+/// Hands on the pieces of the body, in order.
+async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>) -> sqlx::Result<()> {
+    for nth in 0.. {
+        let Some(piece) = uploads::part(&pool, taken.id, nth).await? else { break };
+        if pieces.send(piece).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn enqueue(pool: &PgPool, taken: Taken, into: &Into, first: i64, chunk: Chunk) -> sqlx::Result<Progress> {
+    let rows = chunk.rows.len();
+    let numbers: Vec<String> = chunk.rows.iter().map(|row| row.number.clone()).collect();
+    let base = usize::try_from(first).unwrap_or(usize::MAX);
+    let id_of = |nth: usize| CallId(grown_from(taken.id.0, base + nth + 1));
+    let verdicts = recruit(pool, into, chunk.rows, id_of).await?;
+    let accepted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+    let mut lines = WriterBuilder::new().from_writer(Vec::new());
+    for (nth, (number, verdict)) in numbers.iter().zip(&verdicts).enumerate() {
+        let row = (base + nth + 1).to_string();
+        let (status, call, reason) = match verdict {
+            Ok(call) => ("accepted", call.to_string(), ""),
+            Err(reason) => ("rejected", String::new(), reason.as_str()),
+        };
+        // Writing into memory does not fail.
+        let _ = lines.write_record([row.as_str(), number, status, &call, reason]);
+    }
+    let text = lines.into_inner().unwrap_or_default();
+    Ok(Progress {
+        first_row: first,
+        verdicts: String::from_utf8(text).unwrap_or_default(),
+        rows: i64::try_from(rows).unwrap_or_default(),
+        accepted: i64::try_from(accepted).unwrap_or_default(),
+        bytes_done: chunk.bytes_done,
+    })
+}
+
+/// Rows of a file.
+struct Chunk {
+    rows: Vec<Recruit>,
+    /// How far the file is read behind them.
+    bytes_done: i64,
+}
+
+/// Reads pieces as one stream of bytes.
+struct Pieces {
+    received: mpsc::Receiver<Vec<u8>>,
+    current: Vec<u8>,
+    read: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.read >= self.current.len() {
+            match self.received.blocking_recv() {
+                Some(piece) => (self.current, self.read) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let rest = self.current.get(self.read..).unwrap_or_default();
+        let n = rest.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        self.read += n;
+        Ok(n)
+    }
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Column {
+    Number,
+    Name,
+    ExternalId,
+    TimeZone,
+    Variable(String),
+}
+
+/// Rows, in chunks; whoever listens may stop listening.
+fn parse(received: mpsc::Receiver<Vec<u8>>, chunks: &mpsc::Sender<Chunk>) -> Result<(), String> {
+    let mut pieces = Pieces { received, current: Vec::new(), read: 0 };
+    // The header line tells the delimiter: whole, however the body was cut.
+    while !pieces.current.contains(&b'\n') && pieces.current.len() < HEADER_BYTES_MAX {
+        let Some(piece) = pieces.received.blocking_recv() else { break };
+        pieces.current.extend(piece);
+    }
+    let bom = if pieces.current.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    pieces.read = bom;
+    let delimiter = delimiter_of(pieces.current.get(bom..).unwrap_or_default());
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).has_headers(false).from_reader(pieces);
+    let mut record = ByteRecord::new();
+    if !reader.read_byte_record(&mut record).map_err(|error| error.to_string())? {
+        return Err("the file is empty".to_owned());
+    }
+    let columns = columns_of(&record)?;
+    let mut rows = Vec::with_capacity(CHUNK);
+    loop {
+        let more = reader.read_byte_record(&mut record).map_err(|error| error.to_string())?;
+        if more {
+            rows.push(row_of(&columns, &record));
+        }
+        if rows.len() == CHUNK || (!more && !rows.is_empty()) {
+            let bytes_done = i64::try_from(reader.position().byte()).unwrap_or(i64::MAX);
+            if chunks.blocking_send(Chunk { rows: std::mem::take(&mut rows), bytes_done }).is_err() {
+                return Ok(());
+            }
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Whichever of comma, semicolon and tab the header line has most of.
+fn delimiter_of(start: &[u8]) -> u8 {
+    let header = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
+    [b',', b';', b'\t'].into_iter().rev().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
+}
+
+fn columns_of(header: &ByteRecord) -> Result<Vec<Column>, String> {
+    let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+    if names.len() > COLUMNS_MAX {
+        return Err(format!("the header line has more than {COLUMNS_MAX} columns"));
+    }
+    let columns: Vec<Column> = names
+        .iter()
+        .map(|name| match name.to_lowercase().replace(['_', '-', ' '], "").as_str() {
+            "number" | "phone" | "phonenumber" => Column::Number,
+            "name" | "prospectname" => Column::Name,
+            "externalid" => Column::ExternalId,
+            "timezone" => Column::TimeZone,
+            _ => Column::Variable(name.clone()),
+        })
+        .collect();
+    if columns.contains(&Column::Number) {
+        Ok(columns)
+    } else {
+        Err(format!("the header line needs a column number or phone; it has: {}", names.join(", ")))
+    }
+}
+
+/// A row as it was given; what is not text has no number, and is rejected.
+fn row_of(columns: &[Column], record: &ByteRecord) -> Recruit {
+    let mut row = Recruit::default();
+    let mut variables = Map::new();
+    for (column, field) in columns.iter().zip(record) {
+        let Ok(text) = std::str::from_utf8(field) else {
+            return Recruit::default();
+        };
+        // Excel keeps a leading + by an apostrophe before it; NUL cannot be stored.
+        let text = text.trim().trim_start_matches('\'').replace('\0', "");
+        match column {
+            Column::Number if row.number.is_empty() => row.number = text,
+            Column::Number => {}
+            Column::Name => row.name = Some(text),
+            Column::ExternalId => row.external_id = Some(text),
+            Column::TimeZone => row.time_zone = Some(text),
+            Column::Variable(name) if name.is_empty() || text.is_empty() => {}
+            Column::Variable(name) => {
+                variables.insert(name.replace('\0', ""), json!(text));
+            }
+        }
+    }
+    Recruit { variables, ..row }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn rows_of(text: &[u8]) -> Result<Vec<Recruit>, String> {
+        let (pieces, received) = mpsc::channel(text.len().max(1));
+        // Cut anywhere: a piece ends in the middle of a line or a character.
+        for piece in text.chunks(7) {
+            pieces.try_send(piece.to_vec()).expect("room");
+        }
+        drop(pieces);
+        let (chunks, mut parsed) = mpsc::channel(100);
+        parse(received, &chunks)?;
+        drop(chunks);
+        let mut rows = Vec::new();
+        while let Ok(chunk) = parsed.try_recv() {
+            rows.extend(chunk.rows);
+        }
+        Ok(rows)
+    }
+
+    /// As Excel and others write it: byte order mark, semicolons, apostrophes, quotes, CRLF, more columns.
+    #[test]
+    fn files_are_read_as_they_come() {
+        let text = "\u{feff}Phone;Name;Time Zone;city\r\n'+14155550100;\"Jo; \"\"the\"\" One\";America/New_York;Rome\r\n+442079460018;;;\r\n";
+        let rows = rows_of(text.as_bytes()).expect("rows");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].number, "+14155550100");
+        assert_eq!(rows[0].name.as_deref(), Some("Jo; \"the\" One"));
+        assert_eq!(rows[0].time_zone.as_deref(), Some("America/New_York"));
+        assert_eq!(Value::Object(rows[0].variables.clone()), json!({"city": "Rome"}));
+        assert_eq!(rows[1].number, "+442079460018");
+    }
+
+    /// A file that cannot be used says why; a bad row spoils itself alone.
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        assert!(rows_of(b"").expect_err("empty").contains("empty"));
+        assert!(rows_of(b"name,city\nJo,Rome\n").expect_err("no number").contains("name, city"));
+        let rows = rows_of(b"number\n\xff\xfe\n+14155550100\n").expect("rows");
+        assert_eq!(rows.iter().map(|row| row.number.as_str()).collect::<Vec<_>>(), ["", "+14155550100"]);
+    }
+}
