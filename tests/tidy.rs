@@ -172,7 +172,8 @@ fn every_query_is_a_file_with_a_user() {
             if used.remove(&name).is_none() {
                 faults.push(format!("{name} is used by nobody"));
             }
-            let is_lock = ["sql/queue/admit.sql", "sql/queue/feed.sql", "sql/queue/lock_windows.sql"].contains(&name.as_str());
+            let is_lock =
+                ["sql/queue/admit.sql", "sql/queue/feed.sql", "sql/queue/lock_windows.sql"].contains(&name.as_str());
             let has_header = text.starts_with("-- ") && text.contains("Used by ");
             if !is_lock && !has_header {
                 faults.push(format!("{name}: needs a header: what it does, its parameters, `Used by`"));

@@ -69,7 +69,8 @@ fn windows_are_the_written_hours_at_every_change_of_two_years() {
                 let closed = if nth % 2 == 0 { BTreeSet::new() } else { BTreeSet::from([local_day + 1]) };
                 let clock = Clock { zone: zone.clone(), hours, closed };
                 // Every zone at its change; instants by the quarter for some, the edges for all.
-                let instants: Vec<i64> = if changes % 16 == 0 { around(change).collect() } else { vec![change - 1, change, change + 1] };
+                let instants: Vec<i64> =
+                    if changes % 16 == 0 { around(change).collect() } else { vec![change - 1, change, change + 1] };
                 for at in instants {
                     check(std::slice::from_ref(&clock), at);
                 }

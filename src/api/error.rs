@@ -119,7 +119,9 @@ impl Error {
     /// 409: something that must be unique is taken.
     fn taken(constraint: Option<&str>) -> Self {
         let (code, detail) = match constraint.unwrap_or_default() {
-            name if name.ends_with("external_id_key") => ("external_id_taken", "externalId: another one has this external id"),
+            name if name.ends_with("external_id_key") => {
+                ("external_id_taken", "externalId: another one has this external id")
+            }
             "users_email_key" => ("email_taken", "email: another user has this address"),
             "phone_numbers_phone_key" => ("number_taken", "number: the user has this number already"),
             "calls_once_in_campaign" => ("duplicate_in_campaign", "the campaign has a call to this number already"),

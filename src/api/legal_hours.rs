@@ -35,7 +35,9 @@ pub struct LegalHoursInput {
 }
 
 fn is_area(text: &str) -> bool {
-    text == "*" || zone::canonical(text) == Some(text) || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase()))
+    text == "*"
+        || zone::canonical(text) == Some(text)
+        || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
 /// All rules.

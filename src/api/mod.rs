@@ -220,7 +220,13 @@ async fn log_request(request: Request<axum::body::Body>, next: axum::middleware:
 /// The OpenAPI document, as `outdial openapi` prints it and `/api-docs.json` serves it.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let limits = Limits { body_bytes_max: 0, list_body_bytes_max: 0, batch_rows_max: 0, max_attempts: 0, look_again_after: Duration::ZERO };
+    let limits = Limits {
+        body_bytes_max: 0,
+        list_body_bytes_max: 0,
+        batch_rows_max: 0,
+        max_attempts: 0,
+        look_again_after: Duration::ZERO,
+    };
     documented(&limits).split_for_parts().1
 }
 

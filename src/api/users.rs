@@ -43,7 +43,8 @@ pub struct UserChanges {
 }
 
 fn check_email(faults: &mut Faults, email: &str) {
-    let parts = email.split_once('@').filter(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
+    let parts =
+        email.split_once('@').filter(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
     if parts.is_none() || email.chars().count() > 254 || email.chars().any(char::is_whitespace) {
         faults.add("email", "is not an address, such as jo@example.com");
     }
@@ -52,7 +53,12 @@ fn check_email(faults: &mut Faults, email: &str) {
 /// Creates a user.
 #[utoipa::path(post, path = "/users", tag = "users", params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
     request_body = UserInput, responses((status = 201, description = "Created", body = Data<Row>), Problems))]
-pub async fn create_user(state: State, caller: Caller, key: Key, input: Json<UserInput>) -> Result<Response<Body>, Error> {
+pub async fn create_user(
+    state: State,
+    caller: Caller,
+    key: Key,
+    input: Json<UserInput>,
+) -> Result<Response<Body>, Error> {
     caller.require_admin()?;
     let mut faults = Faults::default();
     faults.check_name("name", &input.body.name);
@@ -77,7 +83,11 @@ pub async fn create_user(state: State, caller: Caller, key: Key, input: Json<Use
 /// Users, newest first.
 #[utoipa::path(get, path = "/users", tag = "users", params(PageQuery),
     responses((status = 200, description = "A page of users", body = Page<Row>), Problems))]
-pub async fn list_users(state: State, caller: Caller, Query(query): Query<PageQuery>) -> Result<axum::Json<Page<Row>>, Error> {
+pub async fn list_users(
+    state: State,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<Row>>, Error> {
     let (asked, slice) = query.slice(&state.0, caller).await?;
     let (rows, total) = users::list(&state.0.db.read, &slice).await?;
     Ok(axum::Json(asked.page(rows, total, |user| user.id)))

@@ -101,7 +101,11 @@ fn intersection(one: &[(i64, i64)], other: &[(i64, i64)]) -> Vec<(i64, i64)> {
         if opens < closes {
             both.push((opens, closes));
         }
-        if a.1 < b.1 { ones.next() } else { others.next() };
+        if a.1 < b.1 {
+            ones.next()
+        } else {
+            others.next()
+        };
     }
     both
 }
@@ -172,7 +176,10 @@ impl ClosedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// In or before this window; `closed_by`: what keeps it closed until then.
-    Window { window: Window, closed_by: Option<ClosedBy> },
+    Window {
+        window: Window,
+        closed_by: Option<ClosedBy>,
+    },
     Never(ClosedBy),
 }
 
@@ -194,7 +201,12 @@ impl Rules {
             zones.into_iter().map(move |zone| Clock {
                 zone: zone.clone(),
                 hours: schedule.hours.clone(),
-                closed: schedule.closed_dates.iter().filter(|_| with_closed_dates).map(|date| epoch_day(*date)).collect(),
+                closed: schedule
+                    .closed_dates
+                    .iter()
+                    .filter(|_| with_closed_dates)
+                    .map(|date| epoch_day(*date))
+                    .collect(),
             })
         })
     }
@@ -250,7 +262,11 @@ mod tests {
 
     fn span(opens: i64, closes: i64) -> Span {
         use Day::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
-        Span { days: vec![Mon, Tue, Wed, Thu, Fri, Sat, Sun], opens: WallTime(opens * 60), closes: WallTime(closes * 60) }
+        Span {
+            days: vec![Mon, Tue, Wed, Thu, Fri, Sat, Sun],
+            opens: WallTime(opens * 60),
+            closes: WallTime(closes * 60),
+        }
     }
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -280,7 +296,8 @@ mod tests {
     #[test]
     fn the_last_to_clear_is_named() {
         let legal = Some(vec![span(8 * 60, 21 * 60)]);
-        let here = Rules { schedule: Some(new_york_9_to_5(&[])), callee: vec![(zone("America/New_York"), legal.clone())] };
+        let here =
+            Rules { schedule: Some(new_york_9_to_5(&[])), callee: vec![(zone("America/New_York"), legal.clone())] };
         let open = ("2026-11-23T14:00:00Z".to_owned(), "2026-11-23T22:00:00Z".to_owned());
         assert_eq!(opening(&here, "2026-11-23T15:00:00Z"), (open.0.clone(), open.1.clone(), None));
         assert_eq!(opening(&here, "2026-11-23T10:00:00Z"), (open.0, open.1.clone(), Some(ClosedBy::Hours)));

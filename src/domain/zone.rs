@@ -51,11 +51,7 @@ impl Zone {
     #[must_use]
     pub fn changes(&self, from: i64, to: i64) -> Vec<i64> {
         let Ok(start) = Timestamp::from_second(from) else { return Vec::new() };
-        self.data
-            .following(start)
-            .map(|change| change.timestamp().as_second())
-            .take_while(|at| *at < to)
-            .collect()
+        self.data.following(start).map(|change| change.timestamp().as_second()).take_while(|at| *at < to).collect()
     }
 }
 

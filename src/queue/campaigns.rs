@@ -137,16 +137,12 @@ pub async fn sweep_canceled(pool: &PgPool, limit: i64) -> sqlx::Result<i64> {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn suppress(
-    pool: &PgPool,
-    user: UserId,
-    numbers: &[PhoneNumber],
-    reason: Option<&str>,
-) -> sqlx::Result<i64> {
+pub async fn suppress(pool: &PgPool, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> sqlx::Result<i64> {
     let phones: Vec<String> = numbers.iter().map(|number| number.as_str().to_owned()).collect();
     let mut transaction = feed(pool).await?;
-    let ended =
-        sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, &phones, reason).fetch_one(&mut *transaction).await?;
+    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, &phones, reason)
+        .fetch_one(&mut *transaction)
+        .await?;
     // Calls of others may have been parked behind one that ended.
     unpark(&mut transaction, &phones).await?;
     transaction.commit().await?;

@@ -19,7 +19,8 @@ mod steer;
 pub mod windows;
 
 pub use campaigns::{
-    CampaignChanges, NewCampaign, cancel_campaign, create_campaign, suppress, sweep_canceled, unsuppress, update_campaign,
+    CampaignChanges, NewCampaign, cancel_campaign, create_campaign, suppress, sweep_canceled, unsuppress,
+    update_campaign,
 };
 pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};

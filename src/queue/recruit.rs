@@ -123,16 +123,19 @@ pub async fn recruit(
     let enqueued = if calls.is_empty() { Vec::new() } else { enqueue(pool, &calls).await? };
     let twins = twins_of(pool, into, &calls, &enqueued).await?;
     for ((nth, call), verdict) in places_in_list.into_iter().zip(&calls).zip(enqueued) {
-        set(nth, match verdict {
-            Verdict::Created { .. } => Ok(call.id),
-            Verdict::Suppressed => Err(Reason::DoNotCall),
-            Verdict::Duplicate { .. } => Err(Reason::DuplicateInCampaign),
-            Verdict::Exists => match twins.get(call.phone.as_str()) {
-                Some(twin) if *twin == call.id => Ok(call.id),
-                Some(_) => Err(Reason::DuplicateInCampaign),
-                None => Err(Reason::ExternalIdTaken),
+        set(
+            nth,
+            match verdict {
+                Verdict::Created { .. } => Ok(call.id),
+                Verdict::Suppressed => Err(Reason::DoNotCall),
+                Verdict::Duplicate { .. } => Err(Reason::DuplicateInCampaign),
+                Verdict::Exists => match twins.get(call.phone.as_str()) {
+                    Some(twin) if *twin == call.id => Ok(call.id),
+                    Some(_) => Err(Reason::DuplicateInCampaign),
+                    None => Err(Reason::ExternalIdTaken),
+                },
             },
-        });
+        );
     }
     Ok(verdicts)
 }

@@ -144,7 +144,8 @@ async fn lane_for(
     number: Option<&PhoneNumber>,
 ) -> sqlx::Result<Option<CampaignLane>> {
     let Some(number) = number else { return Ok(None) };
-    let row = sqlx::query_file!("sql/queue/campaign_of_call.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await?;
+    let row =
+        sqlx::query_file!("sql/queue/campaign_of_call.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await?;
     let Some((campaign, given)) = row.and_then(|row| Some((CampaignId(row.campaign_id?), row.time_zone))) else {
         return Ok(None);
     };

@@ -65,7 +65,8 @@ pub async fn reopen(pool: &PgPool, scope: Scope) -> sqlx::Result<usize> {
 async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()> {
     let now = Utc::now();
     let rules = rules_of(connection, lanes).await?;
-    let rows: Vec<(Uuid, Row)> = rules.into_iter().map(|(lane, rules)| (lane, Row::of(rules.opening(now), now))).collect();
+    let rows: Vec<(Uuid, Row)> =
+        rules.into_iter().map(|(lane, rules)| (lane, Row::of(rules.opening(now), now))).collect();
     fn column<T>(rows: &[(Uuid, Row)], field: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(|(_, row)| field(row)).collect()
     }

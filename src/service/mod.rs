@@ -194,12 +194,8 @@ impl Service {
                 doorbell: doorbell.clone(),
                 settings: scheduler_settings(config),
             };
-            let reading = imports::run(
-                db.work.clone(),
-                doorbell.clone(),
-                scheduler.settings.tick,
-                stop.claiming.clone(),
-            );
+            let reading =
+                imports::run(db.work.clone(), doorbell.clone(), scheduler.settings.tick, stop.claiming.clone());
             spawn(&mut tasks, "imports", reading);
             spawn(&mut tasks, "scheduler", scheduler.run(stop.claiming.clone()));
         }

@@ -23,7 +23,8 @@ pub struct Row {
 /// # Errors
 /// Postgres is away.
 pub async fn list(pool: &PgPool, user: UserId, limit: i64, offset: i64) -> sqlx::Result<(Vec<Row>, i64)> {
-    let rows = sqlx::query_file_as!(Row, "sql/store/suppression_list.sql", user.0, limit, offset).fetch_all(pool).await?;
+    let rows =
+        sqlx::query_file_as!(Row, "sql/store/suppression_list.sql", user.0, limit, offset).fetch_all(pool).await?;
     let total = sqlx::query_file_scalar!("sql/store/suppression_count.sql", user.0).fetch_one(pool).await?;
     Ok((rows, total))
 }

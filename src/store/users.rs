@@ -73,12 +73,7 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)>
 ///
 /// # Errors
 /// Postgres is away, or another user has this address.
-pub async fn update(
-    pool: &PgPool,
-    id: UserId,
-    name: Option<&str>,
-    email: Option<Option<&str>>,
-) -> sqlx::Result<bool> {
+pub async fn update(pool: &PgPool, id: UserId, name: Option<&str>, email: Option<Option<&str>>) -> sqlx::Result<bool> {
     let done = sqlx::query_file!("sql/store/user_update.sql", id.0, name, email.is_some(), email.flatten());
     Ok(done.execute(pool).await?.rows_affected() > 0)
 }

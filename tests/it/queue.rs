@@ -22,7 +22,7 @@ async fn claim(test_db: &TestDb, want: usize) -> (Claim, Vec<String>) {
         dial_guard_secs: 2.0,
         lanes_max: 64,
         lease_secs: 15.0,
-            dials_per_second: 0.0,
+        dials_per_second: 0.0,
     };
     let mut transaction = queue::admit(&mut connection).await.expect("admission");
     let claim = queue::claim(&mut transaction, room).await.expect("claim");

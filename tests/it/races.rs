@@ -25,7 +25,7 @@ fn room(global_limit: i32) -> Room<'static> {
         dial_guard_secs: 2.0,
         lanes_max: 64,
         lease_secs: 15.0,
-            dials_per_second: 0.0,
+        dials_per_second: 0.0,
     }
 }
 

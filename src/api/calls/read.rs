@@ -76,7 +76,9 @@ pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<Ca
     if let Some(due) = call_shown.next_attempt_at.map(|due| clears_at.map_or(due, |clears_at| due.max(clears_at))) {
         call_shown.next_attempt_at = match call_shown.campaign_id {
             None => Some(due),
-            Some(_) => windows::next_valid(pool, lane, due.max(Utc::now())).await?.map(|valid| if valid <= Utc::now() { due } else { valid }),
+            Some(_) => windows::next_valid(pool, lane, due.max(Utc::now()))
+                .await?
+                .map(|valid| if valid <= Utc::now() { due } else { valid }),
         };
     }
     Ok(CallDetail {

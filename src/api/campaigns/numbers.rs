@@ -187,7 +187,9 @@ fn error_of(reason: Reason) -> Error {
         Reason::InvalidNumber => {
             Error::invalid_field("number", "is no E.164 number, such as +14155550100, or is known to be invalid")
         }
-        Reason::InvalidTimeZone => Error::invalid_field("timeZone", "is not an IANA time zone, such as America/New_York"),
+        Reason::InvalidTimeZone => {
+            Error::invalid_field("timeZone", "is not an IANA time zone, such as America/New_York")
+        }
         Reason::InvalidExternalId => Error::invalid_field("externalId", "must have 1 to 255 characters and be no UUID"),
         Reason::VariablesTooLarge => Error::invalid_field("variables", "may have at most 32768 bytes as JSON"),
         Reason::DuplicateInCampaign => {
