@@ -46,6 +46,7 @@ pub struct Server {
     pub public_url: String,
     pub body_bytes_max: usize,
     pub list_body_bytes_max: usize,
+    pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
     pub drain_secs: u64,
 }

@@ -188,6 +188,25 @@ fn every_query_is_a_file_with_a_user() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+/// The OpenAPI document names each shape once: two types of one name would silently share the first one's fields.
+#[test]
+fn shapes_of_the_document_have_names_of_their_own() {
+    let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in files("src", ".rs") {
+        for part in text.split("ToSchema)]\n").skip(1) {
+            let own = part.split_once("#[schema(as = ").filter(|(before, _)| !before.contains("pub "));
+            let rest = own.map(|(_, name)| name).or_else(|| {
+                let (_, after) = part.split_once("pub ")?;
+                after.split_once(' ').map(|(_, name)| name)
+            });
+            let name: String = rest.unwrap_or_default().chars().take_while(|c| c.is_alphanumeric()).collect();
+            named.entry(name).or_default().push(short(&path));
+        }
+    }
+    named.retain(|_, places| places.len() > 1);
+    assert!(named.is_empty(), "{named:#?}");
+}
+
 /// The project speaks of itself: no path of somebody's machine.
 #[test]
 fn no_path_of_a_machine() {

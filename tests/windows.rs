@@ -19,7 +19,7 @@ const DAYS: [Day; 7] = [Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::S
 /// Hours that make trouble: several a day, past midnight, round the clock, edges inside repeated and skipped hours.
 fn troublesome() -> Vec<Vec<Span>> {
     let span = |days: &[Day], opens: i64, closes: i64| Span {
-        days: days.to_vec(),
+        days: days.iter().copied().collect(),
         opens: WallTime(opens * 60),
         closes: WallTime(closes * 60),
     };
@@ -103,7 +103,7 @@ fn no_second_of_a_window_is_outside_the_hours() {
 fn any_span() -> impl Strategy<Value = Span> {
     let days = proptest::sample::subsequence(DAYS.to_vec(), 1..=7);
     (days, 0..1440_i64, 0..1440_i64).prop_map(|(days, opens, closes)| Span {
-        days,
+        days: days.into_iter().collect(),
         opens: WallTime(opens * 60),
         closes: WallTime(closes * 60),
     })

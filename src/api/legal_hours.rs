@@ -18,7 +18,7 @@ use crate::domain::zone;
 use crate::queue::windows::{self, Scope};
 use crate::store::legal_hours::{self, Row};
 
-/// `PUT /legal-hours`: the rule of an area, new or changed.
+/// `POST /legal-hours`: the rule of an area, new or changed.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LegalHoursInput {

@@ -60,6 +60,7 @@ pub struct Api {
 pub struct Limits {
     pub body_bytes_max: usize,
     pub list_body_bytes_max: usize,
+    pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
     pub max_attempts: i16,
     /// A claim older than this is looked at again before it is sent: what forbids calls answers only after it.
@@ -223,6 +224,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let limits = Limits {
         body_bytes_max: 0,
         list_body_bytes_max: 0,
+        upload_bytes_max: 0,
         batch_rows_max: 0,
         max_attempts: 0,
         look_again_after: Duration::ZERO,

@@ -14,6 +14,8 @@ pub const NAMES: &[&str] = &[
     "answer.before_settle",
     "event.before_commit",
     "event.after_commit",
+    "upload.before_verdicts",
+    "upload.after_verdicts",
 ];
 
 /// Ends the process without a goodbye when this point is the one asked for.

@@ -263,7 +263,7 @@ mod tests {
     fn span(opens: i64, closes: i64) -> Span {
         use Day::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
         Span {
-            days: vec![Mon, Tue, Wed, Thu, Fri, Sat, Sun],
+            days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun].into(),
             opens: WallTime(opens * 60),
             closes: WallTime(closes * 60),
         }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn nights_and_closed_dates() {
         let mut schedule = new_york_9_to_5(&["2026-11-25"]);
-        schedule.hours = vec![Span { days: vec![Day::Tue], ..span(22 * 60, 6 * 60) }];
+        schedule.hours = vec![Span { days: [Day::Tue].into(), ..span(22 * 60, 6 * 60) }];
         let rules = Rules { schedule: Some(schedule), callee: vec![(zone("America/New_York"), None)] };
         let (opens, closes, _) = opening(&rules, "2026-11-23T15:00:00Z");
         assert_eq!((opens.as_str(), closes.as_str()), ("2026-11-25T03:00:00Z", "2026-11-25T05:00:00Z"));

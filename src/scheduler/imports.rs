@@ -11,13 +11,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doorbell::Doorbell;
+use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
 use crate::queue::recruit::{Into, Recruit, recruit};
 use crate::store::uploads::{self, Progress, Taken};
 use crate::store::{Named, campaigns};
 
-/// A reader that has not stored verdicts for so long is taken for dead.
-const LEASE_SECS: f64 = 30.0;
 /// Rows of one insert; others get their turn in between.
 const CHUNK: usize = 1000;
 /// Chunks and pieces that may be read ahead.
@@ -25,12 +24,13 @@ const AHEAD: usize = 2;
 const COLUMNS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// Reads uploads until `stop`, looking for new ones every `tick`.
-pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, stop: CancellationToken) {
+/// Reads uploads until `stop`, looking for new ones every `tick`. A reader that has stored no verdicts for `lease_secs` is taken
+/// for dead.
+pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, lease_secs: f64, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let read = tokio::select! {
             () = stop.cancelled() => return,
-            read = read_next(&pool, &doorbell) => read,
+            read = read_next(&pool, &doorbell, lease_secs) => read,
         };
         match read {
             Ok(true) => continue,
@@ -48,8 +48,8 @@ pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, stop: Cancell
 ///
 /// # Errors
 /// Postgres is away; the upload is taken up again behind its last verdict.
-pub async fn read_next(pool: &PgPool, doorbell: &Doorbell) -> sqlx::Result<bool> {
-    let Some(taken) = uploads::take(pool, LEASE_SECS).await? else {
+pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, lease_secs: f64) -> sqlx::Result<bool> {
+    let Some(taken) = uploads::take(pool, lease_secs).await? else {
         return Ok(false);
     };
     let named = Named { id: Some(taken.campaign.0), external_id: None };
@@ -64,7 +64,7 @@ pub async fn read_next(pool: &PgPool, doorbell: &Doorbell) -> sqlx::Result<bool>
         script_id: campaign.script_id,
         dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
     };
-    let outcome = read(pool, doorbell, taken, &into).await?;
+    let outcome = read(pool, doorbell, taken, &into, lease_secs).await?;
     if let Some(outcome) = outcome {
         uploads::finish(pool, taken.id, outcome.as_ref().err().map(String::as_str)).await?;
         tracing::info!(upload.id = %taken.id, campaign.id = %taken.campaign, error = outcome.err(), "an upload was read");
@@ -78,6 +78,7 @@ async fn read(
     doorbell: &Doorbell,
     taken: Taken,
     into: &Into,
+    lease_secs: f64,
 ) -> sqlx::Result<Option<Result<(), String>>> {
     let (pieces, received) = mpsc::channel(AHEAD);
     let (chunks, mut parsed) = mpsc::channel(AHEAD);
@@ -91,9 +92,11 @@ async fn read(
             if rows_done + rows > taken.rows_done {
                 // A chunk holds the same rows whoever reads it, so what was done before ends with a chunk.
                 let progress = enqueue(pool, taken, into, rows_done, chunk).await?;
-                if !uploads::advance(pool, taken.id, &progress, LEASE_SECS).await? {
+                failpoint::hit("upload.before_verdicts");
+                if !uploads::advance(pool, taken.id, &progress, lease_secs).await? {
                     return Ok::<bool, sqlx::Error>(false);
                 }
+                failpoint::hit("upload.after_verdicts");
                 doorbell.ring();
             }
             rows_done += rows;

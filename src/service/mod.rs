@@ -194,8 +194,9 @@ impl Service {
                 doorbell: doorbell.clone(),
                 settings: scheduler_settings(config),
             };
-            let reading =
-                imports::run(db.work.clone(), doorbell.clone(), scheduler.settings.tick, stop.claiming.clone());
+            let lease = Duration::from_secs(config.calls.lease_secs).as_secs_f64();
+            let tick = scheduler.settings.tick;
+            let reading = imports::run(db.work.clone(), doorbell.clone(), tick, lease, stop.claiming.clone());
             spawn(&mut tasks, "imports", reading);
             spawn(&mut tasks, "scheduler", scheduler.run(stop.claiming.clone()));
         }
@@ -216,6 +217,7 @@ impl Service {
             limits: Limits {
                 body_bytes_max: config.server.body_bytes_max,
                 list_body_bytes_max: config.server.list_body_bytes_max,
+                upload_bytes_max: config.server.upload_bytes_max,
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
                 look_again_after: Duration::from_millis(config.calls.look_again_after_ms),

@@ -60,6 +60,7 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)>
 /// Counts of a campaign's calls.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = CampaignCounts)]
 pub struct Counts {
     pub total: i64,
     pub pending: i64,

@@ -11,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use chrono::{DateTime, Utc};
 use outdial::domain::ids::splitmix;
 use serde_json::{Value, json};
 
@@ -33,7 +34,10 @@ pub struct Manners {
 pub struct Seen {
     pub attempt: String,
     pub to: String,
+    pub script: String,
     pub metadata: Value,
+    /// When the request came, by the provider's clock.
+    pub at: DateTime<Utc>,
     pub began: Instant,
     pub ended: Option<Instant>,
 }
@@ -44,6 +48,8 @@ pub struct Account {
     /// Requests that came in, by attempt.
     pub requests: HashMap<String, u32>,
     pub live_max: usize,
+    /// The most live at once of each script.
+    pub live_max_of: HashMap<String, usize>,
     /// Two calls to one number at once.
     pub overlaps: usize,
     pub answers_lost: usize,
@@ -129,10 +135,21 @@ async fn take_call(
         if account.calls.iter().any(|call| call.to == to && call.ended.is_none()) {
             account.overlaps += 1;
         }
-        let metadata = body["metadata"].clone();
-        account.calls.push(Seen { attempt: attempt.clone(), to, metadata, began: Instant::now(), ended: None });
+        let (metadata, script) = (body["metadata"].clone(), body["scriptId"].as_str().expect("scriptId").to_owned());
+        account.calls.push(Seen {
+            attempt: attempt.clone(),
+            to,
+            script: script.clone(),
+            metadata,
+            at: Utc::now(),
+            began: Instant::now(),
+            ended: None,
+        });
         let live = account.calls.iter().filter(|call| call.ended.is_none()).count();
         account.live_max = account.live_max.max(live);
+        let live = account.calls.iter().filter(|call| call.ended.is_none() && call.script == script).count();
+        let most = account.live_max_of.entry(script).or_default();
+        *most = live.max(*most);
         account.answers_lost += usize::from(lost);
     }
     tokio::spawn(carry_out(provider, attempt.clone(), webhook_url));

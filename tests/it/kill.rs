@@ -16,8 +16,12 @@ use sqlx::postgres::PgConnectOptions;
 use crate::fake_provider::{FakeProvider, Manners};
 use crate::support::{Folder, Process, answer, assert_sound, client, pairs};
 
-/// Calls created in each life of the service.
-const CALLS_PER_LIFE: u64 = 12;
+/// Orders placed in each life of the service: calls, numbers for campaigns, and files of numbers.
+const ORDERS_PER_LIFE: u64 = 12;
+/// Numbers in a file.
+const NUMBERS_PER_FILE: u64 = 5;
+/// Live calls each campaign may have.
+const CAMPAIGN_LIMITS: [u64; 3] = [1, 2, 3];
 
 /// A service with a durable Postgres of its own, quick to notice a death.
 fn settings(provider: &FakeProvider, data: &Path, failpoint: Option<String>) -> Vec<(String, String)> {
@@ -61,7 +65,7 @@ async fn nothing_is_lost_and_nobody_called_twice() {
         let mut process = Process::start(&log, &settings(&provider, &data, failpoint));
         if process.wait_until_up(&client).await {
             // Creating goes on while it dies; what was not answered is repeated in the next life, under the same key.
-            created = create_until(&client, &mut process, created, created + CALLS_PER_LIFE).await;
+            created = order_until(&client, &mut process, created, created + ORDERS_PER_LIFE).await;
             die(&mut process, &death, &data).await;
         }
         if let Death::At(point) = &death {
@@ -75,23 +79,36 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     assert!(reached.values().all(|hit| *hit), "{reached:?}");
     let mut process = Process::start(&log, &settings(&provider, &data, None));
     assert!(process.wait_until_up(&client).await, "no peace: {}", std::fs::read_to_string(&log).unwrap_or_default());
-    let total = created + CALLS_PER_LIFE;
-    assert_eq!(create_until(&client, &mut process, created, total).await, total);
+    let total = created + ORDERS_PER_LIFE;
+    assert_eq!(order_until(&client, &mut process, created, total).await, total);
     let pool = PgPool::connect_with(
         PgConnectOptions::new_without_pgpass().socket(data.join("socket")).username("postgres").database("outdial"),
     );
     let pool = pool.await.expect("connect");
-    wait_until_done(&pool, total).await;
-    audit(&provider, &pool, total).await;
+    let expected: Vec<String> = (0..total).flat_map(Order::calls).collect();
+    wait_until_done(&pool, expected.len()).await;
+    audit(&provider, &pool, &expected).await;
+    for (campaign, limit) in (0..).zip(CAMPAIGN_LIMITS) {
+        let script = script(campaign);
+        let numbers = expected.iter().filter(|call| call.starts_with(&script)).count();
+        let page = client.get(format!("{}/api/v1/campaigns/{script}/stats", process.base()));
+        let (_, stats) = answer(page).await;
+        assert_eq!(stats["data"]["total"], json!(numbers), "{stats}");
+        assert_eq!(stats["data"]["completed"], json!(numbers), "{stats}");
+        assert_eq!(stats["data"]["retriesAttempted"], 0, "{stats}");
+        let most = provider.account().live_max_of[&script];
+        assert!(u64::try_from(most).unwrap() <= limit, "{most} live at once in a campaign that may have {limit}");
+    }
     pool.close().await;
     process.kill();
 }
 
 fn deaths(seed: u64) -> Vec<Death> {
-    let at_points = failpoint::NAMES
-        .iter()
-        .enumerate()
-        .map(|(nth, name)| Death::At(format!("{name}:{}", 1 + splitmix(seed ^ u64::try_from(nth).unwrap()) % 4)));
+    let at_points = failpoint::NAMES.iter().enumerate().map(|(nth, name)| {
+        // A life has two files, and each is read in one piece.
+        let hits = if name.starts_with("upload.") { 2 } else { 4 };
+        Death::At(format!("{name}:{}", 1 + splitmix(seed ^ u64::try_from(nth).unwrap()) % hits))
+    });
     let at_random = (0..6).map(|nth| {
         let after = Duration::from_millis(20 + splitmix(seed.wrapping_add(nth)) % 400);
         if nth % 2 == 0 { Death::Service { after } } else { Death::Postgres { after } }
@@ -99,27 +116,106 @@ fn deaths(seed: u64) -> Vec<Death> {
     at_points.chain(at_random).collect()
 }
 
-/// Creates calls number `from` to `to` until all are answered or the service is gone; returns how many are surely created.
-async fn create_until(client: &reqwest::Client, process: &mut Process, from: u64, to: u64) -> u64 {
-    for nth in from..to {
-        let body = json!({"to": number(nth), "scriptId": "storm", "metadata": {"n": nth}});
-        loop {
-            let request = client.post(format!("{}/api/v1/calls", process.base()));
-            let sent = request.header("Idempotency-Key", format!("storm-{nth}")).json(&body).send().await;
-            match sent.map(|response| response.status().as_u16()) {
-                Ok(201) => break,
-                // The one before died with this key in its hand.
-                Ok(409) => tokio::time::sleep(Duration::from_millis(100)).await,
-                _ => return nth,
+/// What is asked for: a call, a number for a campaign, or a file of numbers for one.
+enum Order {
+    Call { to: String },
+    Numbers { campaign: u64, numbers: Vec<String>, as_file: bool },
+}
+
+impl Order {
+    fn of(nth: u64) -> Self {
+        // Some numbers are called several times, by calls and by campaigns.
+        let number = |n: u64| format!("+1415555{:04}", n % 10_000);
+        let campaign = nth / 12 % 3;
+        match nth % 12 {
+            4 | 11 => {
+                let numbers = (0..NUMBERS_PER_FILE).map(|row| number(nth * NUMBERS_PER_FILE + row)).collect();
+                Self::Numbers { campaign, numbers, as_file: true }
+            }
+            1 | 6 | 8 => Self::Numbers { campaign, numbers: vec![number(5000 + nth)], as_file: false },
+            _ => Self::Call { to: number(nth % 40) },
+        }
+    }
+
+    /// How the provider knows the calls of it: single calls by their metadata, those of campaigns by script and number.
+    fn calls(nth: u64) -> Vec<String> {
+        match Self::of(nth) {
+            Self::Call { .. } => vec![nth.to_string()],
+            Self::Numbers { campaign, numbers, .. } => {
+                numbers.into_iter().map(|number| format!("{} {number}", script(campaign))).collect()
             }
         }
     }
-    to
+
+    fn request(&self, nth: u64, client: &reqwest::Client, base: &str) -> reqwest::RequestBuilder {
+        match self {
+            Self::Call { to } => {
+                let body = json!({"to": to, "scriptId": "storm", "metadata": {"n": nth}});
+                client.post(format!("{base}/api/v1/calls")).json(&body)
+            }
+            Self::Numbers { campaign, numbers, as_file } => {
+                let request = client.post(format!("{base}/api/v1/campaigns/{}/phone-numbers", script(*campaign)));
+                if *as_file {
+                    let text = format!("phone\n{}\n", numbers.join("\n"));
+                    request.header("Content-Type", "text/csv").body(text)
+                } else {
+                    request.json(&json!({"number": numbers[0]}))
+                }
+            }
+        }
+    }
 }
 
-/// Some numbers are called several times.
-fn number(nth: u64) -> String {
-    format!("+1415555{:04}", nth % 40)
+/// The script of a campaign, which is its external id too.
+fn script(campaign: u64) -> String {
+    format!("campaign-{campaign}")
+}
+
+/// The campaigns stand, whatever died while they were made. False: the service is gone.
+async fn campaigns_stand(client: &reqwest::Client, process: &mut Process) -> bool {
+    let any_hour = json!({"area": "*", "source": "test", "asOf": "2026-01-01", "hours": [
+        {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "00:00", "closes": "00:00"}]});
+    let request = client.post(format!("{}/api/v1/legal-hours", process.base())).json(&any_hour);
+    if !place(request).await {
+        return false;
+    }
+    for (nth, limit) in CAMPAIGN_LIMITS.iter().enumerate() {
+        let name = script(u64::try_from(nth).unwrap());
+        let body = json!({"name": name, "externalId": name, "scriptId": name, "maxConcurrentCalls": limit,
+                          "retryDelaySeconds": 0});
+        let request = client.post(format!("{}/api/v1/campaigns", process.base()));
+        if !place(request.header("Idempotency-Key", &name).json(&body)).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Sends a request until it is taken; false: nobody answers any more.
+async fn place(request: reqwest::RequestBuilder) -> bool {
+    loop {
+        let sent = request.try_clone().expect("a plain body").send().await;
+        match sent.map(|response| response.status().as_u16()) {
+            Ok(200..=202) => return true,
+            // The one before died with this key in its hand.
+            Ok(409) => tokio::time::sleep(Duration::from_millis(100)).await,
+            _ => return false,
+        }
+    }
+}
+
+/// Places orders number `from` to `to` until all are taken or the service is gone; returns how many surely are.
+async fn order_until(client: &reqwest::Client, process: &mut Process, from: u64, to: u64) -> u64 {
+    if !campaigns_stand(client, process).await {
+        return from;
+    }
+    for nth in from..to {
+        let request = Order::of(nth).request(nth, client, &process.base());
+        if !place(request.header("Idempotency-Key", format!("storm-{nth}"))).await {
+            return nth;
+        }
+    }
+    to
 }
 
 async fn die(process: &mut Process, death: &Death, data: &Path) {
@@ -149,14 +245,14 @@ async fn die(process: &mut Process, death: &Death, data: &Path) {
     }
 }
 
-async fn wait_until_done(pool: &PgPool, total: u64) {
+async fn wait_until_done(pool: &PgPool, total: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let done: i64 = sqlx::query_scalar("select count(*) from calls where state = 'completed'")
             .fetch_one(pool)
             .await
             .expect("count");
-        if u64::try_from(done).unwrap() == total {
+        if usize::try_from(done).unwrap() == total {
             return;
         }
         if Instant::now() > deadline {
@@ -170,27 +266,32 @@ async fn wait_until_done(pool: &PgPool, total: u64) {
 }
 
 /// The provider's account against ours.
-async fn audit(provider: &FakeProvider, pool: &PgPool, total: u64) {
+async fn audit(provider: &FakeProvider, pool: &PgPool, expected: &[String]) {
     let account = provider.account();
-    let mut dialed: HashMap<u64, u32> = HashMap::new();
+    let mut dialed: HashMap<String, u32> = expected.iter().map(|call| (call.clone(), 0)).collect();
     for call in &account.calls {
-        *dialed.entry(call.metadata["n"].as_u64().expect("n")).or_default() += 1;
+        let name =
+            call.metadata["n"].as_u64().map_or_else(|| format!("{} {}", call.script, call.to), |n| n.to_string());
+        *dialed.entry(name).or_default() += 1;
     }
-    assert_eq!(u64::try_from(dialed.len()).unwrap(), total, "every call was dialed");
-    let twice: Vec<_> = dialed.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "called twice: {twice:?}");
+    assert_eq!(dialed.len(), expected.len(), "somebody was dialed whom nobody asked for");
+    let not_once: Vec<_> = dialed.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(not_once.is_empty(), "not called once: {not_once:?}");
     let again: Vec<_> = account.requests.iter().filter(|(_, times)| **times > 1).collect();
     assert!(again.is_empty(), "attempts dialed twice: {again:?}");
     assert_eq!(account.overlaps, 0, "two calls to one number at once");
     assert!(account.live_max <= 8, "{} live at once", account.live_max);
     assert!(account.answers_lost > 0 && account.webhooks_doubled > 0, "the storm was no storm");
     println!(
-        "{total} calls, {} answers lost, {} webhooks doubled, {} look-ups",
-        account.answers_lost, account.webhooks_doubled, account.looked_up
+        "{} calls, {} answers lost, {} webhooks doubled, {} look-ups",
+        expected.len(),
+        account.answers_lost,
+        account.webhooks_doubled,
+        account.looked_up
     );
     drop(account);
     let created: i64 = sqlx::query_scalar("select count(*) from calls").fetch_one(pool).await.expect("count");
-    assert_eq!(u64::try_from(created).unwrap(), total, "a call was created twice, or lost");
+    assert_eq!(usize::try_from(created).unwrap(), expected.len(), "a call was created twice, or lost");
     assert_sound(pool).await;
 }
 
@@ -209,7 +310,7 @@ async fn a_frozen_process_does_not_dial_late() {
         kill(pid, Signal::SIGSTOP).expect("freeze");
         tokio::time::sleep(Duration::from_secs(6)).await;
         kill(pid, Signal::SIGCONT).expect("thaw");
-        let body = json!({"to": number(round), "scriptId": "s", "metadata": {"n": round}});
+        let body = json!({"to": format!("+1415555{round:04}"), "scriptId": "s", "metadata": {"n": round}});
         let (status, _) = answer(client.post(format!("{}/api/v1/calls", process.base())).json(&body)).await;
         assert_eq!(status, 201);
     }

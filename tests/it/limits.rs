@@ -43,6 +43,9 @@ async fn a_random_walk_keeps_every_limit() {
     for step in 0..600 {
         world.step(&mut connection).await;
         world.assert_limits(step).await;
+        if step % 5 == 0 {
+            world.assert_explained(step).await;
+        }
         if step % 25 == 0 {
             world.test_db.assert_sound().await;
         }
@@ -295,5 +298,24 @@ impl World {
         );
         let over: Vec<String> = over.bind(GLOBAL_LIMIT).fetch_all(&self.test_db.db.read).await.expect("limits");
         assert!(over.is_empty(), "step {step}: over the limit: {over:?}");
+    }
+
+    /// What a campaign says of its waiting calls, made from counts, is what the calls say one by one.
+    async fn assert_explained(&self, step: usize) {
+        let sql = "select g.id || ' ' || coalesce(e.reason, w.reason) || ' ' || coalesce(e.count, 0) || ' for ' || coalesce(w.n, 0)
+             from campaigns g
+             cross join lateral (select * from ops.explain(g.id)) e
+             full join (select campaign_id, reason, count(*) as n, min(clears_at) as clears_at from ops.waiting
+                        where campaign_id is not null group by 1, 2) w
+               on w.campaign_id = g.id and w.reason = e.reason
+             where e.count is distinct from w.n or e.clears_at is distinct from w.clears_at";
+        // At one time for both, or a call falls due in between.
+        let mut transaction = self.test_db.db.read.begin().await.expect("begin");
+        sqlx::query("select set_config('outdial.now', clock()::text, true)")
+            .execute(&mut *transaction)
+            .await
+            .expect("set");
+        let off: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *transaction).await.expect("explain");
+        assert!(off.is_empty(), "step {step}: {off:?}");
     }
 }

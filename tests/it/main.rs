@@ -10,6 +10,7 @@
 )]
 
 mod api_calls;
+mod campaigns;
 mod database;
 mod executor;
 mod fake_provider;

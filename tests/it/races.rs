@@ -127,6 +127,23 @@ async fn a_settling_at_a_busy_number_is_not_parked_behind() {
     test_db.assert_sound().await;
 }
 
+/// A claim beside a half-done one waits for it, and counts what it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_counts_what_another_is_taking() {
+    let test_db = TestDb::new().await;
+    let numbers: Vec<String> = (0..20).map(|nth| format!("+1415555{nth:04}")).collect();
+    test_db.enqueue(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut one = test_db.pool().acquire().await.expect("a connection");
+    let mut two = test_db.pool().acquire().await.expect("a connection");
+    let mut first = queue::admit(&mut one).await.expect("admission");
+    let taken = queue::claim(&mut first, Room { want: 7, ..room(7) }).await.expect("claim");
+    assert_eq!(taken.calls.len(), 7);
+    let claiming = async move { claim_and_tend(&mut two, 7).await };
+    let second = waits_for(claiming, async { first.commit().await.expect("commit") }).await;
+    assert_eq!(second.calls.len(), 0, "the limit is reached");
+    test_db.assert_sound().await;
+}
+
 /// Two claims at once admit the limit and not one more, over many rounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_claims_never_admit_more_than_the_limit() {

@@ -235,17 +235,39 @@ impl TestService {
         answer(self.client.patch(format!("{}{path}", self.base)).json(&body)).await
     }
 
-    /// Polls a call until it has this status.
-    pub async fn wait_for_status(&self, id: &str, status: &str) -> Value {
+    pub async fn delete(&self, path: &str) -> u16 {
+        answer(self.client.delete(format!("{}{path}", self.base))).await.0
+    }
+
+    /// Sends a file of numbers to a campaign and waits until it is read; the upload as it is then.
+    pub async fn upload(&self, campaign: &str, text: &str) -> Value {
+        let path = format!("{}/api/v1/campaigns/{campaign}/phone-numbers", self.base);
+        let request = self.client.post(path).header("Content-Type", "text/csv").body(text.to_owned());
+        let (status, receipt) = answer(request).await;
+        assert_eq!(status, 202, "{receipt}");
+        let upload = receipt["data"]["uploadId"].as_str().expect("uploadId").to_owned();
+        self.wait_until(&format!("/api/v1/uploads/{upload}"), |upload| {
+            upload["status"] != "running" && upload["status"] != "receiving"
+        })
+        .await
+    }
+
+    /// Polls a page until its data are as wanted.
+    pub async fn wait_until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let (_, body) = self.get(&format!("/api/v1/calls/{id}")).await;
-            if body["data"]["status"] == status {
+            let (_, body) = self.get(path).await;
+            if wanted(&body["data"]) {
                 return body["data"].clone();
             }
-            assert!(Instant::now() < deadline, "still not {status}: {body}");
+            assert!(Instant::now() < deadline, "{path} is still not as wanted: {body}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Polls a call until it has this status.
+    pub async fn wait_for_status(&self, id: &str, status: &str) -> Value {
+        self.wait_until(&format!("/api/v1/calls/{id}"), |call| call["status"] == status).await
     }
 
     /// Stops it in order; every invariant holds afterwards.

@@ -79,7 +79,7 @@ pub struct Conversation {
     pub hangup_cause: Option<String>,
     /// Length in seconds, as the provider says.
     pub duration: Option<i32>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub outcome: Option<Value>,
 }
 
@@ -87,8 +87,8 @@ pub struct Conversation {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiting {
-    /// CAMPAIGN_PAUSED, SCHEDULED_LATER, RETRY_LATER, WINDOW_CLOSED, NUMBER_BUSY, CAMPAIGN_LIMIT, USER_LIMIT, GLOBAL_LIMIT,
-    /// BREAKER_OPEN, PROVIDER_CAPACITY or DUE_NOW.
+    /// CAMPAIGN_PAUSED, ZONE_UNKNOWN, WINDOW_NEVER_OPENS, SCHEDULED_LATER, RETRY_LATER, CLOSED_DATE, WINDOW_CLOSED, LEGAL_HOURS,
+    /// NUMBER_BUSY, CAMPAIGN_LIMIT, USER_LIMIT, GLOBAL_LIMIT, BREAKER_OPEN, PROVIDER_CAPACITY, PROVIDER_RATE or DUE_NOW.
     #[schema(example = "DUE_NOW")]
     pub reason: String,
     /// When that clears by itself; null when a person or another call must clear it.

@@ -24,6 +24,7 @@ const PART_BYTES: usize = 1 << 20;
 /// A received file.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = UploadReceipt)]
 pub struct Receipt {
     /// To look at under `/uploads/{id}`.
     pub upload_id: Uuid,
@@ -38,8 +39,8 @@ pub(super) async fn receive(api: &Api, campaign: &campaigns::Row, body: Body) ->
     while let Some(chunk) = stream.next().await {
         let chunk: Bytes = chunk.map_err(|_| Error::invalid_field("", "the body broke off"))?;
         bytes += chunk.len();
-        if bytes > api.limits.list_body_bytes_max {
-            return Err(Error::too_large(api.limits.list_body_bytes_max));
+        if bytes > api.limits.upload_bytes_max {
+            return Err(Error::too_large(api.limits.upload_bytes_max));
         }
         piece.extend_from_slice(&chunk);
         if piece.len() >= PART_BYTES {
