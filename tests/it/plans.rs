@@ -196,3 +196,46 @@ async fn a_claim_costs_the_same_as_the_queue_grows() {
     assert!(of_1_000_000 <= of_100_000 * 1.25, "{of_1_000_000} > 1.25 × {of_100_000}");
     assert!(of_all <= of_1_000_000 * 1.2, "{of_all} > 1.2 × {of_1_000_000}");
 }
+
+/// Many open lanes of a campaign each, with 200,000 calls in all.
+async fn open_lanes(test_db: &TestDb, lanes: usize) {
+    let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    let each = 200_000 / lanes;
+    let sql = format!(
+        "with made as (insert into campaigns (id, user_id, name, script_id)
+           select md5('lane ' || g)::uuid, '{OPERATOR}', 'c', 's' from generate_series(1, {lanes}) g returning id)
+         insert into lanes (id, user_id, campaign_id, next_at) select id, '{OPERATOR}', id, now() - interval '1 hour' from made;
+         insert into calls (id, user_id, lane_id, campaign_id, due_at, phone, script_id, dials_max)
+         select gen_random_uuid(), '{OPERATOR}', md5('lane ' || g)::uuid, md5('lane ' || g)::uuid, now() - interval '1 hour',
+           '+1' || (2000000000 + g * {each} + n), 's', 3
+         from generate_series(1, {lanes}) g, generate_series(1, {each}) n;
+         update user_turns set next_at = now()"
+    );
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("lanes");
+    connection.execute("vacuum analyze").await.expect("vacuum");
+}
+
+/// With 200,000 calls waiting, a claim of 100 from 10,000 open lanes touches at most 1.2 times what one from 100 open lanes does, and
+/// so does one beside a million calls in closed lanes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_costs_the_same_as_lanes_grow() {
+    let few = TestDb::new().await;
+    open_lanes(&few, 100).await;
+    let of_100 = buffers_of_a_claim(&few).await;
+    let many = TestDb::new().await;
+    open_lanes(&many, 10_000).await;
+    let of_10_000 = buffers_of_a_claim(&many).await;
+    let closed = "insert into lanes (id, user_id, campaign_id, opens_at, closes_at, next_at)
+                  select md5('closed ' || g)::uuid, id, gen_random_uuid(), now() + interval '1 hour', now() + interval '9 hours', now() + interval '1 hour'
+                  from users, generate_series(0, 99) g where external_id = 'operator'";
+    many.run(closed).await;
+    let lane = "md5('closed ' || g % 100)::uuid";
+    insert(&many, 1_000_000, lane, "'waiting'", "now() - interval '2 hours'", "'+1' || (4000000000 + g)").await;
+    many.run("vacuum analyze calls").await;
+    let beside_closed = buffers_of_a_claim(&many).await;
+    println!(
+        "buffers of a claim of 100: {of_100} from 100 open lanes, {of_10_000} from 10,000; {beside_closed} beside 1 M calls in closed lanes"
+    );
+    assert!(of_10_000 <= of_100 * 1.2, "{of_10_000} > 1.2 × {of_100}");
+    assert!(beside_closed <= of_10_000 * 1.2, "{beside_closed} > 1.2 × {of_10_000}");
+}
