@@ -1,17 +1,22 @@
-//! Sample calls, so that a newcomer sees the queue at work. The numbers belong to nobody and only the simulator should ring them.
+//! Sample calls and a sample campaign, so that a newcomer sees the queue at work. The numbers belong to nobody and only the simulator should ring them.
 
 use serde_json::json;
 
 use crate::config::{Config, ProviderKind};
 use crate::db::Db;
 use crate::domain::call::Priority;
-use crate::domain::ids::{CallId, OPERATOR, new_id};
+use crate::domain::ids::{CallId, CampaignId, OPERATOR, grown_from, new_id};
 use crate::domain::phone::PhoneNumber;
-use crate::queue::{self, NewCall};
+use crate::queue::recruit::{Into, Recruit, recruit};
+use crate::queue::{self, NewCall, NewCampaign};
 use crate::store::calls;
 
 /// Sample calls: most due now, some later, two to one number, one promised for high priority.
 const CALLS: u32 = 40;
+
+/// Numbers of the sample campaign, set aside for fiction in New York, Chicago, Los Angeles and London: whom the law lets be called
+/// now depends on the hour there.
+const CAMPAIGN_NUMBERS: [&str; 4] = ["+1212555016", "+1312555016", "+1213555016", "+4420794602"];
 
 /// Loads the samples unless the database has calls; says whether it did.
 ///
@@ -66,5 +71,31 @@ pub async fn load(config: &Config, db: &Db) -> anyhow::Result<usize> {
             })
         })
         .collect();
-    Ok(queue::enqueue(&db.work, &calls?).await?.len())
+    Ok(queue::enqueue(&db.work, &calls?).await?.len() + load_campaign(db).await?)
+}
+
+async fn load_campaign(db: &Db) -> sqlx::Result<usize> {
+    let id = CampaignId(new_id());
+    let new = NewCampaign {
+        id,
+        user_id: OPERATOR,
+        schedule_id: None,
+        name: "Sample reminders".to_owned(),
+        script_id: "reminder".to_owned(),
+        max_concurrent_calls: 3,
+        max_retries: 3,
+        retry_delay_secs: 300,
+        hours_in: "schedule",
+        zone_policy: None,
+        paused: false,
+        external_id: None,
+    };
+    queue::create_campaign(&db.work, &new).await?;
+    let rows: Vec<Recruit> = CAMPAIGN_NUMBERS
+        .iter()
+        .flat_map(|prefix| (0..5).map(move |nth| Recruit { number: format!("{prefix}{nth}"), ..Recruit::default() }))
+        .collect();
+    let into = Into { campaign: id, user: OPERATOR, script_id: new.script_id, dials_max: 4 };
+    let verdicts = recruit(&db.work, &into, rows, |nth| CallId(grown_from(id.0, nth))).await?;
+    Ok(verdicts.iter().filter(|verdict| verdict.is_ok()).count())
 }
