@@ -60,6 +60,7 @@ create table campaigns (
   updated_at            timestamptz not null default clock(),
   canceled_at           timestamptz,
   deleted_at            timestamptz,
+  swept_at              timestamptz,
   max_concurrent_calls  int         not null default 5,
   max_retries           int         not null default 3,
   retry_delay_secs      int         not null default 300,
@@ -87,8 +88,12 @@ comment on column campaigns.canceled_at is 'Canceled for good: its waiting calls
 comment on column campaigns.paused is 'Nothing of it is dialed; its lanes carry the same flag, so that the claim looks at lanes alone.';
 
 create index campaigns_by_user on campaigns (user_id, id) where user_id is not null;
+comment on column campaigns.swept_at is 'Canceled, and nothing of it waits any more.';
+create index campaigns_to_sweep on campaigns (id) where canceled_at is not null and swept_at is null;
+create index campaigns_by_external_id on campaigns (external_id, user_id) where external_id is not null;
 create index campaigns_by_schedule on campaigns (schedule_id) where schedule_id is not null;
 create index schedules_by_user on schedules (user_id, id);
+create index schedules_by_external_id on schedules (external_id, user_id) where external_id is not null;
 
 -- The ring of lanes, one level down from the ring of users. next_at says when a lane deserves a look.
 create table lanes (
@@ -159,11 +164,13 @@ create table suppressions (
   phone       text        not null,
   user_id     uuid        not null,
   created_at  timestamptz not null default clock(),
+  by_status   boolean     not null default false,
   reason      text,
   constraint suppressions_pkey primary key (phone, user_id),
   constraint suppressions_phone_e164 check (phone ~ '^\+[1-9][0-9]{6,14}$')
 );
 create index suppressions_by_user on suppressions (user_id, phone) where user_id is not null;
+comment on column suppressions.by_status is 'It stands for a phone number''s status, and goes with it.';
 comment on table suppressions is 'Numbers that must not be called (do-not-call), by a user or, under the operator, by anybody. The claim itself looks here.';
 
 create table phone_numbers (
@@ -182,6 +189,7 @@ create table phone_numbers (
   constraint phone_numbers_status_known check (status in ('valid', 'invalid', 'do_not_call'))
 );
 comment on table phone_numbers is 'What a user knows of numbers. do_not_call stands in suppressions too, where the claim looks; invalid numbers enter no campaign.';
+create index phone_numbers_by_external_id on phone_numbers (external_id, user_id) where external_id is not null;
 create index phone_numbers_list on phone_numbers (user_id, id) where user_id is not null;
 
 create table uploads (
@@ -197,13 +205,15 @@ create table uploads (
   rows_done    bigint      not null default 0,
   accepted     bigint      not null default 0,
   rejected     bigint      not null default 0,
+  takes        int         not null default 0,
   error        text,
   constraint uploads_pkey primary key (id),
   constraint uploads_status_known check (status in ('receiving', 'running', 'done', 'failed'))
 ) with (fillfactor = 50);
 comment on table uploads is 'CSV lists of numbers: stored whole before they are answered, then read row by row in the background.';
 comment on column uploads.rows_done is 'Rows whose verdict is stored; a crash goes on behind them.';
-create index uploads_open on uploads (id) where status = 'running';
+comment on column uploads.takes is 'Readers that took it since the last verdict: a file that brings them down is given up.';
+create index uploads_open on uploads (lease_until, id) where status = 'running';
 create table upload_parts (
   upload_id  uuid   not null,
   nth        int    not null,

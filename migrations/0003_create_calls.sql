@@ -60,6 +60,16 @@ create index calls_unhappy on calls (state, id) where state in ('failed', 'expir
 create unique index calls_once_in_campaign on calls (campaign_id, phone) where campaign_id is not null;
 create unique index calls_external_id_key on calls (user_id, external_id) where external_id is not null;
 
+create function urgent_of(lane uuid) returns timestamptz
+language sql stable
+as $$
+  select least(
+    (select due_at from calls where lane_id = lane and state = 'waiting' and rank = 0 order by due_at limit 1),
+    (select due_at from calls where lane_id = lane and state = 'waiting' and rank = 1 order by due_at limit 1),
+    'infinity')
+$$;
+comment on function urgent_of(uuid) is 'When the first waiting call of rank 0 or 1 of a lane falls due.';
+
 -- Counts by status without counting: every statement that moves calls appends what it moved, in its own transaction;
 -- the scheduler folds the deltas. Read both and the sum is exact at any moment.
 create table tallies (

@@ -1,6 +1,8 @@
 -- The schema of a new database, dumped from the migrations by `make schema` and held true by tests/it/schema.rs.
 -- Loads into an empty database: psql -d name -f sql/schema.sql; the service then starts on it.
 
+set check_function_bodies = false;
+
 CREATE SCHEMA ops;
 
 COMMENT ON SCHEMA ops IS 'What operators may read and call: stable views and functions. Tables may change, these may not.';
@@ -46,9 +48,10 @@ begin
     raise exception 'user: no user with this id or external id' using errcode = '22023';
   end if;
   select * into verdict from public.enqueue(
-    array[new_id], array[owner], array[owner], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
+    array[new_id], array[owner],
+    array[case when owner = '00000000-0000-7000-8000-000000000001' then owner else unsorted_lane(owner) end], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
     array[expires_at], array[number], array[script_id], array[metadata], array['{}']::jsonb[], array[external_id],
-    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false]);
+    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false], array[null]::uuid[]);
   if verdict.suppressed then
     raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
   elsif verdict.created_at is null then
@@ -69,28 +72,36 @@ begin
   return query
   with lane as materialized (
     select
-      l.*,
+      l.*, q.reason as quota, q.day_ends_at,
       coalesce((select sum(t.n) from public.tallies t where t.lane_id = l.id and t.what = 'PENDING'), 0)
         + coalesce((select sum(d.n) from public.tally_deltas d where d.lane_id = l.id and d.what = 'PENDING'), 0) as pending
     from public.lanes l
+    left join public.quotas q on q.user_id = l.user_id
     where l.campaign_id = campaign
   ),
   judged as materialized (
     select
-      id, opens_at, pending,
-      case when paused then 'CAMPAIGN_PAUSED' when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
-      opens_at > clock() or closes_at <= clock() as is_closed, coalesce(closed_by, 'WINDOW_CLOSED') as closed_by
+      id, pending,
+      case when paused then 'CAMPAIGN_PAUSED'
+           when quota in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then quota
+           when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
+      -- A day that is used up closes a lane as its window does.
+      case when quota = 'QUOTA_PER_DAY' then greatest(opens_at, day_ends_at) else opens_at end as opens_at, closes_at,
+      opens_at > clock() or closes_at <= clock() or coalesce(quota = 'QUOTA_PER_DAY' and day_ends_at > clock(), false) as is_closed,
+      case when quota = 'QUOTA_PER_DAY' and day_ends_at > opens_at then quota else coalesce(closed_by, 'WINDOW_CLOSED') end as closed_by
     from lane
     where pending <> 0
   ),
   later as materialized (
-    select j.id, r.rank, q.n, q.first
+    select j.id, r.rank, q.behind, q.n, q.first
     from judged j
     cross join generate_series(0, 4) as r(rank)
     cross join lateral (
-      select count(*) as n, min(c.due_at) as first from public.calls c
+      -- Behind the window's end: those wait for the one after.
+      select c.due_at >= j.closes_at as behind, count(*) as n, min(c.due_at) as first from public.calls c
       where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
         and c.due_at > clock() and c.due_at >= j.opens_at
+      group by 1
     ) q
     where j.for_people is null and q.n > 0
   ),
@@ -129,7 +140,10 @@ begin
   from (
     select for_people as reason, pending as n, null::timestamptz as clears_at from judged where for_people is not null
     union all
-    select case when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n, first from later
+    select
+      case when behind then 'WINDOW_CLOSED' when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n,
+      case when not behind then first end
+    from later
     union all
     select 'NUMBER_BUSY', n, null from busy
     union all
@@ -155,13 +169,89 @@ $$;
 
 COMMENT ON FUNCTION ops.uuid_floor(at timestamp with time zone) IS 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
 
+CREATE FUNCTION public.attempts_make_appointments() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into appointments (id, user_id, attempt_id, call_id, prospect_id, starts_at)
+  select gen_random_uuid(), new.user_id, new.id, new.call_id, c.prospect_id, (new.told ->> 'appointmentTime')::timestamptz
+  from calls c
+  where c.id = new.call_id
+  on conflict (attempt_id) do nothing;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.attempts_make_appointments() IS 'An attempt that ends with an appointment makes it, in the same statement.';
+
+CREATE FUNCTION public.attempts_settle_minutes() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  minutes int := case when new.dialed then ceil(coalesce(new.duration_secs, 0) / 60.0)::int else 0 end;
+  more    int := minutes - coalesce(new.charged_minutes, 0);
+begin
+  if new.charged_minutes is distinct from minutes then
+    update attempts set charged_minutes = minutes, counted_on = case when new.dialed then counted_on end where id = new.id;
+    update subscriptions
+    set
+      minutes_left = minutes_left - least(minutes_left, greatest(more, 0)) + greatest(0, -more - overage_minutes),
+      overage_minutes = greatest(0, overage_minutes + more - case when more > 0 then least(minutes_left, more) else 0 end),
+      day_dials = day_dials - case when not new.dialed and new.counted_on = day then 1 else 0 end
+    where user_id = new.user_id;
+  end if;
+  if old.ended_at is null then
+    perform wake_metered(new.user_id);
+  end if;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.attempts_settle_minutes() IS 'Takes the minutes of an ended attempt, gives back its day where it was no dial, and wakes what waited for them.';
+
+CREATE FUNCTION public.calls_tell_prospects() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update prospects p
+  set
+    last_contacted_at = case when new.dials > old.dials then clock() else p.last_contacted_at end,
+    reached_at = case
+      when new.dials > 0 and new.disposition in ('APPOINTMENT_SET', 'CALLBACK_REQUESTED', 'NOT_INTERESTED', 'DO_NOT_CALL', 'COMPLETED')
+      then coalesce(p.reached_at, clock()) else p.reached_at end,
+    disposition = coalesce(new.disposition, p.disposition),
+    status = b.status,
+    rescheduled_for = case when b.status = 'RESCHEDULED' and new.disposition = 'CALLBACK_REQUESTED'
+                           then case when new.state = 'waiting' then new.due_at end else p.rescheduled_for end,
+    reschedules = p.reschedules + case when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'completed')
+                                         and (old.disposition is distinct from new.disposition or old.state = 'live') then 1 else 0 end,
+    updated_at = clock()
+  from (
+    select case
+      when new.disposition = 'DO_NOT_CALL' and new.state in ('completed', 'canceled') then 'DO_NOT_CALL'
+      when new.disposition = 'APPOINTMENT_SET' and new.state = 'completed' then 'BOOKED'
+      when new.disposition = 'NOT_INTERESTED' and new.state = 'completed' then 'NOT_INTERESTED'
+      when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'parked', 'completed') then 'RESCHEDULED'
+      when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
+    end as status
+  ) t
+  cross join lateral (select coalesce(t.status, (select q.status from prospects q where q.id = new.prospect_id)) as status) b
+  where p.id = new.prospect_id and p.call_id = new.id and p.status <> 'DO_NOT_CALL'
+    -- What a person has settled by hand stays: only an open wish follows its call, or a correction of the same call.
+    and (p.status in ('INITIAL', 'RESCHEDULED') or old.state in ('live', 'completed', 'failed'));
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.calls_tell_prospects() IS 'A prospect follows its newest call: BOOKED, RESCHEDULED, NOT_INTERESTED, DO_NOT_CALL or FAILED.';
+
 CREATE FUNCTION public.clock() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, statement_timestamp()) $$;
 
 COMMENT ON FUNCTION public.clock() IS 'The time every decision is made by: statement_timestamp(), unless the session sets outdial.now.';
 
-CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
+CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
@@ -191,16 +281,17 @@ begin
       ) end as twin_id
     from unnest(
       $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::timestamptz[],
-      $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[], $14::text[], $15::bool[], $16::smallint[], $17::bool[]
+      $9::text[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[], $14::text[], $15::bool[], $16::smallint[], $17::bool[],
+      $18::uuid[]
     ) with ordinality as i(
       id, user_id, lane_id, campaign_id, rank, priority, due_at, expires_at,
-      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, reject, nth
+      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, reject, prospect_id, nth
     )
   ),
   created as (
     insert into calls (
       id, user_id, lane_id, campaign_id, state, rank, priority, due_at, created_at, updated_at, expires_at,
-      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max
+      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, prospect_id
     )
     select
       i.id, i.user_id, i.lane_id, i.campaign_id,
@@ -208,13 +299,19 @@ begin
              and exists (select from attempts a where a.phone = i.phone and a.ended_at is null)
            then 'parked'::call_state else 'waiting' end,
       i.rank, i.priority, coalesce(i.due_at, n.at), n.at, n.at, i.expires_at,
-      i.phone, i.script_id, i.metadata, i.variables, i.external_id, i.time_zone, i.ignore_window, i.dials_max
+      i.phone, i.script_id, i.metadata, i.variables, i.external_id, i.time_zone, i.ignore_window, i.dials_max, i.prospect_id
     from item i
     cross join now n
     where not i.suppressed and i.twin_id is null
     order by i.nth
     on conflict do nothing
-    returning id, user_id, lane_id, campaign_id, state, rank, due_at, created_at
+    returning id, user_id, lane_id, campaign_id, prospect_id, state, rank, due_at, created_at
+  ),
+  chosen as (
+    update prospects p
+    set call_id = c.id, updated_at = c.created_at
+    from created c
+    where p.id = any (array(select prospect_id from created where prospect_id is not null)) and p.id = c.prospect_id
   ),
   tallied as (
     insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
@@ -252,7 +349,235 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[]) IS 'Puts calls into their lanes, a verdict each in their order: created_at and due_at of one that was created, suppressed for one on a do-not-call list, twin_id when a second call was refused, none of them when its id or external id exists. A null due_at is now. A call that is due for a busy number is parked at once.';
+COMMENT ON FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) IS 'Puts calls into their lanes, a verdict each in their order: created_at and due_at of one that was created, suppressed for one on a do-not-call list, twin_id when a second call was refused, none of them when its id or external id exists. A null due_at is now. A call that is due for a busy number is parked at once.';
+
+CREATE FUNCTION public.id_of_user("user" text) RETURNS uuid
+    LANGUAGE sql STABLE
+    AS $$ select id from users where external_id = "user" or id::text = "user" $$;
+
+COMMENT ON FUNCTION public.id_of_user("user" text) IS 'The user with this id, or this id of the platform.';
+
+CREATE FUNCTION public.known_user("user" text) RETURNS uuid
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  id uuid := id_of_user("user");
+begin
+  if id is null then
+    raise exception 'userId: there is no user %', "user" using errcode = '23503';
+  end if;
+  return id;
+end
+$$;
+
+COMMENT ON FUNCTION public.known_user("user" text) IS 'id_of_user, or an error that names the field.';
+
+CREATE FUNCTION public.platform_write_plan() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if tg_op = 'INSERT' then
+    insert into plans (id, external_id, name, price, minutes, duration_days, per_day)
+    values (uuid_v7(), new.id, new.name, coalesce(new.price, 0), new.minutes, new.duration, new.perday);
+  elsif tg_op = 'UPDATE' then
+    update plans set name = new.name, price = new.price, minutes = new.minutes, duration_days = new.duration, per_day = new.perday, updated_at = clock()
+    where external_id = old.id or id::text = old.id;
+  else
+    delete from plans where external_id = old.id or id::text = old.id;
+    return old;
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION public.platform_write_prospect() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  owner uuid;
+  -- What follows from the open call is not a wish.
+  wish  text := case when new.status in ('SCHEDULED', 'IN_CALL') then null else new.status end;
+begin
+  if tg_op = 'DELETE' then
+    update prospects set deleted_at = clock() where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
+    return old;
+  end if;
+  owner := known_user(new.userid);
+  if tg_op = 'INSERT' then
+    insert into prospects (id, user_id, external_id, name, phone, status, last_contacted_at, rescheduled_for)
+    values (uuid_v7(), owner, new.id, new.name, regexp_replace(new.phone, '[[:space:]().-]', '', 'g'), coalesce(wish, 'INITIAL'),
+            new.lastcontacted, new.rescheduledfor);
+  else
+    update prospects
+    set name = new.name, phone = regexp_replace(new.phone, '[[:space:]().-]', '', 'g'), status = coalesce(wish, status),
+      last_contacted_at = new.lastcontacted, rescheduled_for = new.rescheduledfor, updated_at = clock()
+    where deleted_at is null and user_id = owner and (external_id = old.id or id::text = old.id);
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION public.platform_write_setting() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  owner uuid;
+begin
+  if tg_op = 'DELETE' then
+    if tg_table_name = 'Setting' then
+      delete from user_settings where user_id = user_of_setting(old.id);
+    end if;
+    return old;
+  end if;
+  if tg_table_name = 'Setting' then
+    insert into user_settings as s (user_id, external_id, theme, max_attempts) values (known_user(new.userid), new.id, new.theme, 1)
+    on conflict (user_id) do update set external_id = excluded.external_id, theme = excluded.theme, updated_at = clock();
+    return new;
+  end if;
+  owner := user_of_setting(new.settingid);
+  if tg_table_name = 'AdvancedSetting' then
+    update users set time_zone = new.timezone, updated_at = clock() where id = owner;
+    update user_settings set hours_external_id = new.id, opens = new.startat::time, closes = new.endat::time, updated_at = clock() where user_id = owner;
+  elsif tg_table_name = 'ScriptSetting' then
+    update user_settings set script_external_id = new.id, script_initial = new.initial, script_follow_up = new.followup, updated_at = clock() where user_id = owner;
+  else
+    update user_settings set agent_external_id = new.id, language = new.language, voice = new.voice, first_message = new.firstmessage, updated_at = clock() where user_id = owner;
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION public.platform_write_subscription() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  plan plans%rowtype;
+begin
+  if tg_op = 'DELETE' then
+    delete from subscriptions where user_id = known_user(old.userid);
+    return old;
+  end if;
+  select * into plan from plans where external_id = new.planid or id::text = new.planid;
+  if plan.id is null then
+    raise exception 'planId: there is no plan %', new.planid using errcode = '23503';
+  end if;
+  if tg_op = 'INSERT' then
+    insert into subscriptions (user_id, plan_id, external_id, minutes_left, status, period_ends_at)
+    values (known_user(new.userid), plan.id, new.id, coalesce(new.minutesleft, plan.minutes), coalesce(new.status, 'ACTIVE'),
+            clock() + make_interval(days => plan.duration_days));
+  else
+    update subscriptions set plan_id = plan.id, minutes_left = new.minutesleft, status = new.status, updated_at = clock()
+    where user_id = known_user(old.userid);
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION public.platform_write_user() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  own uuid;
+begin
+  if tg_op = 'INSERT' then
+    own := uuid_v7();
+    insert into users (id, external_id, name, email, clerk_id, created_at, updated_at)
+    values (own, new.id, coalesce(new.name, new.id), new.email, new.clerkid, coalesce(new.createdat, clock()), coalesce(new.updatedat, clock()));
+    insert into planning (user_id) values (own) on conflict do nothing;
+  elsif tg_op = 'UPDATE' then
+    update users set name = new.name, email = new.email, clerk_id = new.clerkid, updated_at = clock() where id = known_user(old.id);
+  else
+    delete from users where id = known_user(old.id);
+    return old;
+  end if;
+  return new;
+end
+$$;
+
+CREATE TABLE public.prospects (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    call_id uuid,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    deleted_at timestamp with time zone,
+    last_contacted_at timestamp with time zone,
+    reached_at timestamp with time zone,
+    rescheduled_for timestamp with time zone,
+    reschedules integer DEFAULT 0 NOT NULL,
+    name text,
+    phone text NOT NULL,
+    status text DEFAULT 'INITIAL'::text NOT NULL,
+    disposition text,
+    time_zone text,
+    external_id text,
+    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT prospects_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
+    CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
+    CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.prospects IS 'People a user wants called. SCHEDULED and IN_CALL are seen in ops.prospects: they follow from the open call.';
+
+COMMENT ON COLUMN public.prospects.call_id IS 'The newest call to this person.';
+
+COMMENT ON COLUMN public.prospects.reached_at IS 'Somebody was spoken to: from then on the follow-up script is used.';
+
+COMMENT ON COLUMN public.prospects.rescheduled_for IS 'A promised time. The statement that writes it puts the call into the queue.';
+
+COMMENT ON COLUMN public.prospects.disposition IS 'How the newest call ended.';
+
+CREATE FUNCTION public.prospect_variables(p public.prospects) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$ select case when p.name is null then p.variables else jsonb_build_object('prospectName', p.name) || p.variables end $$;
+
+COMMENT ON FUNCTION public.prospect_variables(p public.prospects) IS 'What scripts may name of a person.';
+
+CREATE FUNCTION public.prospects_steer_calls() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+  ms     text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
+  new_id uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
+  found_call calls%rowtype;
+begin
+  insert into planning (user_id) values (new.user_id) on conflict do nothing;
+  select * into found_call from calls c
+  where c.prospect_id = new.id and c.state in ('waiting', 'parked', 'live') for update;
+  if new.deleted_at is not null or new.status not in ('INITIAL', 'RESCHEDULED') then
+    if new.status = 'DO_NOT_CALL' then
+      insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
+    end if;
+    if found_call.state in ('waiting', 'parked') then
+      update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
+        disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
+      where id = found_call.id;
+      insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+      values (found_call.lane_id, found_call.user_id, null, 'PENDING', -1), (found_call.lane_id, found_call.user_id, null, 'CANCELED', 1);
+    elsif found_call.state = 'live' then
+      update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = found_call.id;
+      update attempts set hang_up_at = coalesce(hang_up_at, clock()) where call_id = found_call.id and ended_at is null;
+    end if;
+  elsif new.status = 'RESCHEDULED' and new.rescheduled_for is not null then
+    if found_call.id is null then
+      perform enqueue(
+        array[new_id], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
+        array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
+        array['{}']::jsonb[], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
+        array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
+    elsif found_call.state in ('waiting', 'parked') and (found_call.due_at <> new.rescheduled_for or found_call.rank <> 0) then
+      update calls set state = 'waiting', due_at = new.rescheduled_for, rank = 0, updated_at = clock() where id = found_call.id;
+      update lanes set next_at = least(next_at, new.rescheduled_for), urgent_at = least(urgent_at, new.rescheduled_for)
+      where id = found_call.lane_id and blocked_on is null;
+      update user_turns t set next_at = least(t.next_at, new.rescheduled_for) where t.user_id = new.user_id and t.blocked_on is null;
+    end if;
+  end if;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.prospects_steer_calls() IS 'Enqueues a promised time, moves it, or takes the call out of the queue.';
 
 CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -265,6 +590,94 @@ $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
 
+CREATE FUNCTION public.subscriptions_wake() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform wake_metered(new.user_id);
+  insert into planning (user_id) values (new.user_id) on conflict do nothing;
+  return null;
+end
+$$;
+
+CREATE FUNCTION public.take_admission_lock() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_advisory_xact_lock_shared(7001);
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.take_admission_lock() IS 'For statements that move calls by a trigger: the lock comes before any row.';
+
+CREATE FUNCTION public.unsorted_lane("user" uuid) RETURNS uuid
+    LANGUAGE plpgsql
+    AS $$
+declare
+  lane uuid;
+begin
+  select id into lane from lanes where user_id = "user" and campaign_id is null and country = '?' and zones = '{}';
+  if lane is null then
+    insert into lanes (id, user_id, country, opens_at, closes_at, blocked_on, closed_by)
+    values (gen_random_uuid(), "user", '?', '-infinity', 'epoch', 'window', 'ZONE_UNKNOWN')
+    on conflict do nothing;
+    select id into lane from lanes where user_id = "user" and campaign_id is null and country = '?' and zones = '{}';
+  end if;
+  return lane;
+end
+$$;
+
+COMMENT ON FUNCTION public.unsorted_lane("user" uuid) IS 'The lane of a user whose calls the service still has to place into the lanes of their zones. Closed.';
+
+CREATE FUNCTION public.urgent_of(lane uuid) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select least(
+    (select due_at from calls where lane_id = lane and state = 'waiting' and rank = 0 order by due_at limit 1),
+    (select due_at from calls where lane_id = lane and state = 'waiting' and rank = 1 order by due_at limit 1),
+    'infinity')
+$$;
+
+COMMENT ON FUNCTION public.urgent_of(lane uuid) IS 'When the first waiting call of rank 0 or 1 of a lane falls due.';
+
+CREATE FUNCTION public.user_of_setting(setting text) RETURNS uuid
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  owner uuid := (select user_id from user_settings where external_id = setting or user_id::text = setting);
+begin
+  if owner is null then
+    raise exception 'settingId: there is no setting %', setting using errcode = '23503';
+  end if;
+  return owner;
+end
+$$;
+
+COMMENT ON FUNCTION public.user_of_setting(setting text) IS 'Whose setting this is, or an error that names the field.';
+
+CREATE FUNCTION public.user_settings_join_planning() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into planning (user_id) values (new.user_id) on conflict do nothing;
+  return null;
+end
+$$;
+
+CREATE FUNCTION public.user_settings_reopen() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_advisory_xact_lock_shared(7001);
+  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
+  where user_id = new.user_id and campaign_id is null and country not in ('?', '*');
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.user_settings_reopen() IS 'New hours of a user: its lanes are closed until their windows are written anew.';
+
 CREATE FUNCTION public.users_get_a_lane() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -276,6 +689,39 @@ end
 $$;
 
 COMMENT ON FUNCTION public.users_get_a_lane() IS 'Every user has a place in the ring and a lane for single calls, whose id is the user''s.';
+
+CREATE FUNCTION public.users_reopen() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_advisory_xact_lock_shared(7001);
+  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
+  where user_id = new.id and campaign_id is null and country not in ('?', '*')
+    and exists (select from user_settings s where s.user_id = new.id and s.opens is not null);
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.users_reopen() IS 'A user whose zone changes: its lanes are closed until their windows are written anew.';
+
+CREATE FUNCTION public.uuid_v7() RETURNS uuid
+    LANGUAGE sql
+    AS $$
+  select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid
+  from lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') as h
+$$;
+
+COMMENT ON FUNCTION public.uuid_v7() IS 'A new id that sorts by time, for rows that plain SQL makes.';
+
+CREATE FUNCTION public.wake_metered("user" uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update lanes set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null where user_id = "user" and blocked_on = 'quota';
+  update user_turns set next_at = clock(), blocked_on = null
+  where user_id = "user" and (blocked_on = 'quota' or (blocked_on is null and next_at > clock()));
+$$;
+
+COMMENT ON FUNCTION public.wake_metered("user" uuid) IS 'Wakes what slept for want of minutes or of the day. Needs the admission lock.';
 
 CREATE TABLE public.tallies (
     lane_id uuid NOT NULL,
@@ -350,9 +796,14 @@ CREATE TABLE public.attempts (
     hangup_cause text,
     told jsonb,
     transcript text,
+    reserved_minutes integer,
+    charged_minutes integer,
+    counted_on date,
+    CONSTRAINT attempts_charged_not_negative CHECK ((charged_minutes >= 0)),
     CONSTRAINT attempts_duration_not_negative CHECK ((duration_secs >= 0)),
     CONSTRAINT attempts_ended_at_iff_ended CHECK (((ended_at IS NOT NULL) = (state = 'ended'::public.attempt_state))),
-    CONSTRAINT attempts_number_positive CHECK ((number > 0))
+    CONSTRAINT attempts_number_positive CHECK ((number > 0)),
+    CONSTRAINT attempts_reserved_positive CHECK ((reserved_minutes > 0))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
 
@@ -375,6 +826,12 @@ COMMENT ON COLUMN public.attempts.check_at IS 'When the provider is asked about 
 COMMENT ON COLUMN public.attempts.hang_up_at IS 'When the provider is to be asked to hang up.';
 
 COMMENT ON COLUMN public.attempts.told IS 'The explicit outcome as told, during the call or after.';
+
+COMMENT ON COLUMN public.attempts.reserved_minutes IS 'Minutes of the subscription held for it while it is open, and the longest it may talk; null: no subscription.';
+
+COMMENT ON COLUMN public.attempts.charged_minutes IS 'Minutes taken for it: its length in begun minutes.';
+
+COMMENT ON COLUMN public.attempts.counted_on IS 'The day of the subscription it was counted in; null: in none, or it turned out to be no dial.';
 
 CREATE TABLE public.calls (
     id uuid NOT NULL,
@@ -402,6 +859,7 @@ CREATE TABLE public.calls (
     ignore_window boolean DEFAULT false NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    prospect_id uuid,
     CONSTRAINT calls_dials_max_range CHECK (((dials_max >= 1) AND (dials_max <= 1000))),
     CONSTRAINT calls_dials_within_attempts CHECK (((dials >= 0) AND (dials <= attempt_number))),
     CONSTRAINT calls_ended_at_iff_final CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])))),
@@ -435,6 +893,8 @@ COMMENT ON COLUMN public.calls.cancel_requested_at IS 'Cancel asked while live: 
 
 COMMENT ON COLUMN public.calls.time_zone IS 'The callee''s zone as given with the call.';
 
+COMMENT ON COLUMN public.calls.prospect_id IS 'The person it is for, where that is a prospect.';
+
 CREATE TABLE public.campaigns (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -443,6 +903,7 @@ CREATE TABLE public.campaigns (
     updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     canceled_at timestamp with time zone,
     deleted_at timestamp with time zone,
+    swept_at timestamp with time zone,
     max_concurrent_calls integer DEFAULT 5 NOT NULL,
     max_retries integer DEFAULT 3 NOT NULL,
     retry_delay_secs integer DEFAULT 300 NOT NULL,
@@ -463,6 +924,8 @@ COMMENT ON TABLE public.campaigns IS 'A list of calls with one script, its own l
 
 COMMENT ON COLUMN public.campaigns.canceled_at IS 'Canceled for good: its waiting calls are ended in the background.';
 
+COMMENT ON COLUMN public.campaigns.swept_at IS 'Canceled, and nothing of it waits any more.';
+
 COMMENT ON COLUMN public.campaigns.max_retries IS 'Dials after the first; max_dials of its calls is one more.';
 
 COMMENT ON COLUMN public.campaigns.paused IS 'Nothing of it is dialed; its lanes carry the same flag, so that the claim looks at lanes alone.';
@@ -470,6 +933,29 @@ COMMENT ON COLUMN public.campaigns.paused IS 'Nothing of it is dialed; its lanes
 COMMENT ON COLUMN public.campaigns.hours_in IS 'Whose clock the schedule''s hours are read on.';
 
 COMMENT ON COLUMN public.campaigns.zone_policy IS 'A callee whose zone is unknown: user = the schedule''s or user''s zone stands in, hold = not dialed; null: as the provider wants it.';
+
+CREATE TABLE public.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    token_key bytea NOT NULL,
+    reserve_minutes integer DEFAULT 10 NOT NULL,
+    max_concurrent_calls integer DEFAULT 30 NOT NULL,
+    provider text DEFAULT 'simulator'::text NOT NULL,
+    dials_per_second double precision DEFAULT 0 NOT NULL,
+    CONSTRAINT installation_only_row CHECK (only_row)
+);
+
+COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
+
+COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
+
+COMMENT ON COLUMN public.installation.reserve_minutes IS 'Minutes reserved for a call of a metered user, as the newest process was told.';
+
+COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
+
+COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
+
+COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
 
 CREATE TABLE public.lanes (
     id uuid NOT NULL,
@@ -512,6 +998,101 @@ COMMENT ON COLUMN public.lanes.country IS 'ISO 3166 country of the people called
 
 COMMENT ON COLUMN public.lanes.zones IS 'Candidate time zones of the people called; empty: none are needed.';
 
+CREATE TABLE public.plans (
+    id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    price numeric(12,2) DEFAULT 0 NOT NULL,
+    minutes integer NOT NULL,
+    duration_days integer NOT NULL,
+    per_day integer,
+    name text NOT NULL,
+    external_id text,
+    CONSTRAINT plans_duration_positive CHECK ((duration_days > 0)),
+    CONSTRAINT plans_minutes_not_negative CHECK ((minutes >= 0)),
+    CONSTRAINT plans_per_day_positive CHECK ((per_day > 0)),
+    CONSTRAINT plans_price_not_negative CHECK ((price >= (0)::numeric))
+);
+
+COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period of days, and dials a day.';
+
+COMMENT ON COLUMN public.plans.per_day IS 'Dials a day on the user''s clock; null: any number.';
+
+CREATE TABLE public.subscriptions (
+    user_id uuid NOT NULL,
+    plan_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    period_ends_at timestamp with time zone NOT NULL,
+    day_ends_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    minutes_left integer NOT NULL,
+    overage_minutes integer DEFAULT 0 NOT NULL,
+    day_dials integer DEFAULT 0 NOT NULL,
+    day date,
+    status text DEFAULT 'ACTIVE'::text NOT NULL,
+    external_id text,
+    CONSTRAINT subscriptions_day_dials_not_negative CHECK ((day_dials >= 0)),
+    CONSTRAINT subscriptions_minutes_not_negative CHECK ((minutes_left >= 0)),
+    CONSTRAINT subscriptions_overage_not_negative CHECK ((overage_minutes >= 0)),
+    CONSTRAINT subscriptions_status_known CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'CANCELED'::text])))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON TABLE public.subscriptions IS 'The quota of a user who has one: every call of that user is held to it.';
+
+COMMENT ON COLUMN public.subscriptions.minutes_left IS 'The settled balance; what live calls have reserved is on their attempts. Never below zero.';
+
+COMMENT ON COLUMN public.subscriptions.overage_minutes IS 'Minutes talked beyond the balance, in this period.';
+
+COMMENT ON COLUMN public.subscriptions.day IS 'The date on the user''s clock that day_dials counts; the scheduler turns it at day_ends_at. Past that: closed until it has.';
+
+CREATE VIEW public.quotas AS
+ SELECT q.user_id,
+    q.day,
+    q.day_ends_at,
+    q.reserve,
+    q.minutes,
+    q.reason,
+        CASE
+            WHEN (q.reason IS NOT NULL) THEN 0
+            ELSE LEAST((((q.minutes + q.reserve) - 1) / q.reserve), q.day_left, 2147483647)
+        END AS calls
+   FROM ( SELECT s.user_id,
+            s.day,
+            s.day_ends_at,
+            r.reserve,
+            m.minutes,
+            d.day_left,
+                CASE
+                    WHEN (s.status <> 'ACTIVE'::text) THEN 'SUBSCRIPTION_INACTIVE'::text
+                    WHEN ((m.minutes <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
+                    WHEN ((d.day_left <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
+                    ELSE NULL::text
+                END AS reason
+           FROM ((((public.subscriptions s
+             JOIN public.plans p ON ((p.id = s.plan_id)))
+             CROSS JOIN LATERAL ( SELECT COALESCE(( SELECT installation.reserve_minutes
+                           FROM public.installation), 10) AS reserve) r)
+             CROSS JOIN LATERAL ( SELECT (s.minutes_left - (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer) AS minutes
+                   FROM public.attempts a
+                  WHERE ((a.user_id = s.user_id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) m)
+             CROSS JOIN LATERAL ( SELECT (p.per_day - s.day_dials) AS day_left) d)) q;
+
+COMMENT ON VIEW public.quotas IS 'What each metered user may still dial: calls, each reserving so many minutes; reason: why none.';
+
+CREATE TABLE public.suppressions (
+    phone text NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    by_status boolean DEFAULT false NOT NULL,
+    reason text,
+    CONSTRAINT suppressions_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
+);
+
+COMMENT ON TABLE public.suppressions IS 'Numbers that must not be called (do-not-call), by a user or, under the operator, by anybody. The claim itself looks here.';
+
+COMMENT ON COLUMN public.suppressions.by_status IS 'It stands for a phone number''s status, and goes with it.';
+
 CREATE TABLE public.user_turns (
     user_id uuid NOT NULL,
     next_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
@@ -534,6 +1115,7 @@ CREATE TABLE public.users (
     external_id text,
     email text,
     time_zone text,
+    clerk_id text,
     CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0))
 );
 
@@ -544,6 +1126,8 @@ COMMENT ON COLUMN public.users.max_concurrent_calls IS 'Live calls this user may
 COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this user by.';
 
 COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
+
+COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
 
 CREATE VIEW ops.broken AS
  SELECT 'live call without its open attempt'::text AS what,
@@ -601,7 +1185,34 @@ UNION ALL
            FROM public.attempts a
           WHERE ((a.user_id = l.user_id) AND (a.ended_at IS NULL))) < COALESCE(( SELECT u.max_concurrent_calls
            FROM public.users u
-          WHERE (u.id = l.user_id)), 2147483647))))
+          WHERE (u.id = l.user_id)), 2147483647))) OR ((l.blocked_on = 'quota'::text) AND COALESCE(( SELECT (q.calls > 0)
+           FROM public.quotas q
+          WHERE (q.user_id = l.user_id)), true)))
+UNION ALL
+ SELECT 'day of a subscription is off'::text AS what,
+    s.user_id AS id
+   FROM public.subscriptions s
+  WHERE ((s.day IS NOT NULL) AND (s.day_dials <> ( SELECT count(*) AS count
+           FROM public.attempts a
+          WHERE ((a.user_id = s.user_id) AND (a.counted_on = s.day)))))
+UNION ALL
+ SELECT 'ended attempt whose minutes were not taken'::text AS what,
+    a.id
+   FROM public.attempts a
+  WHERE ((a.reserved_minutes IS NOT NULL) AND (a.ended_at IS NOT NULL) AND (a.charged_minutes IS DISTINCT FROM
+        CASE
+            WHEN a.dialed THEN (ceil(((COALESCE(a.duration_secs, 0))::numeric / 60.0)))::integer
+            ELSE 0
+        END))
+UNION ALL
+ SELECT 'promise that nobody keeps'::text AS what,
+    p.id
+   FROM public.prospects p
+  WHERE ((p.status = 'RESCHEDULED'::text) AND (p.rescheduled_for IS NOT NULL) AND (p.deleted_at IS NULL) AND (NOT (EXISTS ( SELECT
+           FROM public.calls c
+          WHERE ((c.prospect_id = p.id) AND (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state, 'live'::public.call_state])))))) AND (NOT (EXISTS ( SELECT
+           FROM public.suppressions s
+          WHERE (s.phone = p.phone)))))
 UNION ALL
  SELECT 'final call without a disposition'::text AS what,
     c.id
@@ -644,7 +1255,7 @@ CREATE VIEW ops.campaigns AS
         CASE
             WHEN (g.canceled_at IS NOT NULL) THEN 'canceled'::text
             WHEN (g.paused AND (((n.pending + n.in_progress) > 0) OR (n.total = 0))) THEN 'paused'::text
-            WHEN ((n.pending = n.total) AND (n.dials = 0)) THEN 'pending'::text
+            WHEN ((n.total = 0) OR ((n.pending > 0) AND (n.in_progress = 0) AND (n.dials = 0))) THEN 'pending'::text
             WHEN ((n.pending + n.in_progress) > 0) THEN 'in-progress'::text
             WHEN (n.completed > 0) THEN 'completed'::text
             ELSE 'failed'::text
@@ -708,26 +1319,6 @@ CREATE VIEW ops.expired_leases AS
 
 COMMENT ON VIEW ops.expired_leases IS 'Attempts whose process died while dialing; within seconds they turn unknown.';
 
-CREATE TABLE public.installation (
-    only_row boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    token_key bytea NOT NULL,
-    max_concurrent_calls integer DEFAULT 30 NOT NULL,
-    provider text DEFAULT 'simulator'::text NOT NULL,
-    dials_per_second double precision DEFAULT 0 NOT NULL,
-    CONSTRAINT installation_only_row CHECK (only_row)
-);
-
-COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
-
-COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
-
-COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
-
-COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
-
-COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
-
 CREATE TABLE public.provider_holds (
     provider text NOT NULL,
     hold_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -783,6 +1374,42 @@ CREATE VIEW ops.live_calls AS
   WHERE (a.ended_at IS NULL);
 
 COMMENT ON VIEW ops.live_calls IS 'Open attempts: the slots in use, and for how long.';
+
+CREATE VIEW ops.prospects AS
+ SELECT p.id,
+    p.user_id,
+    p.external_id,
+    p.name,
+    p.phone,
+        CASE c.state
+            WHEN 'live'::public.call_state THEN 'IN_CALL'::text
+            WHEN 'waiting'::public.call_state THEN
+            CASE
+                WHEN ((p.status = 'RESCHEDULED'::text) AND (p.rescheduled_for IS NOT NULL)) THEN p.status
+                ELSE 'SCHEDULED'::text
+            END
+            WHEN 'parked'::public.call_state THEN
+            CASE
+                WHEN ((p.status = 'RESCHEDULED'::text) AND (p.rescheduled_for IS NOT NULL)) THEN p.status
+                ELSE 'SCHEDULED'::text
+            END
+            ELSE p.status
+        END AS status,
+    p.time_zone,
+    p.rescheduled_for,
+    p.reschedules,
+    p.last_contacted_at,
+    p.reached_at,
+    p.disposition,
+    p.variables,
+    p.call_id,
+    p.created_at,
+    p.updated_at
+   FROM (public.prospects p
+     LEFT JOIN public.calls c ON (((c.prospect_id = p.id) AND (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state, 'live'::public.call_state])))))
+  WHERE (p.deleted_at IS NULL);
+
+COMMENT ON VIEW ops.prospects IS 'Prospects with their status as it is now: SCHEDULED and IN_CALL follow from the open call.';
 
 CREATE TABLE public.events (
     attempt_id uuid NOT NULL,
@@ -875,9 +1502,10 @@ CREATE VIEW ops.waiting AS
     w.reason,
         CASE
             WHEN (w.reason = ANY (ARRAY['SCHEDULED_LATER'::text, 'RETRY_LATER'::text])) THEN c.due_at
-            WHEN (w.reason = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text])) THEN
+            WHEN ((c.due_at > public.clock()) AND (c.due_at >= l.closes_at)) THEN NULL::timestamp with time zone
+            WHEN (w.reason = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'QUOTA_PER_DAY'::text])) THEN
             CASE
-                WHEN (l.opens_at > public.clock()) THEN l.opens_at
+                WHEN (o.opens_at > public.clock()) THEN o.opens_at
                 ELSE NULL::timestamp with time zone
             END
             WHEN (w.reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])) THEN s.hold_until
@@ -890,23 +1518,35 @@ CREATE VIEW ops.waiting AS
               WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL) AND (a.user_id = c.user_id)))
             ELSE NULL::text
         END AS detail
-   FROM (((((((public.calls c
+   FROM (((((((((public.calls c
      JOIN public.lanes l ON ((l.id = c.lane_id)))
      JOIN public.users u ON ((u.id = c.user_id)))
      LEFT JOIN public.campaigns g ON ((g.id = c.campaign_id)))
+     LEFT JOIN public.quotas q ON ((q.user_id = c.user_id)))
      LEFT JOIN ops.limits s ON (true))
      LEFT JOIN user_live ul ON ((ul.user_id = c.user_id)))
      LEFT JOIN campaign_live cl ON ((cl.campaign_id = c.campaign_id)))
      CROSS JOIN LATERAL ( SELECT
                 CASE
+                    WHEN (q.reason = 'QUOTA_PER_DAY'::text) THEN GREATEST(l.opens_at, q.day_ends_at)
+                    ELSE l.opens_at
+                END AS opens_at,
+                CASE
+                    WHEN ((q.reason = 'QUOTA_PER_DAY'::text) AND (q.day_ends_at > l.opens_at)) THEN q.reason
+                    ELSE COALESCE(l.closed_by, 'WINDOW_CLOSED'::text)
+                END AS closed_by) o)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
                     WHEN l.paused THEN 'CAMPAIGN_PAUSED'::text
+                    WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
                     WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text])) THEN l.closed_by
-                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= l.opens_at)) THEN
+                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at) AND (c.due_at >= l.closes_at)) THEN 'WINDOW_CLOSED'::text
+                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at)) THEN
                     CASE
                         WHEN (c.rank = 2) THEN 'RETRY_LATER'::text
                         ELSE 'SCHEDULED_LATER'::text
                     END
-                    WHEN ((l.opens_at > public.clock()) OR (l.closes_at <= public.clock())) THEN COALESCE(l.closed_by, 'WINDOW_CLOSED'::text)
+                    WHEN ((o.opens_at > public.clock()) OR (l.closes_at <= public.clock())) THEN o.closed_by
                     WHEN (EXISTS ( SELECT
                        FROM public.attempts a
                       WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL)))) THEN 'NUMBER_BUSY'::text
@@ -920,6 +1560,130 @@ CREATE VIEW ops.waiting AS
   WHERE (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
 
 COMMENT ON VIEW ops.waiting IS 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
+
+CREATE TABLE public.user_settings (
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    opens time without time zone,
+    closes time without time zone,
+    max_attempts smallint DEFAULT 3 NOT NULL,
+    script_initial text,
+    script_follow_up text,
+    language text,
+    voice text,
+    first_message text,
+    zone_policy text,
+    theme text,
+    retry_rules jsonb DEFAULT '{}'::jsonb NOT NULL,
+    external_id text,
+    hours_external_id text,
+    script_external_id text,
+    agent_external_id text,
+    CONSTRAINT user_settings_hours_whole CHECK (((opens IS NULL) = (closes IS NULL))),
+    CONSTRAINT user_settings_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT user_settings_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
+);
+
+COMMENT ON TABLE public.user_settings IS 'How a user''s prospects and single calls are called: hours, scripts, the agent''s voice, retries.';
+
+COMMENT ON COLUMN public.user_settings.opens IS 'Daily hours on the user''s own clock; closes is exclusive, closes <= opens runs past midnight. Null: none set yet.';
+
+COMMENT ON COLUMN public.user_settings.max_attempts IS 'Dials in all for a prospect''s call.';
+
+COMMENT ON COLUMN public.user_settings.script_initial IS 'For people nobody has spoken to yet; {prospectName} and other variables are filled in.';
+
+COMMENT ON COLUMN public.user_settings.script_follow_up IS 'For people spoken to before, and for promised times.';
+
+COMMENT ON COLUMN public.user_settings.retry_rules IS '{"BUSY":{"delaySeconds":60,"maxDials":2},…}: for calls outside campaigns; what is not there follows the general policy.';
+
+COMMENT ON COLUMN public.user_settings.external_id IS 'Its id in the platform''s "Setting"; the ids of its parts follow.';
+
+CREATE VIEW public."AdvancedSetting" AS
+ SELECT COALESCE(s.hours_external_id, (s.user_id)::text) AS id,
+    COALESCE(s.external_id, (s.user_id)::text) AS settingid,
+    u.time_zone AS timezone,
+    ('2000-01-01'::date + s.opens) AS startat,
+    ('2000-01-01'::date + s.closes) AS endat
+   FROM (public.user_settings s
+     JOIN public.users u ON ((u.id = s.user_id)));
+
+COMMENT ON VIEW public."AdvancedSetting" IS 'Daily hours on the user''s clock; the date of startAt and endAt means nothing.';
+
+CREATE VIEW public."AgentSetting" AS
+ SELECT COALESCE(user_settings.agent_external_id, (user_settings.user_id)::text) AS id,
+    COALESCE(user_settings.external_id, (user_settings.user_id)::text) AS settingid,
+    user_settings.language,
+    user_settings.voice,
+    user_settings.first_message AS firstmessage
+   FROM public.user_settings;
+
+COMMENT ON VIEW public."AgentSetting" IS 'The agent''s voice.';
+
+CREATE VIEW public."Plan" AS
+ SELECT COALESCE(plans.external_id, (plans.id)::text) AS id,
+    plans.name,
+    plans.price,
+    plans.minutes,
+    plans.duration_days AS duration,
+    plans.per_day AS perday
+   FROM public.plans;
+
+COMMENT ON VIEW public."Plan" IS 'Plans, as the platform''s scripts write them; duration in days.';
+
+CREATE VIEW public."Prospect" AS
+ SELECT COALESCE(p.external_id, (p.id)::text) AS id,
+    p.name,
+    p.phone,
+    COALESCE(u.external_id, (u.id)::text) AS userid,
+    p.status,
+    p.last_contacted_at AS lastcontacted,
+    p.rescheduled_for AS rescheduledfor
+   FROM (ops.prospects p
+     JOIN public.users u ON ((u.id = p.user_id)));
+
+COMMENT ON VIEW public."Prospect" IS 'Prospects, as the platform''s scripts write them; status as it is now.';
+
+CREATE VIEW public."ScriptSetting" AS
+ SELECT COALESCE(user_settings.script_external_id, (user_settings.user_id)::text) AS id,
+    COALESCE(user_settings.external_id, (user_settings.user_id)::text) AS settingid,
+    user_settings.script_initial AS initial,
+    user_settings.script_follow_up AS followup
+   FROM public.user_settings;
+
+COMMENT ON VIEW public."ScriptSetting" IS 'Scripts of first and later contacts.';
+
+CREATE VIEW public."Setting" AS
+ SELECT COALESCE(s.external_id, (s.user_id)::text) AS id,
+    COALESCE(u.external_id, (u.id)::text) AS userid,
+    s.theme
+   FROM (public.user_settings s
+     JOIN public.users u ON ((u.id = s.user_id)));
+
+COMMENT ON VIEW public."Setting" IS 'Settings, as the platform''s scripts write them. A user made through it has one dial for each prospect.';
+
+CREATE VIEW public."Subscription" AS
+ SELECT COALESCE(s.external_id, (s.user_id)::text) AS id,
+    COALESCE(u.external_id, (u.id)::text) AS userid,
+    COALESCE(p.external_id, (p.id)::text) AS planid,
+    s.minutes_left AS minutesleft,
+    s.status
+   FROM ((public.subscriptions s
+     JOIN public.users u ON ((u.id = s.user_id)))
+     JOIN public.plans p ON ((p.id = s.plan_id)));
+
+COMMENT ON VIEW public."Subscription" IS 'Subscriptions, as the platform''s scripts write them.';
+
+CREATE VIEW public."User" AS
+ SELECT COALESCE(users.external_id, (users.id)::text) AS id,
+    users.name,
+    users.email,
+    users.clerk_id AS clerkid,
+    users.created_at AS createdat,
+    users.updated_at AS updatedat
+   FROM public.users;
+
+COMMENT ON VIEW public."User" IS 'Users, as the platform''s scripts write them.';
 
 CREATE TABLE public._sqlx_migrations (
     version bigint NOT NULL,
@@ -940,6 +1704,20 @@ CREATE TABLE public.api_keys (
 );
 
 COMMENT ON TABLE public.api_keys IS 'Who may: only the SHA-256 of a key is kept. user_id null: an admin key.';
+
+CREATE TABLE public.appointments (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    attempt_id uuid NOT NULL,
+    call_id uuid NOT NULL,
+    prospect_id uuid,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    starts_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.appointments IS 'Appointments agreed in calls: one for an attempt, however often it is told.';
+
+COMMENT ON COLUMN public.appointments.starts_at IS 'As the agent told it; null: no time was told.';
 
 CREATE TABLE public.idempotency_keys (
     user_id uuid NOT NULL,
@@ -981,6 +1759,24 @@ CREATE TABLE public.phone_numbers (
 
 COMMENT ON TABLE public.phone_numbers IS 'What a user knows of numbers. do_not_call stands in suppressions too, where the claim looks; invalid numbers enter no campaign.';
 
+CREATE TABLE public.planner (
+    only_row boolean DEFAULT true NOT NULL,
+    next_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT planner_only_row CHECK (only_row)
+);
+
+COMMENT ON TABLE public.planner IS 'When the next planning batch is due, over all processes.';
+
+CREATE TABLE public.planning (
+    user_id uuid NOT NULL,
+    planned_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    report jsonb
+);
+
+COMMENT ON TABLE public.planning IS 'The rotation of users whose prospects are planned: longest unplanned first.';
+
+COMMENT ON COLUMN public.planning.report IS 'What the last batch did for this user, or why it skipped them.';
+
 CREATE TABLE public.schedules (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -1008,16 +1804,6 @@ CREATE TABLE public.stray_events (
 );
 
 COMMENT ON TABLE public.stray_events IS 'Events about calls not known yet: kept, and swept until they match.';
-
-CREATE TABLE public.suppressions (
-    phone text NOT NULL,
-    user_id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    reason text,
-    CONSTRAINT suppressions_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
-);
-
-COMMENT ON TABLE public.suppressions IS 'Numbers that must not be called (do-not-call), by a user or, under the operator, by anybody. The claim itself looks here.';
 
 CREATE TABLE public.upload_parts (
     upload_id uuid NOT NULL,
@@ -1048,6 +1834,7 @@ CREATE TABLE public.uploads (
     rows_done bigint DEFAULT 0 NOT NULL,
     accepted bigint DEFAULT 0 NOT NULL,
     rejected bigint DEFAULT 0 NOT NULL,
+    takes integer DEFAULT 0 NOT NULL,
     error text,
     CONSTRAINT uploads_status_known CHECK ((status = ANY (ARRAY['receiving'::text, 'running'::text, 'done'::text, 'failed'::text])))
 )
@@ -1057,6 +1844,8 @@ COMMENT ON TABLE public.uploads IS 'CSV lists of numbers: stored whole before th
 
 COMMENT ON COLUMN public.uploads.rows_done IS 'Rows whose verdict is stored; a crash goes on behind them.';
 
+COMMENT ON COLUMN public.uploads.takes IS 'Readers that took it since the last verdict: a file that brings them down is given up.';
+
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
 
@@ -1065,6 +1854,12 @@ ALTER TABLE ONLY public.api_keys
 
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.appointments
+    ADD CONSTRAINT appointments_attempt_key UNIQUE (attempt_id);
+
+ALTER TABLE ONLY public.appointments
+    ADD CONSTRAINT appointments_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (id);
@@ -1105,6 +1900,24 @@ ALTER TABLE ONLY public.phone_numbers
 ALTER TABLE ONLY public.phone_numbers
     ADD CONSTRAINT phone_numbers_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.planner
+    ADD CONSTRAINT planner_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.planning
+    ADD CONSTRAINT planning_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY public.plans
+    ADD CONSTRAINT plans_external_id_key UNIQUE (external_id);
+
+ALTER TABLE ONLY public.plans
+    ADD CONSTRAINT plans_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.prospects
+    ADD CONSTRAINT prospects_external_id_key UNIQUE (user_id, external_id);
+
+ALTER TABLE ONLY public.prospects
+    ADD CONSTRAINT prospects_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.provider_holds
     ADD CONSTRAINT provider_holds_pkey PRIMARY KEY (provider);
 
@@ -1123,6 +1936,12 @@ ALTER TABLE ONLY public.stray_events
 ALTER TABLE ONLY public.stray_events
     ADD CONSTRAINT stray_events_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT subscriptions_external_id_key UNIQUE (external_id);
+
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.suppressions
     ADD CONSTRAINT suppressions_pkey PRIMARY KEY (phone, user_id);
 
@@ -1138,6 +1957,12 @@ ALTER TABLE ONLY public.upload_verdicts
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.user_settings
+    ADD CONSTRAINT user_settings_external_id_key UNIQUE (external_id);
+
+ALTER TABLE ONLY public.user_settings
+    ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.user_turns
     ADD CONSTRAINT user_turns_pkey PRIMARY KEY (user_id);
 
@@ -1150,11 +1975,15 @@ ALTER TABLE ONLY public.users
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
+CREATE INDEX appointments_by_user ON public.appointments USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
 CREATE INDEX attempts_by_provider_call ON public.attempts USING btree (provider_call_id) WHERE (provider_call_id IS NOT NULL);
 
 CREATE UNIQUE INDEX attempts_number_key ON public.attempts USING btree (call_id, number) WHERE (call_id IS NOT NULL);
 
 CREATE UNIQUE INDEX attempts_one_per_phone ON public.attempts USING btree (phone) WHERE (ended_at IS NULL);
+
+CREATE INDEX attempts_reserved ON public.attempts USING btree (user_id) WHERE ((ended_at IS NULL) AND (reserved_minutes IS NOT NULL));
 
 CREATE INDEX calls_by_campaign ON public.calls USING btree (campaign_id, id) WHERE (campaign_id IS NOT NULL);
 
@@ -1168,6 +1997,8 @@ CREATE UNIQUE INDEX calls_external_id_key ON public.calls USING btree (user_id, 
 
 CREATE UNIQUE INDEX calls_once_in_campaign ON public.calls USING btree (campaign_id, phone) WHERE (campaign_id IS NOT NULL);
 
+CREATE UNIQUE INDEX calls_one_open_per_prospect ON public.calls USING btree (prospect_id) WHERE ((prospect_id IS NOT NULL) AND (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state, 'live'::public.call_state])));
+
 CREATE INDEX calls_parked ON public.calls USING btree (phone, lane_id, rank, due_at, id) WHERE (state = 'parked'::public.call_state);
 
 CREATE INDEX calls_pending ON public.calls USING btree (id) WHERE (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
@@ -1176,9 +2007,13 @@ CREATE INDEX calls_unhappy ON public.calls USING btree (state, id) WHERE (state 
 
 CREATE INDEX calls_waiting ON public.calls USING btree (lane_id, rank, due_at, id) WHERE (state = 'waiting'::public.call_state);
 
+CREATE INDEX campaigns_by_external_id ON public.campaigns USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
+
 CREATE INDEX campaigns_by_schedule ON public.campaigns USING btree (schedule_id) WHERE (schedule_id IS NOT NULL);
 
 CREATE INDEX campaigns_by_user ON public.campaigns USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((canceled_at IS NOT NULL) AND (swept_at IS NULL));
 
 CREATE INDEX idempotency_keys_by_age ON public.idempotency_keys USING btree (started_at);
 
@@ -1192,13 +2027,31 @@ CREATE INDEX lanes_refresh ON public.lanes USING btree (refresh_at) WHERE (refre
 
 CREATE INDEX lanes_ring ON public.lanes USING btree (user_id, next_at) WHERE (user_id IS NOT NULL);
 
+CREATE INDEX lanes_unsorted ON public.lanes USING btree (id) WHERE (country = '?'::text);
+
 CREATE INDEX lanes_urgent ON public.lanes USING btree (urgent_at) WHERE (urgent_at < 'infinity'::timestamp with time zone);
 
+CREATE INDEX phone_numbers_by_external_id ON public.phone_numbers USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
+
 CREATE INDEX phone_numbers_list ON public.phone_numbers USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX planning_rotation ON public.planning USING btree (planned_at, user_id);
+
+CREATE INDEX prospects_list ON public.prospects USING btree (user_id, id) WHERE (deleted_at IS NULL);
+
+CREATE UNIQUE INDEX prospects_phone_key ON public.prospects USING btree (user_id, phone) WHERE (deleted_at IS NULL);
+
+CREATE INDEX prospects_to_plan ON public.prospects USING btree (user_id, ((status <> 'RESCHEDULED'::text)), COALESCE(last_contacted_at, '-infinity'::timestamp with time zone), reschedules, created_at, id) WHERE ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text])) AND (rescheduled_for IS NULL) AND (deleted_at IS NULL));
+
+CREATE INDEX schedules_by_external_id ON public.schedules USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
 
 CREATE INDEX schedules_by_user ON public.schedules USING btree (user_id, id);
 
 CREATE INDEX stray_events_by_provider_call ON public.stray_events USING btree (provider_call_id);
+
+CREATE INDEX subscriptions_day ON public.subscriptions USING btree (day_ends_at) WHERE (status = 'ACTIVE'::text);
+
+CREATE INDEX subscriptions_period ON public.subscriptions USING btree (period_ends_at) WHERE (status = 'ACTIVE'::text);
 
 CREATE INDEX suppressions_by_user ON public.suppressions USING btree (user_id, phone) WHERE (user_id IS NOT NULL);
 
@@ -1206,11 +2059,49 @@ CREATE INDEX tallies_by_campaign ON public.tallies USING btree (campaign_id) WHE
 
 CREATE INDEX tallies_by_user ON public.tallies USING btree (user_id, campaign_id);
 
-CREATE INDEX uploads_open ON public.uploads USING btree (id) WHERE (status = 'running'::text);
+CREATE INDEX uploads_open ON public.uploads USING btree (lease_until, id) WHERE (status = 'running'::text);
 
 CREATE INDEX user_turns_ring ON public.user_turns USING btree (next_at) WHERE (next_at IS NOT NULL);
 
+CREATE TRIGGER attempts_make_appointments AFTER UPDATE OF disposition ON public.attempts FOR EACH ROW WHEN (((new.disposition = 'APPOINTMENT_SET'::text) AND (old.disposition IS DISTINCT FROM new.disposition))) EXECUTE FUNCTION public.attempts_make_appointments();
+
+CREATE TRIGGER attempts_settle_minutes AFTER UPDATE OF state, duration_secs, dialed ON public.attempts FOR EACH ROW WHEN (((new.reserved_minutes IS NOT NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION public.attempts_settle_minutes();
+
+CREATE TRIGGER calls_tell_prospects AFTER UPDATE OF state, disposition, dials ON public.calls FOR EACH ROW WHEN (((new.prospect_id IS NOT NULL) AND (((new.state <> old.state) AND (new.state <> 'live'::public.call_state)) OR (new.disposition IS DISTINCT FROM old.disposition) OR (new.dials <> old.dials)))) EXECUTE FUNCTION public.calls_tell_prospects();
+
+CREATE TRIGGER platform_write_plan INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Plan" FOR EACH ROW EXECUTE FUNCTION public.platform_write_plan();
+
+CREATE TRIGGER platform_write_prospect INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Prospect" FOR EACH ROW EXECUTE FUNCTION public.platform_write_prospect();
+
+CREATE TRIGGER platform_write_setting INSTEAD OF INSERT OR DELETE OR UPDATE ON public."AdvancedSetting" FOR EACH ROW EXECUTE FUNCTION public.platform_write_setting();
+
+CREATE TRIGGER platform_write_setting INSTEAD OF INSERT OR DELETE OR UPDATE ON public."AgentSetting" FOR EACH ROW EXECUTE FUNCTION public.platform_write_setting();
+
+CREATE TRIGGER platform_write_setting INSTEAD OF INSERT OR DELETE OR UPDATE ON public."ScriptSetting" FOR EACH ROW EXECUTE FUNCTION public.platform_write_setting();
+
+CREATE TRIGGER platform_write_setting INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Setting" FOR EACH ROW EXECUTE FUNCTION public.platform_write_setting();
+
+CREATE TRIGGER platform_write_subscription INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Subscription" FOR EACH ROW EXECUTE FUNCTION public.platform_write_subscription();
+
+CREATE TRIGGER platform_write_user INSTEAD OF INSERT OR DELETE OR UPDATE ON public."User" FOR EACH ROW EXECUTE FUNCTION public.platform_write_user();
+
+CREATE TRIGGER prospects_lock BEFORE INSERT OR DELETE OR UPDATE OF status, rescheduled_for, phone, deleted_at ON public.prospects FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
+
+CREATE TRIGGER prospects_steer_calls AFTER UPDATE OF status, rescheduled_for, deleted_at ON public.prospects FOR EACH ROW WHEN (((old.status <> new.status) OR (old.rescheduled_for IS DISTINCT FROM new.rescheduled_for) OR (old.deleted_at IS DISTINCT FROM new.deleted_at))) EXECUTE FUNCTION public.prospects_steer_calls();
+
+CREATE TRIGGER prospects_steer_calls_new AFTER INSERT ON public.prospects FOR EACH ROW EXECUTE FUNCTION public.prospects_steer_calls();
+
+CREATE TRIGGER subscriptions_lock BEFORE INSERT OR DELETE OR UPDATE OF status, plan_id, minutes_left, period_ends_at, day_ends_at ON public.subscriptions FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
+
+CREATE TRIGGER subscriptions_wake AFTER INSERT OR UPDATE OF status, plan_id, period_ends_at, day_ends_at ON public.subscriptions FOR EACH ROW EXECUTE FUNCTION public.subscriptions_wake();
+
+CREATE TRIGGER user_settings_join_planning AFTER INSERT ON public.user_settings FOR EACH ROW EXECUTE FUNCTION public.user_settings_join_planning();
+
+CREATE TRIGGER user_settings_reopen AFTER INSERT OR UPDATE OF opens, closes, zone_policy ON public.user_settings FOR EACH ROW EXECUTE FUNCTION public.user_settings_reopen();
+
 CREATE TRIGGER users_get_a_lane AFTER INSERT ON public.users FOR EACH ROW EXECUTE FUNCTION public.users_get_a_lane();
+
+CREATE TRIGGER users_reopen AFTER UPDATE OF time_zone ON public.users FOR EACH ROW WHEN ((old.time_zone IS DISTINCT FROM new.time_zone)) EXECUTE FUNCTION public.users_reopen();
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_schedule_fkey FOREIGN KEY (schedule_id) REFERENCES public.schedules(id);
@@ -1221,14 +2112,33 @@ ALTER TABLE ONLY public.campaigns
 ALTER TABLE ONLY public.phone_numbers
     ADD CONSTRAINT phone_numbers_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
 
+ALTER TABLE ONLY public.planning
+    ADD CONSTRAINT planning_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.prospects
+    ADD CONSTRAINT prospects_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
+
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
 
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT subscriptions_plan_fkey FOREIGN KEY (plan_id) REFERENCES public.plans(id);
+
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT subscriptions_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_settings
+    ADD CONSTRAINT user_settings_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\x9bd404090e97beb1ab7a653441ac0940d50542c5d5cc6486fc9ad4ef5bf59f39f30ac82e82a9c54a1e13c3a5ddb519f2', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x2c0449c81913b4e96d166e45577c3b12c6d8cfb737fa7270e0f5fa003f01479e238d5eb375def0183819ac440a9ff354', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\xbf347cdf75b877cf9db86f482352e27fc4e782ec7dd03637bbeeedeb09cfa168cab629a2bbe598fc12085c060880d10c', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x38cca1d2cc44972ee56199cb52b1417dad9c4d033a842fc45d0f0da980a217a3c594eeddbd212d12fb1db775a927b88f', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create enqueue', true, E'\\xc8156207bf9562b58ac588a8585cd410f3b6b2a757b81e9d5463ec01e736d2dde16372aab6cd8b12150af28067c57187', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create ops views', true, E'\\xfab01132644a37d0e963e112325ad16fca6e5430add64e42c1fd23e4bd1c7cf8a9832efb176c2e597604b7b0d4f2e8b4', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xd2a8267a7fcb6967d834605bcaed2cd2271b7870b7f41abbc89cc9a76d3fecc4a51c200739094d212c93fc887731f573', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc03b91e2877e0996415c54f51da16ff3121198cbe723d2cb723b069e106d83a92974f829c3e1e168ab2d930ae9b68de1', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x728b4b3da7122555bec3137736ff2805cd32f4d724c0bd4358885fbe795c2920d147c7cf9583d952309c8456fbd0b5ef', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x20a1f9c34af2fe0cc59aa9288fa326be0a613a571390ce67b97cd11688f70bfad2d3cad90d02a3aff15ba5872bdf5310', 0);
+insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
+insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -38,7 +38,7 @@ tallied as (
   cross join lateral (values (t.lane_id, -1), (a.lane_id, 1)) as v(lane_id, n)
 )
 select
-  t.state as "was: CallState", t.phone as "phone_was", exists (select from suppressed) as "suppressed!",
+  t.campaign_id is not null as "in_campaign!", t.state as "was: CallState", t.phone as "phone_was", exists (select from suppressed) as "suppressed!",
   a.lane_id as "lane_id?", a.due_at as "due_at?", a.rank as "rank?"
 from target t
 left join amended a on true

@@ -5,12 +5,13 @@
 with canceled as (
   update campaigns
   set canceled_at = coalesce(canceled_at, clock()), deleted_at = case when $2 then clock() else deleted_at end,
-    schedule_id = case when $2 then null else schedule_id end, paused = true, updated_at = clock()
+    schedule_id = case when $2 then null else schedule_id end,
+    external_id = case when $2 then null else external_id end, paused = true, updated_at = clock()
   where id = $1
   returning id
 ),
 lanes_stopped as (
-  update lanes set paused = true where campaign_id = $1 and not paused
+  update lanes set paused = true, refresh_at = 'infinity' where campaign_id = $1 and (not paused or refresh_at < 'infinity')
 ),
 live as (
   update calls c

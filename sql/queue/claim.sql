@@ -62,15 +62,24 @@ lane_ids as materialized (
     limit (select greatest(2, (select lanes from looks) / count(*)) from users_looked)
   ) l
 ),
+-- What metered users among them may still dial.
+metered as materialized (
+  select q.user_id, q.calls, q.minutes, q.reserve, q.day
+  from (select distinct user_id from lanes where id = any (array(select id from lane_ids))) u
+  cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
+),
 looked as materialized (
   select
     l.id, l.user_id, l.campaign_id,
     coalesce(u.n, 0) as user_live,
-    (select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0) as user_room,
-    (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room
+    -- least() passes over nulls: no limit, no quota.
+    least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0), m.calls) as user_room,
+    (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
+    (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials
   from lanes l
   left join user_live u on u.user_id = l.user_id
   left join campaign_live c on c.campaign_id = l.campaign_id
+  left join metered m on m.user_id = l.user_id
   where l.id = any (array(select id from lane_ids))
     and not l.paused
     and l.opens_at <= (select at from now) and (select at from now) + make_interval(secs => $5) < l.closes_at
@@ -79,11 +88,11 @@ takes as materialized (
   select least(n, 2 * n / greatest(1, (select count(*) from looked))) + 4 as each from room
 ),
 candidates as materialized (
-  select l.user_id, l.campaign_id, l.user_live, l.user_room, l.campaign_room, q.*
+  select l.user_id, l.campaign_id, l.user_live, l.user_room, l.campaign_room, l.campaign_dials, q.*
   from looked l
   cross join generate_series(0, 4) as r(rank)
   cross join lateral (
-    select c.id, c.rank, c.phone, c.due_at, c.expires_at
+    select c.id, c.rank, c.phone, c.due_at, c.expires_at, c.dials, c.dials_granted
     from calls c
     where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
     order by c.due_at, c.id
@@ -98,13 +107,15 @@ free as materialized (
   from candidates c
   -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
   where (c.expires_at is null or c.expires_at > (select at from now))
+    -- A retry that the campaign no longer grants.
+    and (c.campaign_dials is null or c.dials < c.campaign_dials + c.dials_granted)
     and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
 ),
 -- Cut by campaign, then user, then all. Promises first; then whoever has the fewest live calls.
 picked as materialized (
-  select id, nth
+  select id, nth, user_id, nth_of_user
   from (
     select *, row_number() over (order by rank > 0, user_live + nth_of_user, rank, due_at, id) as nth
     from (
@@ -120,28 +131,44 @@ picked as materialized (
   ) in_all
   where nth <= (select n from room)
 ),
+-- The minutes each of them reserves, by position; null: not metered.
 picks as materialized (
-  select coalesce(array_agg(id order by nth), '{}') as ids from picked
+  select
+    coalesce(array_agg(p.id order by p.nth), '{}') as ids,
+    array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth) as minutes,
+    array_agg(m.day order by p.nth) as days
+  from picked p
+  left join metered m on m.user_id = p.user_id
 ),
 claimed as (
   update calls c
   -- An edited script holds for what is dialed from now on.
   set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now),
-    script_id = coalesce((select script_id from campaigns where id = c.campaign_id), c.script_id)
+    script_id = coalesce(
+      (select script_id from campaigns where id = c.campaign_id),
+      (select case when p.reached_at is not null or p.status = 'RESCHEDULED' then s.script_follow_up else s.script_initial end
+       from prospects p join user_settings s on s.user_id = p.user_id where p.id = c.prospect_id),
+      c.script_id)
   where c.id = any (array(
     select k.id from calls k
     where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
     for update skip locked
   ))
   -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
-  returning ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone,
-    c.script_id, c.metadata, c.variables, c.due_at
+  returning
+    ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id,
+    (select minutes from picks)[array_position((select ids from picks), c.id)] as reserved_minutes,
+    (select days from picks)[array_position((select ids from picks), c.id)] as counted_on,
+    c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone,
+    c.script_id, c.metadata, c.variables, c.due_at, c.prospect_id
 ),
 attempted as (
-  insert into attempts (id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider)
+  insert into attempts (
+    id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider, reserved_minutes, counted_on
+  )
   select
     c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
-    n.at + make_interval(secs => $8), c.phone, $4
+    n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on
   from claimed c
   cross join now n
 ),
@@ -151,6 +178,12 @@ spent as (
   from bucket b, now n
   where $9 > 0 and exists (select from claimed)
   on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at
+),
+counted as (
+  update subscriptions s
+  set day_dials = s.day_dials + d.n
+  from (select user_id, count(*)::int as n from claimed where reserved_minutes is not null group by user_id) d
+  where s.user_id = any (array(select user_id from claimed where reserved_minutes is not null)) and s.user_id = d.user_id
 ),
 -- Where the ring is longer than one look, those who were served go to its end.
 contended as materialized (
@@ -176,7 +209,8 @@ select
   s.lanes as "lanes!", s.users as "users!", s.obstructed as "obstructed!",
   c.attempt_id as "attempt_id?", c.id as "call_id?", c.attempt_number as "attempt_number?", c.dials as "dials?", c.dials_max as "dials_max?",
   c.priority as "priority?", c.rank as "rank?", c.retry_delay_secs as "retry_delay_secs?",
-  c.phone as "phone?", c.script_id as "script_id?", c.metadata as "metadata?", c.variables as "variables?", c.due_at as "due_at?"
+  c.phone as "phone?", c.script_id as "script_id?", c.metadata as "metadata?", c.variables as "variables?", c.due_at as "due_at?",
+  c.reserved_minutes as "reserved_minutes?", c.prospect_id as "prospect_id?", c.agent as "agent?", c.retry_rules as "retry_rules?"
 from (
   select
     (select at from now) as at,
@@ -197,7 +231,14 @@ from (
 left join (
   select
     k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, k.phone, k.script_id, k.metadata, k.variables, k.due_at,
-    g.retry_delay_secs, coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
+    k.reserved_minutes, k.prospect_id, s.agent, s.retry_rules, g.retry_delay_secs,
+    coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
   from claimed k
   left join lateral (select retry_delay_secs, max_retries from campaigns where id = k.campaign_id offset 0) g on true
+  left join lateral (
+    select
+      jsonb_strip_nulls(jsonb_build_object('language', language, 'voice', voice, 'firstMessage', first_message)) as agent,
+      case when k.campaign_id is null then retry_rules end as retry_rules
+    from user_settings where user_id = k.user_id offset 0
+  ) s on true
 ) c on true

@@ -10,7 +10,8 @@ select
   coalesce((select (max_retries + 1 + c.dials_granted)::smallint from campaigns where id = c.campaign_id), c.dials_max) as "dials_max!",
   c.priority, c.rank,
   c.cancel_requested_at is not null as "cancel_requested!",
-  (select retry_delay_secs from campaigns where id = c.campaign_id) as retry_delay_secs
+  (select retry_delay_secs from campaigns where id = c.campaign_id) as retry_delay_secs,
+  (select retry_rules from user_settings where user_id = c.user_id and c.campaign_id is null) as retry_rules
 from unnest($1::uuid[]) as w(id)
 cross join lateral (select * from attempts where id = w.id offset 0) a
 cross join lateral (select * from calls where id = a.call_id offset 0) c

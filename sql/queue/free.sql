@@ -3,7 +3,7 @@
 -- Needs the admission lock. Used by queue::free.
 with woken as (
   update lanes
-  set next_at = clock(), urgent_at = clock(), blocked_on = null
+  set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null
   where user_id = any ($1)
     and (blocked_on = 'user' or (blocked_on = 'campaign' and campaign_id = any ($2)))
   returning user_id

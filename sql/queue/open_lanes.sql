@@ -1,9 +1,12 @@
 -- Write the windows of lanes, and put those that have work to sleep until then. One that never opens sleeps for that reason.
--- $1 ids uuid[]   $2 opens_ats timestamptz[]   $3 closes_ats timestamptz[]   $4 refresh_ats timestamptz[]
+-- $1 ids uuid[]   $2 opens_ats timestamptz[]?   $3 closes_ats timestamptz[]?   $4 refresh_ats timestamptz[]?
 -- $5 closed_bys text[]?   $6 nevers bool[]
 -- Needs the lock of windows, and the admission lock, exclusive. Used by queue::windows.
 with fresh as materialized (
-  select *
+  -- No time: since ever, or for ever.
+  select
+    f.id, coalesce(f.opens_at, '-infinity') as opens_at, coalesce(f.closes_at, 'infinity') as closes_at,
+    coalesce(f.refresh_at, 'infinity') as refresh_at, f.closed_by, f.never
   from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::bool[])
     as f(id, opens_at, closes_at, refresh_at, closed_by, never)
 ),
@@ -23,7 +26,7 @@ opened as (
     opens_at = a.opens_at, closes_at = a.closes_at, refresh_at = a.refresh_at, closed_by = a.closed_by,
     blocked_on = a.blocked_on,
     next_at = case when a.blocked_on is not null then 'infinity' else a.next_at end,
-    urgent_at = case when a.blocked_on is not null then 'infinity' else a.next_at end
+    urgent_at = case when a.blocked_on is not null then 'infinity' else greatest(urgent_of(l.id), a.next_at) end
   from after a
   where l.id = any ($1) and l.id = a.id
 ),

@@ -2,7 +2,8 @@
 -- $1 call_id uuid   $2 user_id uuid?, null = any   $3 dials_more smallint
 -- Needs the admission lock, shared. Used by queue::retry.
 with target as materialized (
-  select id, state, phone from calls
+  select id, state, phone, exists (select from campaigns g where g.id = campaign_id and g.canceled_at is not null) as over
+  from calls
   where id = $1 and ($2::uuid is null or user_id = $2)
   for update
 ),
@@ -21,7 +22,7 @@ again as (
     ended_at = null, disposition = null, cancel_requested_at = null, updated_at = clock(),
     expires_at = case when c.expires_at <= clock() then null else c.expires_at end
   from target t
-  where c.id = $1 and c.id = t.id and t.state in ('failed', 'expired') and not exists (select from suppressed)
+  where c.id = $1 and c.id = t.id and t.state in ('failed', 'expired') and not t.over and not exists (select from suppressed)
   returning c.id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at
 ),
 tallied as (
@@ -31,7 +32,7 @@ tallied as (
   select a.lane_id, a.user_id, a.campaign_id, public_status(t.state), -1 from again a, target t
 )
 select
-  t.state as "was: CallState", exists (select from suppressed) as "suppressed!",
+  t.state as "was: CallState", exists (select from suppressed) as "suppressed!", t.over as "over!",
   a.lane_id as "lane_id?", a.due_at as "due_at?", a.rank as "rank?"
 from target t
 left join again a on true

@@ -61,6 +61,9 @@ moved as (
     state = coalesce(s.call_becomes::call_state, c.state),
     dials = c.dials + s.dials_more::int,
     dials_max = coalesce(s.dials_max, c.dials_max),
+    -- A promise on a campaign's last dial is kept all the same.
+    dials_granted = case when s.dials_max is null or c.campaign_id is null then c.dials_granted else
+      greatest(c.dials_granted, s.dials_max - 1 - (select max_retries from campaigns where id = c.campaign_id))::smallint end,
     rank = coalesce(s.rank, c.rank),
     due_at = coalesce(s.due_at, n.at + make_interval(secs => s.due_in_secs), c.due_at),
     disposition = coalesce(s.disposition, c.disposition),
@@ -73,11 +76,6 @@ moved as (
   where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
     and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
   returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
-),
-suppressed as (
-  insert into suppressions (phone, user_id, reason)
-  select distinct phone, user_id, 'asked during a call' from settled where disposition = 'DO_NOT_CALL'
-  on conflict do nothing
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)

@@ -1,10 +1,11 @@
 -- Put numbers onto a user's do-not-call list (the operator's: everybody's), and end the calls that wait for them.
--- $1 user_id uuid   $2 phones text[]   $3 reason text?
--- Needs the admission lock, shared. Used by queue::suppress.
+-- $1 user_id uuid   $2 phones text[]   $3 reason text?   $4 by_status bool: for a phone number's status
+-- Needs the admission lock, shared. Used by queue::do_not_call.
 with listed as (
-  insert into suppressions (phone, user_id, reason)
-  select distinct p.phone, $1::uuid, $3::text from unnest($2::text[]) as p(phone)
-  on conflict do nothing
+  -- Who is on it for another reason stays for that reason.
+  insert into suppressions as s (phone, user_id, reason, by_status)
+  select distinct p.phone, $1::uuid, $3::text, $4::bool from unnest($2::text[]) as p(phone)
+  on conflict (phone, user_id) do update set reason = excluded.reason, by_status = false where s.by_status and not excluded.by_status
 ),
 gone as (
   update calls

@@ -1,5 +1,5 @@
--- End up to $1 waiting calls of canceled campaigns.
--- $1 limit bigint
+-- End up to $1 waiting calls of canceled campaigns, or of one of them. A campaign with nothing left is not looked at again.
+-- $1 limit bigint   $2 campaign_id uuid?, null = all
 -- Needs the admission lock, shared. Used by queue::sweep_canceled.
 with gone as (
   update calls
@@ -14,10 +14,16 @@ with gone as (
       (select k.id from attempts a join calls k on k.phone = a.phone and k.lane_id = l.id and k.state = 'parked'
        where a.ended_at is null limit $1)
     ) c
-    where g.canceled_at > clock() - interval '30 days'
+    where g.canceled_at is not null and g.swept_at is null and ($2::uuid is null or g.id = $2)
     limit $1
   ))
   returning lane_id, user_id, campaign_id
+),
+-- Numbers that were on their way in when it was canceled are in by then.
+swept as (
+  update campaigns
+  set swept_at = clock()
+  where $2::uuid is null and canceled_at < clock() - interval '1 hour' and swept_at is null and not exists (select from gone)
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)

@@ -19,6 +19,7 @@ looked as materialized (
         <= (select count(*) from open where campaign_id = l.campaign_id) then 'campaign'
       when (select max_concurrent_calls from users where id = l.user_id)
         <= (select count(*) from open where user_id = l.user_id) then 'user'
+      when (select calls from quotas where user_id = l.user_id) <= 0 then 'quota'
     end as blocked_on
   from lanes l
   where l.id = any ($1)
@@ -28,7 +29,7 @@ candidates as materialized (
   from looked l
   cross join generate_series(0, 4) as r(rank)
   cross join lateral (
-    select c.id, c.rank, c.phone, c.expires_at
+    select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted
     from calls c
     where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
     order by c.due_at, c.id
@@ -39,7 +40,9 @@ candidates as materialized (
 judged as materialized (
   select
     c.id, c.lane_id,
-    coalesce(c.expires_at <= (select at from now), false) as expired,
+    -- Its time is over, or the campaign no longer grants the dial.
+    coalesce(c.expires_at <= (select at from now), false)
+      or coalesce(c.dials >= (select max_retries + 1 from campaigns where id = c.campaign_id) + c.dials_granted, false) as expired,
     exists (select from suppressions s
             where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
     exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy
@@ -82,7 +85,7 @@ lanes_after as materialized (
       when l.blocked_on is not null then 'infinity'
       when l.opens_later and l.urgent_at < 'infinity' then l.opens_at
       when o.lane_id is null then coalesce(d.urgent_at, 'infinity')
-      else l.urgent_at
+      else urgent_of(l.id)
     end as urgent_at
   from looked l
   left join left_over o on o.lane_id = l.id
@@ -108,16 +111,18 @@ lanes_moved as (
 turns_after as materialized (
   select
     u.user_id,
-    case when f.is_full then 'user' end as blocked_on,
-    case when f.is_full then 'infinity' else least(
+    f.blocked_on,
+    case when f.blocked_on is not null then 'infinity' else least(
       (select min(a.next_at) from lanes_after a where a.user_id = u.user_id),
       (select o.next_at from lanes o where o.user_id = u.user_id and o.id <> all ($1) order by o.next_at limit 1),
       'infinity'
     ) end as next_at
   from unnest($2::uuid[]) as u(user_id)
   cross join lateral (
-    select coalesce((select max_concurrent_calls from users where id = u.user_id)
-                    <= (select count(*) from open where user_id = u.user_id), false) as is_full
+    select case
+      when (select max_concurrent_calls from users where id = u.user_id) <= (select count(*) from open where user_id = u.user_id) then 'user'
+      when (select calls from quotas where user_id = u.user_id) <= 0 then 'quota'
+    end as blocked_on
   ) f
 ),
 turns_moved as (

@@ -21,7 +21,7 @@ moved as (
     paused = g.paused,
     blocked_on = case when l.blocked_on in ('pause', 'campaign') then null else l.blocked_on end,
     next_at = case when l.blocked_on in ('pause', 'campaign') then clock() else l.next_at end,
-    urgent_at = case when l.blocked_on in ('pause', 'campaign') then clock() else l.urgent_at end
+    urgent_at = case when l.blocked_on in ('pause', 'campaign') then urgent_of(l.id) else l.urgent_at end
   from changed g
   where l.campaign_id = $1 and l.campaign_id = g.id
     and (l.paused <> g.paused or l.blocked_on in ('pause', 'campaign'))

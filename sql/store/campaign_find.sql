@@ -6,5 +6,5 @@ select id as "id!", user_id as "user_id!", external_id, name as "name!", schedul
   hours_in as "hours_in!", zone_policy, paused as "paused!", status as "status!", created_at as "created_at!",
   updated_at as "updated_at!", canceled_at
 from ops.campaigns
-where (id = $1 or external_id = $2) and ($3::uuid is null or user_id = $3)
+where id in (select id from campaigns where id = $1 union all select id from campaigns where external_id = $2) and ($3::uuid is null or user_id = $3)
 limit 2

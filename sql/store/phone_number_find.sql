@@ -3,5 +3,6 @@
 -- Used by store::phone_numbers::find.
 select id, user_id, external_id, phone as number, status, created_at, updated_at
 from phone_numbers
-where (id = $1 or external_id = $2) and ($3::uuid is null or user_id = $3)
+where id in (select id from phone_numbers where id = $1 union all select id from phone_numbers where external_id = $2)
+  and ($3::uuid is null or user_id = $3)
 limit 2

@@ -3,5 +3,6 @@
 -- Used by store::schedules::find.
 select id, user_id, external_id, name, time_zone, hours, closed_dates, created_at, updated_at
 from schedules
-where (id = $1 or external_id = $2) and ($3::uuid is null or user_id = $3)
+where id in (select id from schedules where id = $1 union all select id from schedules where external_id = $2)
+  and ($3::uuid is null or user_id = $3)
 limit 2

@@ -7,12 +7,12 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::api::State;
 use crate::api::auth::Caller;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::Json;
 use crate::api::faults::Faults;
-use crate::api::{Api, State};
 use crate::domain::hours::Span;
 use crate::domain::zone;
 use crate::queue::windows::{self, Scope};
@@ -34,10 +34,10 @@ pub struct LegalHoursInput {
     pub as_of: NaiveDate,
 }
 
-fn is_area(text: &str) -> bool {
-    text == "*"
-        || zone::canonical(text) == Some(text)
-        || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase()))
+/// The area as it is kept: an old name of a zone is the zone's.
+fn area_of(text: &str) -> Option<&str> {
+    let is_country = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if text == "*" || is_country { Some(text) } else { zone::canonical(text) }
 }
 
 /// All rules.
@@ -58,20 +58,24 @@ pub async fn put_legal_hours(
     caller.require_admin()?;
     let body = input.body;
     let mut faults = Faults::default();
-    if !is_area(&body.area) {
+    let area = area_of(&body.area).map(str::to_owned);
+    if area.is_none() {
         faults.add("area", "must be an IANA time zone, a country such as US, or *");
     }
     faults.check_hours(&body.hours);
     faults.check_name("source", &body.source);
     faults.checked_dates("asOf", vec![body.as_of]);
     faults.none()?;
+    let area = area.ok_or_else(|| Error::invalid_field("area", "is needed"))?;
     let api = Arc::clone(&state.0);
     state
         .0
         .detached(async move {
-            legal_hours::put(&api.db.work, &body.area, &body.hours, &body.source, body.as_of).await?;
-            tracing::info!(area = body.area, source = body.source, "legal hours changed");
-            reopen(&api, body.area).await?;
+            let mut change = windows::change(&api.db.work).await?;
+            legal_hours::put(&mut change, &area, &body.hours, &body.source, body.as_of).await?;
+            tracing::info!(area, source = body.source, "legal hours changed");
+            windows::commit(&api.db.work, change, Scope::Area(area)).await?;
+            api.doorbell.ring();
             Ok(axum::Json(Data::of(legal_hours::list(&api.db.work).await?)))
         })
         .await
@@ -94,17 +98,14 @@ pub async fn delete_legal_hours(
     state
         .0
         .detached(async move {
-            if area.contains('\0') || !legal_hours::delete(&api.db.work, &area).await? {
+            let Some(area) = area_of(&area).map(str::to_owned) else { return Err(Error::not_found("rule")) };
+            let mut change = windows::change(&api.db.work).await?;
+            if !legal_hours::delete(&mut change, &area).await? {
                 return Err(Error::not_found("rule"));
             }
-            reopen(&api, area).await?;
+            windows::commit(&api.db.work, change, Scope::Area(area)).await?;
+            api.doorbell.ring();
             Ok(StatusCode::NO_CONTENT)
         })
         .await
-}
-
-async fn reopen(api: &Api, area: String) -> Result<(), Error> {
-    windows::reopen(&api.db.work, Scope::Area(area)).await?;
-    api.doorbell.ring();
-    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::api::extract::{Id, Json, Query};
 use crate::api::faults::Faults;
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::{owner_of, scope_in_path, the_one, user_in_path};
-use crate::api::paging::PageQuery;
+use crate::api::paging::{Asked, PageQuery};
 use crate::api::{Api, State};
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::domain::phone::PhoneNumber;
@@ -76,23 +76,11 @@ async fn shown(api: &Api, id: Uuid) -> Result<phone_numbers::Row, Error> {
     the_one(phone_numbers::find(&api.db.work, &named, None).await?, "phone number")
 }
 
-const KNOWN: &str = "the phone number's status";
-
-/// The list follows the status: on it before the row says so, off it after.
-async fn list_as(api: &Api, user: UserId, number: &PhoneNumber, status: NumberStatus) -> Result<(), Error> {
-    if status == NumberStatus::DoNotCall {
-        suppress(api, user, std::slice::from_ref(number), Some(KNOWN)).await
-    } else {
-        queue::unsuppress(&api.db.work, user, number).await?;
-        Ok(())
+/// What forbids calls is answered only when nothing claimed before it can still be sent unseen.
+async fn wait_for_claims(api: &Api, status: Option<NumberStatus>) {
+    if status == Some(NumberStatus::DoNotCall) {
+        tokio::time::sleep(api.limits.look_again_after).await;
     }
-}
-
-/// Ends what waits, and answers only when nothing claimed before can still be sent unseen.
-async fn suppress(api: &Api, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> Result<(), Error> {
-    queue::suppress(&api.db.work, user, numbers, reason).await?;
-    tokio::time::sleep(api.limits.look_again_after).await;
-    Ok(())
 }
 
 /// Creates a phone number.
@@ -117,10 +105,8 @@ pub async fn create_phone_number(
     let api = Arc::clone(&state.0);
     once(&state.0, caller.itself(), key, &input.hash, move |id| async move {
         let external_id = body.external_id.as_deref();
-        phone_numbers::create(&api.db.work, id, user, &number, status.as_str(), external_id).await?;
-        if status == NumberStatus::DoNotCall {
-            list_as(&api, user, &number, status).await?;
-        }
+        queue::keep_number(&api.db.work, id, user, &number, status.as_str(), external_id).await?;
+        wait_for_claims(&api, Some(status)).await;
         Answer::json(StatusCode::CREATED, &Data::of(shown(&api, id).await?))
     })
     .await
@@ -165,22 +151,12 @@ pub async fn update_phone_number(
     let KnownNumberChanges { number, status } = changes.body;
     let number = number.map(|number| PhoneNumber::parse(&number)).transpose();
     let number = number.map_err(|error| Error::invalid_field("number", error.to_string()))?;
-    let old = PhoneNumber::parse(&row.number).map_err(|error| Error::internal(error.into()))?;
-    let was_listed = row.status == NumberStatus::DoNotCall.as_str();
     let api = Arc::clone(&state.0);
-    let user = UserId(row.user_id);
     state
         .0
         .detached(async move {
-            let now = number.clone().unwrap_or_else(|| old.clone());
-            let listed = status.map_or(was_listed, |status| status == NumberStatus::DoNotCall);
-            if listed {
-                list_as(&api, user, &now, NumberStatus::DoNotCall).await?;
-            }
-            phone_numbers::update(&api.db.work, row.id, number.as_ref(), status.map(NumberStatus::as_str)).await?;
-            if was_listed && (!listed || now != old) {
-                list_as(&api, user, &old, NumberStatus::Valid).await?;
-            }
+            queue::change_number(&api.db.work, row.id, number.as_ref(), status.map(NumberStatus::as_str)).await?;
+            wait_for_claims(&api, status).await;
             Ok(axum::Json(Data::of(shown(&api, row.id).await?)))
         })
         .await
@@ -227,19 +203,22 @@ async fn add(api: &Arc<Api>, user: UserId, input: SuppressionInput) -> Result<Da
     let number = number.ok_or_else(|| Error::invalid_field("number", "is needed"))?;
     let inner = Arc::clone(api);
     api.detached(async move {
-        suppress(&inner, user, std::slice::from_ref(&number), input.reason.as_deref()).await?;
+        queue::suppress(&inner.db.work, user, std::slice::from_ref(&number), input.reason.as_deref()).await?;
+        wait_for_claims(&inner, Some(NumberStatus::DoNotCall)).await;
         Ok(Data::of(Suppressed { number: number.into(), reason: input.reason }))
     })
     .await
 }
 
 async fn list(api: &Api, user: UserId, query: &PageQuery) -> Result<Page<suppressions::Row>, Error> {
-    let asked = crate::api::paging::Asked::new(query.page, query.limit, None)?;
-    let (rows, total) = suppressions::list(&api.db.read, user, asked.rows(), asked.offset).await?;
-    let mut page = asked.page(rows, total, |_| Uuid::nil());
-    // Numbers have no id to go on from: this list is paged by number alone.
-    page.pagination.next_cursor = None;
-    Ok(page)
+    let asked = Asked::new(query.page, query.limit, None)?;
+    // Numbers have no id to go on from: here the cursor is a number.
+    let above = query.cursor.as_deref().map(PhoneNumber::parse).transpose();
+    let above = above.map_err(|_| Error::invalid_field("cursor", "is not a number"))?;
+    let offset = if above.is_some() { 0 } else { asked.offset };
+    let above = above.as_ref().map(PhoneNumber::as_str);
+    let (rows, total) = suppressions::list(&api.db.read, user, above, asked.rows(), offset).await?;
+    Ok(asked.page(rows, total, |row| row.number.clone()))
 }
 
 async fn remove(api: &Api, user: UserId, number: &str) -> Result<StatusCode, Error> {
@@ -264,7 +243,7 @@ pub async fn suppress_for_user(
     Ok((StatusCode::CREATED, axum::Json(add(&state.0, user, input.body).await?)))
 }
 
-/// A user's do-not-call list, newest first.
+/// A user's do-not-call list, by number.
 #[utoipa::path(get, path = "/users/{id}/suppressions", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), PageQuery),
     responses((status = 200, description = "A page of numbers", body = Page<suppressions::Row>), Problems))]
 pub async fn list_suppressions_of_user(
@@ -305,7 +284,7 @@ pub async fn suppress_for_all(
     Ok((StatusCode::CREATED, axum::Json(add(&state.0, OPERATOR, input.body).await?)))
 }
 
-/// Everybody's do-not-call list, newest first. Needs an admin key.
+/// Everybody's do-not-call list, by number. Needs an admin key.
 #[utoipa::path(get, path = "/suppressions", tag = "campaigns", params(PageQuery),
     responses((status = 200, description = "A page of numbers", body = Page<suppressions::Row>), Problems))]
 pub async fn list_suppressions(

@@ -30,7 +30,6 @@ pub struct PageQuery {
     #[param(minimum = 1, maximum = 100)]
     pub limit: Option<i64>,
     /// `nextCursor` of the page before; then `page` is ignored.
-    #[param(value_type = Option<Uuid>)]
     pub cursor: Option<String>,
 }
 
@@ -69,7 +68,7 @@ impl Asked {
     }
 
     /// The page of these rows.
-    pub fn page<T>(self, mut rows: Vec<T>, total: i64, id_of: impl Fn(&T) -> Uuid) -> Page<T> {
+    pub fn page<T, C: ToString>(self, mut rows: Vec<T>, total: i64, id_of: impl Fn(&T) -> C) -> Page<T> {
         let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > self.limit;
         rows.truncate(usize::try_from(self.limit).unwrap_or_default());
         let next_cursor = rows.last().filter(|_| more).map(|row| id_of(row).to_string());

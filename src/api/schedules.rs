@@ -166,8 +166,9 @@ pub async fn update_schedule(
     state
         .0
         .detached(async move {
-            schedules::update(&api.db.work, id, &to).await?;
-            windows::reopen(&api.db.work, Scope::Schedule(id)).await?;
+            let mut change = windows::change(&api.db.work).await?;
+            schedules::update(&mut change, id, &to).await?;
+            windows::commit(&api.db.work, change, Scope::Schedule(id)).await?;
             api.doorbell.ring();
             Ok(axum::Json(Data::of(shown(&api, id).await?)))
         })

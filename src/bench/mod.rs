@@ -167,6 +167,7 @@ fn call_to(phone: PhoneNumber) -> NewCall {
         script_id: "bench".to_owned(),
         metadata: json!({"campaign": "c1"}),
         variables: json!({}),
+        prospect_id: None,
         external_id: None,
         time_zone: None,
         ignore_window: false,

@@ -19,6 +19,8 @@ pub enum Disposition {
     /// The provider refused the request for good: it would refuse it again.
     Refused,
     Canceled,
+    /// The script names something nobody knows of the callee; found before the dial.
+    VariableMissing,
     /// Nobody ever learned how it ended.
     Unknown,
 }
@@ -44,7 +46,7 @@ impl Disposition {
             | Self::DoNotCall
             | Self::Completed => Class::Reached,
             Self::Voicemail | Self::NoAnswer | Self::Busy | Self::Failed => Class::Retry,
-            Self::WrongNumber | Self::Refused | Self::Canceled | Self::Unknown => Class::Stop,
+            Self::WrongNumber | Self::Refused | Self::Canceled | Self::VariableMissing | Self::Unknown => Class::Stop,
         }
     }
 
@@ -63,6 +65,7 @@ impl Disposition {
             Self::Failed => "FAILED",
             Self::Refused => "REFUSED",
             Self::Canceled => "CANCELED",
+            Self::VariableMissing => "VARIABLE_MISSING",
             Self::Unknown => "UNKNOWN",
         }
     }

@@ -60,6 +60,22 @@ id!(
     ScheduleId
 );
 id!(
+    /// A person a user wants called.
+    ProspectId
+);
+id!(
+    /// What a subscription buys.
+    PlanId
+);
+id!(
+    /// A customer's webhook endpoint.
+    EndpointId
+);
+id!(
+    /// An event on its way to an endpoint.
+    DeliveryId
+);
+id!(
     /// An uploaded list of numbers.
     UploadId
 );

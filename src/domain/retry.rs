@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::domain::disposition::Disposition;
 
 /// How delays grow: `base × factor^n`, at most `max`, spread by ± `jitter` (0 to 1).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +41,25 @@ impl Policy {
         }
         let spread = 1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * dice.clamp(0.0, 1.0) - 1.0);
         delay.min(self.max).mul_f64(spread)
+    }
+}
+
+/// A user's own rule for a disposition; what is not given follows the general policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserRule {
+    #[schema(minimum = 0, maximum = 31536000)]
+    pub delay_seconds: Option<i32>,
+    /// Dials in all when a call ends this way; 1: no retry.
+    #[schema(minimum = 1, maximum = 100)]
+    pub max_dials: Option<i16>,
+}
+
+impl UserRule {
+    /// The rule for a disposition among a user's rules, as they are stored.
+    #[must_use]
+    pub fn of(rules: &Value, disposition: Disposition) -> Option<Self> {
+        serde_json::from_value(rules.get(disposition.as_str())?.clone()).ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Time zones. chrono-tz says which names exist; it never decides an offset, since its data is of IANA 2025b and wrong for a
 //! dozen zones by now. Offsets come from the data compiled in with jiff, so that every machine decides alike.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use chrono_tz::Tz;
@@ -9,10 +10,15 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 static DATA: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// The IANA name in its canonical spelling, or nothing when there is no such zone.
+/// Old names of zones (made by `.ci/zone-links`): a rule for Asia/Kolkata is a rule for Asia/Calcutta too.
+static LINKS: LazyLock<HashMap<&'static str, &'static str>> =
+    LazyLock::new(|| include_str!("zone_links.txt").lines().filter_map(|line| line.split_once(' ')).collect());
+
+/// The IANA name a zone has now, or nothing when there is no such zone. Zones of different places keep their own names.
 #[must_use]
 pub fn canonical(name: &str) -> Option<&'static str> {
-    name.parse::<Tz>().ok().map(|zone| zone.name())
+    let known = name.parse::<Tz>().ok()?.name();
+    Some(LINKS.get(known).copied().unwrap_or(known))
 }
 
 /// A zone that can tell local time.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::domain::failpoint;
+use crate::domain::template::{Missing, render};
 use crate::domain::word::Word;
 use crate::executor::Settings;
 use crate::executor::lease::Lease;
@@ -34,7 +36,10 @@ pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
     let attempt = call.attempt_id;
     let word = match bar_to(line, &call, claimed).await {
         Some(word) => word,
-        None => ask(line, call).await,
+        None => match scripted(call) {
+            Ok(call) => ask(line, call).await,
+            Err(word) => word,
+        },
     };
     failpoint::hit("answer.before_settle");
     line.inbox.tell(Heard::about(attempt, word, "dial"));
@@ -62,6 +67,25 @@ async fn bar_to(line: &Line, call: &Claimed, claimed: Instant) -> Option<Word> {
     }
 }
 
+/// A prospect's script and first message with the names filled in; one without a value is found here, before the dial.
+fn scripted(mut call: Claimed) -> Result<Claimed, Word> {
+    let (Some(_), Some(variables)) = (call.prospect_id, call.variables.as_object()) else {
+        return Ok(call);
+    };
+    let missing = |missing: Missing| {
+        tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
+        Word::Withheld { bar: "VARIABLE_MISSING".to_owned() }
+    };
+    let script = render(&call.script_id, variables).map_err(missing)?;
+    let first = call.agent.as_ref().and_then(|agent| agent.get("firstMessage")).and_then(Value::as_str);
+    let first = first.map(|first| render(first, variables).map_err(missing)).transpose()?;
+    if let (Some(first), Some(agent)) = (first, call.agent.as_mut().and_then(Value::as_object_mut)) {
+        agent.insert("firstMessage".to_owned(), first.into());
+    }
+    call.script_id = script;
+    Ok(call)
+}
+
 async fn ask(line: &Line, call: Claimed) -> Word {
     let settings = &line.settings;
     let token = signature::token(&settings.token_key, call.attempt_id);
@@ -72,6 +96,8 @@ async fn ask(line: &Line, call: Claimed) -> Word {
         script_id: call.script_id,
         metadata: call.metadata,
         variables: call.variables,
+        agent: call.agent,
+        secs_max: call.minutes_max.map(|minutes| minutes.saturating_mul(60)),
         webhook_url: format!("{}?attemptId={}&token={token}", settings.webhook_url, call.attempt_id),
         claimed_at: call.claimed_at,
     };

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::domain::call::{AttemptState, CallState, rank};
 use crate::domain::disposition::{Class, Disposition};
-use crate::domain::retry::Policy;
+use crate::domain::retry::{Policy, UserRule};
 use crate::domain::word::{Ended, Outcome, Weight, Word};
 use crate::queue::{CallChange, Facts, Settlement};
 
@@ -190,7 +190,7 @@ fn call_after(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bo
         Class::Stop if ended.disposition == Disposition::Canceled => becomes(CallState::Canceled),
         Class::Stop => becomes(CallState::Failed),
         Class::Retry if facts.cancel_requested => becomes(CallState::Canceled),
-        Class::Retry => retried(facts, rules, dice, counts),
+        Class::Retry => retried(facts, ended.disposition, rules, dice, counts),
     };
     // A correction that comes to the same end leaves the call's own time alone; a promise sets it.
     (change.becomes != facts.call_state || change.due_at.is_some()).then_some(change)
@@ -212,13 +212,15 @@ fn promised(ended: &Ended, facts: &Facts, rules: &Rules, counts: bool) -> Option
     })
 }
 
-/// Another dial after a delay, while there are dials left. One whose time has passed by then is ended by the expiry sweep.
-fn retried(facts: &Facts, rules: &Rules, dice: f64, counts: bool) -> CallChange {
+/// Another dial after a delay, while there are dials left: the campaign's delay, else the user's for this disposition, else the
+/// general policy's. One whose time has passed by then is ended by the expiry sweep.
+fn retried(facts: &Facts, disposition: Disposition, rules: &Rules, dice: f64, counts: bool) -> CallChange {
     let dials = facts.dials + i16::from(counts);
-    if dials >= facts.dials_max {
+    let own = facts.retry_rules.as_ref().and_then(|own| UserRule::of(own, disposition));
+    if dials >= facts.dials_max.min(own.and_then(|own| own.max_dials).unwrap_or(i16::MAX)) {
         return becomes(CallState::Failed);
     }
-    let delay = match facts.retry_delay_secs {
+    let delay = match facts.retry_delay_secs.or(own.and_then(|own| own.delay_seconds)) {
         Some(secs) => f64::from(secs) / rules.time_divisor,
         None => rules.retry.delay(u32::try_from(dials).unwrap_or(1), dice).as_secs_f64(),
     };
@@ -232,9 +234,14 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
         return None;
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
-    let call = if stops { becomes(CallState::Canceled) } else { becomes(CallState::Waiting) };
+    let call = match bar {
+        Some("VARIABLE_MISSING") => becomes(CallState::Failed),
+        _ if stops => becomes(CallState::Canceled),
+        _ => becomes(CallState::Waiting),
+    };
     let disposition = match bar {
         Some("DO_NOT_CALL") => Some(Disposition::DoNotCall),
+        Some("VARIABLE_MISSING") => Some(Disposition::VariableMissing),
         _ => stops.then_some(Disposition::Canceled),
     };
     Some(Settlement {

@@ -132,6 +132,10 @@ impl Provider for Http {
         {
             body.insert("variables".to_owned(), variables.clone().into());
         }
+        if let Some(body) = body.as_object_mut() {
+            body.extend(dial.agent.clone().map(|agent| ("agent".to_owned(), agent)));
+            body.extend(dial.secs_max.map(|secs| ("maxDurationSecs".to_owned(), secs.into())));
+        }
         let request = self
             .client
             .post(&self.settings.url)

@@ -29,6 +29,10 @@ pub struct Dial {
     pub script_id: String,
     pub metadata: Value,
     pub variables: Value,
+    /// `language`, `voice`, `firstMessage` of the user's settings, where there are any.
+    pub agent: Option<Value>,
+    /// The longest it may last: what is reserved of the user's minutes.
+    pub secs_max: Option<i32>,
     /// Where the provider reports to; carries the attempt's id.
     pub webhook_url: String,
     /// The database's time of the claim.

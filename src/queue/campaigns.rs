@@ -1,11 +1,10 @@
-//! What is done to campaigns and do-not-call lists: each acts on lanes or on the calls concerned at once, under the admission lock.
+//! What is done to campaigns: it acts on their lanes at once, under the admission lock.
 
 use sqlx::{PgConnection, PgPool};
 
 use crate::domain::ids::{CampaignId, ScheduleId, UserId};
-use crate::domain::phone::PhoneNumber;
 use crate::queue::windows::{self, Scope};
-use crate::queue::{admit, feed, unpark};
+use crate::queue::{admit, feed};
 
 /// A campaign as it is created.
 #[derive(Clone, Debug)]
@@ -78,18 +77,22 @@ impl CampaignChanges {
 /// # Errors
 /// Postgres is away.
 pub async fn update_campaign(pool: &PgPool, id: CampaignId, to: &CampaignChanges) -> sqlx::Result<bool> {
+    if to.concerns_windows() {
+        // The windows' lock first: see the lock order in the module above.
+        let mut change = windows::change(pool).await?;
+        sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *change).await?;
+        let found = write(&mut change, id, to).await?;
+        windows::commit(pool, change, Scope::Campaign(id)).await?;
+        return Ok(found);
+    }
     let mut connection = pool.acquire().await?;
     let mut transaction = admit(&mut connection).await?;
-    let found = change(&mut transaction, id, to).await?;
+    let found = write(&mut transaction, id, to).await?;
     transaction.commit().await?;
-    drop(connection);
-    if found && to.concerns_windows() {
-        windows::reopen(pool, Scope::Campaign(id)).await?;
-    }
     Ok(found)
 }
 
-async fn change(connection: &mut PgConnection, id: CampaignId, to: &CampaignChanges) -> sqlx::Result<bool> {
+async fn write(connection: &mut PgConnection, id: CampaignId, to: &CampaignChanges) -> sqlx::Result<bool> {
     let found = sqlx::query_file_scalar!(
         "sql/queue/update_campaign.sql",
         id.0,
@@ -121,42 +124,15 @@ pub async fn cancel_campaign(pool: &PgPool, id: CampaignId, deletes: bool) -> sq
     transaction.commit().await
 }
 
-/// Ends up to `limit` waiting calls of canceled campaigns; returns how many.
+/// Ends up to `limit` waiting calls of canceled campaigns, or of one of them; returns how many.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn sweep_canceled(pool: &PgPool, limit: i64) -> sqlx::Result<i64> {
+pub async fn sweep_canceled(pool: &PgPool, of: Option<CampaignId>, limit: i64) -> sqlx::Result<i64> {
     let mut transaction = feed(pool).await?;
-    let ended = sqlx::query_file_scalar!("sql/queue/sweep_canceled.sql", limit).fetch_one(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(ended)
-}
-
-/// Puts numbers onto a user's do-not-call list (the operator's is everybody's) and ends the calls that wait for them; returns how
-/// many calls that were.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn suppress(pool: &PgPool, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> sqlx::Result<i64> {
-    let phones: Vec<String> = numbers.iter().map(|number| number.as_str().to_owned()).collect();
-    let mut transaction = feed(pool).await?;
-    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, &phones, reason)
+    let ended = sqlx::query_file_scalar!("sql/queue/sweep_canceled.sql", limit, of.map(|id| id.0))
         .fetch_one(&mut *transaction)
         .await?;
-    // Calls of others may have been parked behind one that ended.
-    unpark(&mut transaction, &phones).await?;
     transaction.commit().await?;
     Ok(ended)
-}
-
-/// Takes a number off a list; false: it was not on it.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn unsuppress(pool: &PgPool, user: UserId, number: &PhoneNumber) -> sqlx::Result<bool> {
-    let mut transaction = feed(pool).await?;
-    let done =
-        sqlx::query_file!("sql/queue/unsuppress.sql", user.0, number.as_str()).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(done.rows_affected() > 0)
 }

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState};
-use crate::domain::ids::{AttemptId, CallId, InstanceId, new_id};
+use crate::domain::ids::{AttemptId, CallId, InstanceId, ProspectId, new_id};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::word::Weight;
 use crate::queue::{Facts, Known, unpark};
@@ -49,6 +49,12 @@ pub struct Claimed {
     pub script_id: String,
     pub metadata: Value,
     pub variables: Value,
+    /// The longest it may talk: what is reserved of the user's minutes; none: no subscription.
+    pub minutes_max: Option<i32>,
+    /// `language`, `voice`, `firstMessage` of the user's settings, where there are any.
+    pub agent: Option<Value>,
+    /// The person it is for: script and first message name things of theirs.
+    pub prospect_id: Option<ProspectId>,
     pub due_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
     /// What a decision about it will rest on, as of the claim.
@@ -155,6 +161,10 @@ struct Row {
     metadata: Option<Value>,
     variables: Option<Value>,
     due_at: Option<DateTime<Utc>>,
+    reserved_minutes: Option<i32>,
+    prospect_id: Option<Uuid>,
+    agent: Option<Value>,
+    retry_rules: Option<Value>,
 }
 
 impl Row {
@@ -184,6 +194,7 @@ impl Row {
             rank: self.rank.unwrap_or_default(),
             cancel_requested: false,
             retry_delay_secs: self.retry_delay_secs,
+            retry_rules: self.retry_rules,
         };
         Ok(Some(Claimed {
             attempt_id,
@@ -193,6 +204,9 @@ impl Row {
             script_id: self.script_id.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
             variables: self.variables.unwrap_or_default(),
+            minutes_max: self.reserved_minutes,
+            agent: self.agent,
+            prospect_id: self.prospect_id.map(ProspectId),
             due_at: self.due_at.unwrap_or(self.at),
             claimed_at: self.at,
             facts,

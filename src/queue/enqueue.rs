@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::Kept;
 use crate::db::doorbell::Doorbell;
 use crate::domain::failpoint;
-use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
+use crate::domain::ids::{CallId, CampaignId, LaneId, ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
 
 /// A call as it enters its lane.
@@ -34,6 +34,8 @@ pub struct NewCall {
     pub external_id: Option<String>,
     pub time_zone: Option<String>,
     pub ignore_window: bool,
+    /// The person it is for; one open call each.
+    pub prospect_id: Option<ProspectId>,
     pub dials_max: i16,
     /// Refuse a second waiting or live call of this user to the number.
     pub reject_duplicate: bool,
@@ -88,6 +90,7 @@ async fn enqueue_on(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::R
         &column(calls, |c| c.ignore_window),
         &column(calls, |c| c.dials_max),
         &column(calls, |c| c.reject_duplicate),
+        &column(calls, |c| c.prospect_id) as _,
     )
     .fetch_all(connection)
     .await?;

@@ -11,6 +11,7 @@
 
 mod campaigns;
 mod claim;
+mod do_not_call;
 mod enqueue;
 pub mod recruit;
 mod rescue;
@@ -18,11 +19,9 @@ mod settle;
 mod steer;
 pub mod windows;
 
-pub use campaigns::{
-    CampaignChanges, NewCampaign, cancel_campaign, create_campaign, suppress, sweep_canceled, unsuppress,
-    update_campaign,
-};
+pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
 pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
+pub use do_not_call::{DO_NOT_CALL, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use rescue::{
     Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,

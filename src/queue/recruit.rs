@@ -13,7 +13,7 @@ use crate::domain::ids::{CallId, CampaignId, UserId};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
 use crate::domain::zone;
-use crate::queue::windows::lanes_for;
+use crate::queue::windows::{Whose, lanes_for};
 use crate::queue::{NewCall, Verdict, enqueue};
 
 /// A number as it was given.
@@ -107,7 +107,7 @@ pub async fn recruit(
         .into_iter()
         .collect();
     good.retain(|row| !invalid.contains(row.phone.as_str()));
-    let lanes = lanes_for(pool, into.campaign, good.iter().map(|row| &row.place)).await?;
+    let lanes = lanes_for(pool, Whose::Campaign(into.campaign), good.iter().map(|row| &row.place)).await?;
     let mut calls = Vec::with_capacity(good.len());
     let mut places_in_list = Vec::with_capacity(good.len());
     for row in good {
@@ -177,6 +177,7 @@ fn call_of(into: &Into, row: Checked, id_of: &impl Fn(usize) -> CallId) -> NewCa
         external_id: row.row.external_id,
         time_zone: row.row.time_zone,
         ignore_window: false,
+        prospect_id: None,
         dials_max: into.dials_max,
         reject_duplicate: false,
     }

@@ -1,6 +1,6 @@
 //! Writing down what was decided: one fenced statement for a batch of attempts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -11,6 +11,7 @@ use crate::domain::call::{AttemptState, CallState};
 use crate::domain::disposition::Disposition;
 use crate::domain::ids::{AttemptId, CallId, CampaignId, LaneId, UserId};
 use crate::domain::word::Weight;
+use crate::queue::do_not_call::suppress_on;
 use crate::queue::{Wake, unpark, wake};
 
 /// What a decision rests on: the attempt and its call as they are under the admission lock.
@@ -40,6 +41,8 @@ pub struct Facts {
     pub cancel_requested: bool,
     /// The campaign's own delay between dials; none: the general policy.
     pub retry_delay_secs: Option<i32>,
+    /// The user's own rules by disposition, for calls outside campaigns: see `domain::retry::UserRules`.
+    pub retry_rules: Option<Value>,
 }
 
 impl Facts {
@@ -164,6 +167,7 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         rank: row.rank,
         cancel_requested: row.cancel_requested,
         retry_delay_secs: row.retry_delay_secs,
+        retry_rules: row.retry_rules,
     });
     Ok(facts.collect())
 }
@@ -207,8 +211,17 @@ pub async fn settle(
     let mut campaigns: Vec<CampaignId> = Vec::new();
     let mut wakes = Vec::new();
     let mut settled = Vec::with_capacity(rows.len());
+    let asked: HashSet<AttemptId> = batch
+        .iter()
+        .filter(|settlement| settlement.disposition == Some(Disposition::DoNotCall))
+        .map(|settlement| settlement.attempt_id)
+        .collect();
+    let mut not_to_call: Vec<(UserId, String)> = Vec::new();
     for row in rows {
         let attempt_id = AttemptId(row.attempt_id);
+        if asked.contains(&attempt_id) {
+            not_to_call.push((UserId(row.user_id), row.phone.clone()));
+        }
         if let Some(rank) = waits.get(&attempt_id) {
             wakes.push(Wake { lane_id: LaneId(row.lane_id), at: row.due_at, rank: *rank });
         }
@@ -225,6 +238,10 @@ pub async fn settle(
             ends: row.ends,
             since_claim_secs: row.since_claim_secs,
         });
+    }
+    for (user, phone) in not_to_call {
+        // Whoever asks not to be called is not called again by what waits already.
+        suppress_on(connection, user, &[phone], Some("asked during a call"), false).await?;
     }
     unpark(connection, &parked_behind).await?;
     if !users.is_empty() {

@@ -5,11 +5,9 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::domain::call::CallState;
-use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
+use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, UserId};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::place::Place;
-use crate::domain::zone;
-use crate::queue::windows::{CampaignLane, lanes_for};
+use crate::queue::windows::{PlacedLane, Whose, lanes_for, place_of};
 use crate::queue::{Wake, feed, unpark, wake};
 
 /// What a cancel did.
@@ -52,6 +50,8 @@ pub async fn cancel(pool: &PgPool, call: CallId, user: Option<UserId>) -> sqlx::
 pub enum Retried {
     Waiting,
     Suppressed,
+    /// Its campaign is canceled for good.
+    CampaignOver,
     /// Only FAILED and EXPIRED calls get another round.
     NotEnded(CallState),
 }
@@ -72,7 +72,11 @@ pub async fn retry(
         return Ok(None);
     };
     let (Some(lane_id), Some(rank)) = (row.lane_id, row.rank) else {
-        return Ok(Some(if row.suppressed { Retried::Suppressed } else { Retried::NotEnded(row.was) }));
+        return Ok(Some(match row.was {
+            _ if row.over => Retried::CampaignOver,
+            _ if row.suppressed => Retried::Suppressed,
+            was => Retried::NotEnded(was),
+        }));
     };
     wake(&mut transaction, &[Wake { lane_id: LaneId(lane_id), at: row.due_at, rank }]).await?;
     transaction.commit().await?;
@@ -97,6 +101,8 @@ pub enum Amended {
     Suppressed,
     /// The campaign's hours and the legal hours of the new number never meet.
     NeverOpens,
+    /// A campaign's calls are dialed with its script.
+    CampaignsScript,
     /// Only a call that waits can be changed.
     NotWaiting(CallState),
 }
@@ -126,6 +132,9 @@ pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amend
     let Some(row) = row.fetch_optional(&mut *transaction).await? else {
         return Ok(None);
     };
+    if row.in_campaign && to.script_id.is_some() {
+        return Ok(Some(Amended::CampaignsScript));
+    }
     let (Some(lane_id), Some(rank)) = (row.lane_id, row.rank) else {
         return Ok(Some(if row.suppressed { Amended::Suppressed } else { Amended::NotWaiting(row.was) }));
     };
@@ -136,23 +145,22 @@ pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amend
     Ok(Some(Amended::Done))
 }
 
-/// The lane of its campaign that a call belongs to with a new number; none: it stays where it is.
+/// The lane of its campaign or user that a call belongs to with a new number; none: it stays where it is.
 async fn lane_for(
     pool: &PgPool,
     call: CallId,
     user: Option<UserId>,
     number: Option<&PhoneNumber>,
-) -> sqlx::Result<Option<CampaignLane>> {
+) -> sqlx::Result<Option<PlacedLane>> {
     let Some(number) = number else { return Ok(None) };
     let row =
         sqlx::query_file!("sql/queue/campaign_of_call.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await?;
-    let Some((campaign, given)) = row.and_then(|row| Some((CampaignId(row.campaign_id?), row.time_zone))) else {
-        return Ok(None);
+    let Some(row) = row.filter(|row| !row.ignore_window) else { return Ok(None) };
+    let whose = match row.campaign_id {
+        Some(campaign) => Whose::Campaign(CampaignId(campaign)),
+        None if row.user_id == OPERATOR.0 => return Ok(None),
+        None => Whose::User(UserId(row.user_id)),
     };
-    let place = Place::of(number);
-    let place = match given.as_deref().and_then(zone::canonical) {
-        Some(zone) => place.in_zone(zone),
-        None => place,
-    };
-    Ok(lanes_for(pool, campaign, [&place]).await?.remove(&place))
+    let place = place_of(number, row.time_zone.as_deref());
+    Ok(lanes_for(pool, whose, [&place]).await?.remove(&place))
 }

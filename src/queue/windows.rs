@@ -1,6 +1,6 @@
-//! When lanes are open: the one place that writes windows, and makes the lanes of campaigns.
+//! When lanes are open: the one place that writes windows, and makes the lanes of campaigns and users.
 //!
-//! Schedules, legal hours and zones are read under a lock of their own, windows are computed in Rust ([`Rules`]), and the lanes
+//! Schedules, users' hours, legal hours and zones are read under a lock of their own, windows are computed in Rust ([`Rules`]), and the lanes
 //! are written under the admission lock: an edit moves a handful of lanes, never their calls. **Invariant:** a lane whose window
 //! has passed is closed until the next is written, so that late means closed.
 
@@ -8,14 +8,16 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::domain::hours::Span;
-use crate::domain::ids::{CampaignId, LaneId, ScheduleId, new_id};
+use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, ScheduleId, UserId, new_id};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
 use crate::domain::window::{self, ClosedBy, Opening, Rules, Schedule};
-use crate::domain::zone::Zone;
+use crate::domain::zone::{self, Zone};
+use crate::queue::{NewCall, feed};
 
 /// Lanes written in one transaction.
 const CHUNK: usize = 1000;
@@ -29,44 +31,81 @@ const HOPELESS_SECS: i64 = 7 * 86_400;
 pub enum Scope {
     Campaign(CampaignId),
     Schedule(ScheduleId),
+    /// Those of a user's single calls.
+    User(UserId),
     /// An IANA zone, a country, or `*`.
     Area(String),
     /// Those whose window has passed, at most so many.
     Due(i64),
 }
 
-/// Writes the windows of lanes anew; returns how many.
+/// Begins a change of what decides windows: it holds the lock of windows, so that nobody computes one meanwhile. To be ended by
+/// [`commit`].
 ///
 /// # Errors
-/// Postgres is away; lanes not written yet keep their window, and no longer than that.
-pub async fn reopen(pool: &PgPool, scope: Scope) -> sqlx::Result<usize> {
-    let (campaign, schedule, area, limit) = match scope {
-        Scope::Campaign(id) => (Some(id.0), None, None, 0),
-        Scope::Schedule(id) => (None, Some(id.0), None, 0),
-        Scope::Area(area) => (None, None, Some(area), 0),
-        Scope::Due(limit) => (None, None, None, limit),
-    };
-    let lanes: Vec<Uuid> = sqlx::query_file_scalar!("sql/queue/lanes_in_scope.sql", campaign, schedule, area, limit)
-        .fetch_all(pool)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
+/// Postgres is away, or the lock was not to be had within `lock_timeout`.
+pub async fn change(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pool.begin_with(include_str!("../../sql/queue/lock_windows.sql")).await
+}
+
+/// Commits a change together with what follows from it: the windows of a few lanes are written at once; many are closed, and written
+/// one after the other. No lane stays open by a rule that holds no longer.
+///
+/// # Errors
+/// Postgres is away: then nothing has changed, or lanes that stayed closed are opened by the next tick.
+pub async fn commit(pool: &PgPool, mut change: Transaction<'_, Postgres>, scope: Scope) -> sqlx::Result<()> {
+    let lanes = lanes_in(&mut change, &scope).await?;
+    if lanes.len() <= CHUNK {
+        write(&mut change, &lanes).await?;
+        return change.commit().await;
+    }
+    sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *change).await?;
+    sqlx::query_file!("sql/queue/close_lanes.sql", &lanes).execute(&mut *change).await?;
+    change.commit().await?;
+    reopen(pool, &lanes).await
+}
+
+/// Writes the windows of up to `limit` lanes whose time has come; returns how many.
+///
+/// # Errors
+/// Postgres is away; lanes not written yet are closed past their window.
+pub async fn reopen_due(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+    let lanes = lanes_in(&mut *pool.acquire().await?, &Scope::Due(limit)).await?;
+    reopen(pool, &lanes).await?;
+    Ok(lanes.len())
+}
+
+async fn reopen(pool: &PgPool, lanes: &[Uuid]) -> sqlx::Result<()> {
     for chunk in lanes.chunks(CHUNK) {
-        let mut connection = pool.acquire().await?;
-        let mut transaction = connection.begin_with(include_str!("../../sql/queue/lock_windows.sql")).await?;
+        let mut transaction = change(pool).await?;
         write(&mut transaction, chunk).await?;
         transaction.commit().await?;
     }
-    Ok(lanes.len())
+    Ok(())
+}
+
+async fn lanes_in(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<Uuid>> {
+    let (campaign, schedule, user, area, limit) = match scope {
+        Scope::Campaign(id) => (Some(id.0), None, None, None, 0),
+        Scope::Schedule(id) => (None, Some(id.0), None, None, 0),
+        Scope::User(id) => (None, None, Some(id.0), None, 0),
+        Scope::Area(area) => (None, None, None, Some(area), 0),
+        Scope::Due(limit) => (None, None, None, None, *limit),
+    };
+    let lanes = sqlx::query_file_scalar!("sql/queue/lanes_in_scope.sql", campaign, schedule, user, area, limit)
+        .fetch_all(connection)
+        .await?;
+    Ok(lanes.into_iter().flatten().collect())
 }
 
 /// Computes windows, then takes the admission lock and writes them. Needs the lock of windows.
 async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()> {
-    let now = Utc::now();
+    let now = clock(connection).await?;
     let rules = rules_of(connection, lanes).await?;
-    let rows: Vec<(Uuid, Row)> =
-        rules.into_iter().map(|(lane, rules)| (lane, Row::of(rules.opening(now), now))).collect();
+    let rows: Vec<(Uuid, Row)> = rules
+        .into_iter()
+        .map(|(lane, rules)| (lane, rules.map_or(Row::ALWAYS, |rules| Row::of(rules.opening(now), now))))
+        .collect();
     fn column<T>(rows: &[(Uuid, Row)], field: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(|(_, row)| field(row)).collect()
     }
@@ -75,9 +114,9 @@ async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()
     sqlx::query_file!(
         "sql/queue/open_lanes.sql",
         &ids,
-        &column(&rows, |row| row.opens_at),
-        &column(&rows, |row| row.closes_at),
-        &column(&rows, |row| row.refresh_at),
+        &column(&rows, |row| row.opens_at) as _,
+        &column(&rows, |row| row.closes_at) as _,
+        &column(&rows, |row| row.refresh_at) as _,
         &column(&rows, |row| row.closed_by.map(|why| why.as_str().to_owned())) as _,
         &column(&rows, |row| row.never),
     )
@@ -86,18 +125,26 @@ async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()
     Ok(())
 }
 
-/// A lane's window as it is written.
+/// The time every decision is made by: the database's.
+async fn clock(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_file_scalar!("sql/queue/clock.sql").fetch_one(connection).await
+}
+
+/// A lane's window as it is written; no time: since ever, or for ever.
 struct Row {
-    opens_at: DateTime<Utc>,
-    closes_at: DateTime<Utc>,
-    refresh_at: DateTime<Utc>,
+    opens_at: Option<DateTime<Utc>>,
+    closes_at: Option<DateTime<Utc>>,
+    refresh_at: Option<DateTime<Utc>>,
     closed_by: Option<ClosedBy>,
     never: bool,
 }
 
 impl Row {
+    /// Nobody has written hours for it.
+    const ALWAYS: Self = Self { opens_at: None, closes_at: None, refresh_at: None, closed_by: None, never: false };
+
     fn of(opening: Opening, now: DateTime<Utc>) -> Self {
-        let at = |secs| DateTime::from_timestamp(secs, 0).unwrap_or(now);
+        let at = |secs| DateTime::from_timestamp(secs, 0);
         match opening {
             Opening::Window { window, closed_by } => Self {
                 opens_at: at(window.opens),
@@ -117,7 +164,8 @@ impl Row {
     }
 }
 
-async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Rules)>> {
+/// The rules of lanes; none: always open.
+async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Option<Rules>)>> {
     let legal: HashMap<String, Vec<Span>> = sqlx::query_file!("sql/queue/legal_hours.sql")
         .fetch_all(&mut *connection)
         .await?
@@ -127,6 +175,9 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
     let law_of = |zone: &str, country: &str| [zone, country, "*"].iter().find_map(|area| legal.get(*area)).cloned();
     let rows = sqlx::query_file!("sql/queue/rules_of_lanes.sql", lanes).fetch_all(connection).await?;
     let rules = rows.into_iter().map(|row| {
+        if row.always {
+            return Ok((row.id, None));
+        }
         let schedule = match (row.schedule_zone.as_deref(), row.hours) {
             (Some(zone), Some(hours)) => Some(Schedule {
                 zone: known(zone)?,
@@ -142,7 +193,7 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
             .iter()
             .map(|name| Ok((known(name)?, law_of(name, &row.country))))
             .collect::<sqlx::Result<Vec<_>>>()?;
-        Ok((row.id, Rules { schedule, callee }))
+        Ok((row.id, Some(Rules { schedule, callee })))
     });
     rules.collect()
 }
@@ -155,14 +206,14 @@ fn read_hours(hours: Value) -> sqlx::Result<Vec<Span>> {
     serde_json::from_value(hours).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// The next moment from `at` on at which a lane of a campaign is open; none: never, or the lane has no hours.
+/// The next moment from `at` on at which a lane is open; none: never, or the lane has no hours.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn next_valid(pool: &PgPool, lane: LaneId, at: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
     let mut connection = pool.acquire().await?;
     let rules = rules_of(&mut connection, &[lane.0]).await?;
-    Ok(rules.into_iter().next().and_then(|(_, rules)| match rules.opening(at) {
+    Ok(rules.into_iter().next().and_then(|(_, rules)| match rules?.opening(at) {
         Opening::Window { window, .. } => DateTime::from_timestamp(window.opens, 0).map(|opens| opens.max(at)),
         Opening::Never(_) => None,
     }))
@@ -181,51 +232,138 @@ pub fn ever_opens(zone: &Zone, hours: &[Span], closed_dates: &[NaiveDate]) -> bo
     window::next(&rules.clocks(), Utc::now().timestamp()).is_some()
 }
 
+/// Whose lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Whose {
+    Campaign(CampaignId),
+    /// A user's single calls.
+    User(UserId),
+}
+
 /// A lane that calls may be put into.
-#[derive(Clone, Debug)]
-pub struct CampaignLane {
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedLane {
     pub id: LaneId,
     /// It never opens (and not for want of a zone, which may yet be told).
     pub never_opens: bool,
 }
 
-/// The lanes of a campaign for callees at these places; makes those that are missing.
+/// The lanes of a campaign or a user for callees at these places; makes those that are missing.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn lanes_for(
     pool: &PgPool,
-    campaign: CampaignId,
+    whose: Whose,
     places: impl IntoIterator<Item = &Place>,
-) -> sqlx::Result<HashMap<Place, CampaignLane>> {
-    let mut lanes = lanes_of(pool, campaign).await?;
+) -> sqlx::Result<HashMap<Place, PlacedLane>> {
+    let mut lanes = lanes_of(pool, whose).await?;
     let mut missing: Vec<&Place> = places.into_iter().filter(|place| !lanes.contains_key(place)).collect();
     missing.sort_unstable();
     missing.dedup();
     if !missing.is_empty() {
-        let mut connection = pool.acquire().await?;
-        let mut transaction = connection.begin_with(include_str!("../../sql/queue/lock_windows.sql")).await?;
+        let mut transaction = change(pool).await?;
         sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *transaction).await?;
         let ids: Vec<Uuid> = missing.iter().map(|_| new_id()).collect();
         let countries: Vec<String> = missing.iter().map(|place| place.country.clone()).collect();
         let zones: Vec<String> = missing.iter().map(|place| place.zones.join(" ")).collect();
-        sqlx::query_file!("sql/queue/create_lanes.sql", campaign.0, &ids, &countries, &zones)
-            .execute(&mut *transaction)
-            .await?;
+        match whose {
+            Whose::Campaign(campaign) => {
+                sqlx::query_file!("sql/queue/create_lanes.sql", campaign.0, &ids, &countries, &zones)
+                    .execute(&mut *transaction)
+                    .await?
+            }
+            Whose::User(user) => {
+                sqlx::query_file!("sql/queue/create_user_lanes.sql", user.0, &ids, &countries, &zones)
+                    .execute(&mut *transaction)
+                    .await?
+            }
+        };
         write(&mut transaction, &ids).await?;
         transaction.commit().await?;
-        lanes = lanes_of(pool, campaign).await?;
+        lanes = lanes_of(pool, whose).await?;
     }
     Ok(lanes)
 }
 
-async fn lanes_of(pool: &PgPool, campaign: CampaignId) -> sqlx::Result<HashMap<Place, CampaignLane>> {
-    let rows = sqlx::query_file!("sql/queue/lanes_of_campaign.sql", campaign.0).fetch_all(pool).await?;
+async fn lanes_of(pool: &PgPool, whose: Whose) -> sqlx::Result<HashMap<Place, PlacedLane>> {
+    let (campaign, user) = match whose {
+        Whose::Campaign(campaign) => (Some(campaign.0), None),
+        Whose::User(user) => (None, Some(user.0)),
+    };
+    let rows = sqlx::query_file!("sql/queue/lanes_of.sql", campaign, user).fetch_all(pool).await?;
     let never = ClosedBy::Never.as_str();
     let lanes = rows.into_iter().map(|row| {
-        let zones = row.zones.iter().filter_map(|zone| crate::domain::zone::canonical(zone)).collect();
-        let lane = CampaignLane { id: LaneId(row.id), never_opens: row.closed_by.as_deref() == Some(never) };
+        let zones = row.zones.iter().filter_map(|zone| zone::canonical(zone)).collect();
+        let lane = PlacedLane { id: LaneId(row.id), never_opens: row.closed_by.as_deref() == Some(never) };
         (Place { country: row.country, zones }, lane)
     });
     Ok(lanes.collect())
+}
+
+/// Where the callee is: the zone given with the call outweighs what the number tells.
+#[must_use]
+pub fn place_of(number: &PhoneNumber, time_zone: Option<&str>) -> Place {
+    let place = Place::of(number);
+    match time_zone.and_then(zone::canonical) {
+        Some(zone) => place.in_zone(zone),
+        None => place,
+    }
+}
+
+/// The country of the lane whose calls ignore all windows.
+const ANYWHERE: &str = "*";
+
+/// Puts single calls into the lanes they belong to; says which of them can never be dialed there. The operator's have one lane,
+/// open at any hour.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn place(pool: &PgPool, calls: &mut [NewCall]) -> sqlx::Result<Vec<bool>> {
+    let mut users: Vec<UserId> = calls.iter().map(|call| call.user_id).filter(|user| *user != OPERATOR).collect();
+    users.sort_unstable();
+    users.dedup();
+    let mut never = vec![false; calls.len()];
+    for user in users {
+        let of_user = |call: &NewCall| call.user_id == user && call.campaign_id.is_none();
+        let place = |call: &NewCall| match call.ignore_window {
+            true => Place { country: ANYWHERE.to_owned(), zones: Vec::new() },
+            false => place_of(&call.phone, call.time_zone.as_deref()),
+        };
+        let places: Vec<Place> = calls.iter().filter(|call| of_user(call)).map(place).collect();
+        let lanes = lanes_for(pool, Whose::User(user), &places).await?;
+        for (call, never) in calls.iter_mut().zip(&mut never).filter(|(call, _)| of_user(call)) {
+            if let Some(lane) = lanes.get(&place(call)) {
+                call.lane_id = lane.id;
+                *never = lane.never_opens;
+            }
+        }
+    }
+    Ok(never)
+}
+
+/// Places up to `limit` calls that plain SQL has brought in; returns how many.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+    let rows = sqlx::query_file!("sql/queue/unsorted.sql", limit).fetch_all(pool).await?;
+    let mut lanes: HashMap<Whose, Vec<(CallId, Place)>> = HashMap::new();
+    for row in rows {
+        if let Ok(number) = PhoneNumber::parse(&row.phone) {
+            let place = place_of(&number, row.time_zone.as_deref());
+            lanes.entry(Whose::User(UserId(row.user_id))).or_default().push((CallId(row.id), place));
+        }
+    }
+    let mut sorted = 0;
+    for (whose, calls) in lanes {
+        let found = lanes_for(pool, whose, calls.iter().map(|(_, place)| place)).await?;
+        let moves = calls.into_iter().filter_map(|(call, place)| Some((call.0, found.get(&place)?.id.0)));
+        let (ids, lanes): (Vec<Uuid>, Vec<Uuid>) = moves.unzip();
+        let mut transaction = feed(pool).await?;
+        sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        sorted += ids.len();
+    }
+    Ok(sorted)
 }

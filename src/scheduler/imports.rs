@@ -1,7 +1,9 @@
 //! Reads uploaded CSV files row by row into their campaigns. A file is read by one process at a time, in bounded memory; after a
 //! crash another goes on behind the last row that has its verdict, and rows it repeats keep their calls (tests/it/campaigns.rs).
 
+use std::cell::Cell;
 use std::io::Read;
+use std::rc::Rc;
 use std::time::Duration;
 
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
@@ -21,6 +23,14 @@ use crate::store::{Named, campaigns};
 const CHUNK: usize = 1000;
 /// Chunks and pieces that may be read ahead.
 const AHEAD: usize = 2;
+/// Bytes of the rows of one insert, about: wide rows come in fewer.
+const CHUNK_BYTES: usize = 4 << 20;
+/// A row that is longer ends the file: most likely a quote is not closed.
+const RECORD_BYTES_MAX: usize = 64 << 10;
+/// Chunks until another upload gets its turn.
+const CHUNKS_A_TURN: i64 = 200;
+/// A file that brings its reader down so often is given up.
+const TAKES_MAX: i32 = 5;
 const COLUMNS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
@@ -58,6 +68,12 @@ pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, lease_secs: f64) -> s
         uploads::finish(pool, taken.id, Some("the campaign is canceled or deleted")).await?;
         return Ok(true);
     };
+    if taken.takes > TAKES_MAX {
+        let error = "it could not be read, time and again; the logs say why";
+        tracing::error!(upload.id = %taken.id, takes = taken.takes, "an upload is given up");
+        uploads::finish(pool, taken.id, Some(error)).await?;
+        return Ok(true);
+    }
     let into = Into {
         campaign: CampaignId(campaign.id),
         user: UserId(campaign.user_id),
@@ -86,7 +102,7 @@ async fn read(
     let parsing = tokio::task::spawn_blocking(move || parse(received, &chunks));
     // Owns its end of the channel: when it stops early, parser and feeder stop too.
     let enqueuing = async move {
-        let mut rows_done = 0;
+        let (mut rows_done, mut chunks) = (0, 0);
         while let Some(chunk) = parsed.recv().await {
             let rows = i64::try_from(chunk.rows.len()).unwrap_or(i64::MAX);
             if rows_done + rows > taken.rows_done {
@@ -98,6 +114,11 @@ async fn read(
                 }
                 failpoint::hit("upload.after_verdicts");
                 doorbell.ring();
+                chunks += 1;
+                if chunks == CHUNKS_A_TURN {
+                    uploads::give_back(pool, taken.id).await?;
+                    return Ok(false);
+                }
             }
             rows_done += rows;
         }
@@ -157,11 +178,16 @@ struct Chunk {
     bytes_done: i64,
 }
 
-/// Reads pieces as one stream of bytes.
+/// Bytes the parser takes at once.
+const READ_AHEAD: usize = 8 << 10;
+
+/// Reads pieces as one stream of bytes; refuses a record without end.
 struct Pieces {
     received: mpsc::Receiver<Vec<u8>>,
     current: Vec<u8>,
     read: usize,
+    /// Bytes handed out since the last whole record, shared with the parser.
+    since_record: Rc<Cell<usize>>,
 }
 
 impl Read for Pieces {
@@ -173,11 +199,16 @@ impl Read for Pieces {
             }
         }
         let rest = self.current.get(self.read..).unwrap_or_default();
-        let n = rest.len().min(into.len());
+        let n = rest.len().min(into.len()).min(READ_AHEAD);
         if let (Some(to), Some(from)) = (into.get_mut(..n), rest.get(..n)) {
             to.copy_from_slice(from);
         }
         self.read += n;
+        self.since_record.set(self.since_record.get() + n);
+        // The parser reads ahead by its buffer.
+        if self.since_record.get() > RECORD_BYTES_MAX + 2 * READ_AHEAD {
+            return Err(std::io::Error::other(format!("longer than {RECORD_BYTES_MAX} bytes; is a quote not closed?")));
+        }
         Ok(n)
     }
 }
@@ -194,7 +225,8 @@ enum Column {
 
 /// Rows, in chunks; whoever listens may stop listening.
 fn parse(received: mpsc::Receiver<Vec<u8>>, chunks: &mpsc::Sender<Chunk>) -> Result<(), String> {
-    let mut pieces = Pieces { received, current: Vec::new(), read: 0 };
+    let since_record = Rc::new(Cell::new(0));
+    let mut pieces = Pieces { received, current: Vec::new(), read: 0, since_record: Rc::clone(&since_record) };
     // The header line tells the delimiter: whole, however the body was cut.
     while !pieces.current.contains(&b'\n') && pieces.current.len() < HEADER_BYTES_MAX {
         let Some(piece) = pieces.received.blocking_recv() else { break };
@@ -203,19 +235,29 @@ fn parse(received: mpsc::Receiver<Vec<u8>>, chunks: &mpsc::Sender<Chunk>) -> Res
     let bom = if pieces.current.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     pieces.read = bom;
     let delimiter = delimiter_of(pieces.current.get(bom..).unwrap_or_default());
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).has_headers(false).from_reader(pieces);
+    let mut reader = ReaderBuilder::new()
+        .buffer_capacity(READ_AHEAD)
+        .delimiter(delimiter)
+        .flexible(true)
+        .has_headers(false)
+        .from_reader(pieces);
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record).map_err(|error| error.to_string())? {
         return Err("the file is empty".to_owned());
     }
     let columns = columns_of(&record)?;
-    let mut rows = Vec::with_capacity(CHUNK);
+    let (mut rows, mut bytes, mut nth) = (Vec::with_capacity(CHUNK), 0, 0_u64);
     loop {
-        let more = reader.read_byte_record(&mut record).map_err(|error| error.to_string())?;
+        since_record.set(0);
+        nth += 1;
+        let more = reader.read_byte_record(&mut record).map_err(|error| format!("row {nth}: {error}"))?;
         if more {
+            bytes += record.as_slice().len();
             rows.push(row_of(&columns, &record));
         }
-        if rows.len() == CHUNK || (!more && !rows.is_empty()) {
+        // The same rows in the same chunks, whoever reads the file.
+        if rows.len() == CHUNK || bytes >= CHUNK_BYTES || (!more && !rows.is_empty()) {
+            bytes = 0;
             let bytes_done = i64::try_from(reader.position().byte()).unwrap_or(i64::MAX);
             if chunks.blocking_send(Chunk { rows: std::mem::take(&mut rows), bytes_done }).is_err() {
                 return Ok(());
@@ -314,6 +356,14 @@ mod tests {
         assert_eq!(rows[0].time_zone.as_deref(), Some("America/New_York"));
         assert_eq!(Value::Object(rows[0].variables.clone()), json!({"city": "Rome"}));
         assert_eq!(rows[1].number, "+442079460018");
+    }
+
+    /// A row without end is refused before it fills the memory.
+    #[test]
+    fn a_quote_that_is_not_closed_ends_the_file() {
+        let text = format!("number,name\n+14155550100,Jo\n+14155550101,\"{}", "x".repeat(200_000));
+        let error = rows_of(text.as_bytes()).expect_err("no end");
+        assert!(error.contains("row 2") && error.contains("quote"), "{error}");
     }
 
     /// A file that cannot be used says why; a bad row spoils itself alone.

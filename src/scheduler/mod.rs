@@ -15,7 +15,7 @@ use crate::domain::word::Word;
 use crate::outcome;
 use crate::outcome::inbox::{Heard, Inbox};
 use crate::queue;
-use crate::queue::windows::{self, Scope};
+use crate::queue::windows;
 use crate::store::{idempotency, instances, strays, uploads};
 
 /// Rows one tick moves at most of each kind; the next tick is soon.
@@ -89,9 +89,9 @@ impl Scheduler {
             tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
             self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
         }
-        let opened = windows::reopen(&self.pool, Scope::Due(BATCH_MAX)).await?;
+        let opened = windows::reopen_due(&self.pool, BATCH_MAX).await?;
         let expired = queue::expire(&self.pool, BATCH_MAX).await?;
-        let canceled = queue::sweep_canceled(&self.pool, BATCH_MAX).await?;
+        let canceled = queue::sweep_canceled(&self.pool, None, BATCH_MAX).await?;
         let strays = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await?;
         queue::fold_tallies(&self.pool).await?;
         self.measure().await?;

@@ -66,6 +66,7 @@ pub async fn load(config: &Config, db: &Db) -> anyhow::Result<usize> {
                 external_id: None,
                 time_zone: None,
                 ignore_window: false,
+                prospect_id: None,
                 dials_max: 3,
                 reject_duplicate: false,
             })

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 
 use crate::domain::hours::Span;
@@ -34,13 +34,19 @@ pub async fn list(pool: &PgPool) -> sqlx::Result<Vec<Row>> {
     sqlx::query_file_as!(Row, "sql/store/legal_hours_list.sql").fetch_all(pool).await
 }
 
-/// Writes the rule of an area. Its lanes are for `queue::windows` to write.
+/// Writes the rule of an area. In the transaction of `queue::windows::change`.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn put(pool: &PgPool, area: &str, hours: &[Span], source: &str, as_of: NaiveDate) -> sqlx::Result<()> {
+pub async fn put(
+    connection: &mut PgConnection,
+    area: &str,
+    hours: &[Span],
+    source: &str,
+    as_of: NaiveDate,
+) -> sqlx::Result<()> {
     let hours = serde_json::to_value(hours).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    sqlx::query_file!("sql/store/legal_hours_put.sql", area, hours, source, as_of).execute(pool).await?;
+    sqlx::query_file!("sql/store/legal_hours_put.sql", area, hours, source, as_of).execute(connection).await?;
     Ok(())
 }
 
@@ -48,6 +54,6 @@ pub async fn put(pool: &PgPool, area: &str, hours: &[Span], source: &str, as_of:
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn delete(pool: &PgPool, area: &str) -> sqlx::Result<bool> {
-    Ok(sqlx::query_file!("sql/store/legal_hours_delete.sql", area).execute(pool).await?.rows_affected() > 0)
+pub async fn delete(connection: &mut PgConnection, area: &str) -> sqlx::Result<bool> {
+    Ok(sqlx::query_file!("sql/store/legal_hours_delete.sql", area).execute(connection).await?.rows_affected() > 0)
 }

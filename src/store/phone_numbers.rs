@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::UserId;
-use crate::domain::phone::PhoneNumber;
 use crate::store::{Named, Slice};
 
 /// A phone number as it is shown.
@@ -24,24 +23,6 @@ pub struct Row {
     pub status: String,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-}
-
-/// Creates a phone number; a repeat with the same id changes nothing.
-///
-/// # Errors
-/// Postgres is away, or the user has this number or external id already.
-pub async fn create(
-    pool: &PgPool,
-    id: Uuid,
-    user: UserId,
-    number: &PhoneNumber,
-    status: &str,
-    external_id: Option<&str>,
-) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/phone_number_create.sql", id, user.0, number.as_str(), status, external_id)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 /// Those this name means: none, one, or (of several users) two.
@@ -65,17 +46,6 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)>
         sqlx::query_file_as!(Row, "sql/store/phone_number_list.sql", user, slice.below, slice.limit, slice.offset);
     let total = sqlx::query_file_scalar!("sql/store/phone_number_count.sql", user).fetch_one(pool).await?;
     Ok((rows.fetch_all(pool).await?, total))
-}
-
-/// Changes a phone number; none keeps a field.
-///
-/// # Errors
-/// Postgres is away, or the user has this number already.
-pub async fn update(pool: &PgPool, id: Uuid, number: Option<&PhoneNumber>, status: Option<&str>) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/phone_number_update.sql", id, number.map(PhoneNumber::as_str), status)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 /// Deletes a phone number.

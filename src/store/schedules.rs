@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -98,11 +98,11 @@ pub struct Changes {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn update(pool: &PgPool, id: ScheduleId, to: &Changes) -> sqlx::Result<()> {
+pub async fn update(connection: &mut PgConnection, id: ScheduleId, to: &Changes) -> sqlx::Result<()> {
     let hours = to.hours.as_deref().map(as_json).transpose()?;
     let closed_dates = to.closed_dates.as_deref();
     sqlx::query_file!("sql/store/schedule_update.sql", id.0, to.name, to.time_zone, hours, closed_dates)
-        .execute(pool)
+        .execute(connection)
         .await?;
     Ok(())
 }

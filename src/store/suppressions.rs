@@ -18,13 +18,20 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
 }
 
-/// A user's list (the operator's is everybody's), newest first, and how many there are.
+/// A user's list (the operator's is everybody's) by number, behind one of them, and how many there are.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn list(pool: &PgPool, user: UserId, limit: i64, offset: i64) -> sqlx::Result<(Vec<Row>, i64)> {
-    let rows =
-        sqlx::query_file_as!(Row, "sql/store/suppression_list.sql", user.0, limit, offset).fetch_all(pool).await?;
+pub async fn list(
+    pool: &PgPool,
+    user: UserId,
+    above: Option<&str>,
+    limit: i64,
+    offset: i64,
+) -> sqlx::Result<(Vec<Row>, i64)> {
+    let rows = sqlx::query_file_as!(Row, "sql/store/suppression_list.sql", user.0, above, limit, offset)
+        .fetch_all(pool)
+        .await?;
     let total = sqlx::query_file_scalar!("sql/store/suppression_count.sql", user.0).fetch_one(pool).await?;
     Ok((rows, total))
 }

@@ -72,6 +72,8 @@ pub struct Taken {
     pub campaign: CampaignId,
     /// Rows that have their verdict already.
     pub rows_done: i64,
+    /// Readers that have taken it since the last verdict.
+    pub takes: i32,
 }
 
 /// Takes an upload nobody reads, for so many seconds.
@@ -80,7 +82,30 @@ pub struct Taken {
 /// Postgres is away.
 pub async fn take(pool: &PgPool, lease_secs: f64) -> sqlx::Result<Option<Taken>> {
     let row = sqlx::query_file!("sql/store/upload_take.sql", lease_secs).fetch_optional(pool).await?;
-    Ok(row.map(|row| Taken { id: UploadId(row.id), campaign: CampaignId(row.campaign_id), rows_done: row.rows_done }))
+    Ok(row.map(|row| Taken {
+        id: UploadId(row.id),
+        campaign: CampaignId(row.campaign_id),
+        rows_done: row.rows_done,
+        takes: row.takes,
+    }))
+}
+
+/// Lets others go first: it is taken up again when they have had their turn.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn give_back(pool: &PgPool, id: UploadId) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/upload_give_back.sql", id.0).execute(pool).await?;
+    Ok(())
+}
+
+/// Drops a body that was never received whole.
+///
+/// # Errors
+/// Postgres is away; it is dropped within a day.
+pub async fn discard(pool: &PgPool, id: UploadId) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/upload_discard.sql", id.0).execute(pool).await?;
+    Ok(())
 }
 
 /// The nth piece of a body; none: that was all.

@@ -599,7 +599,13 @@ async fn retries_stay_in_the_window() {
     let reason: String =
         sqlx::query_scalar("select reason from ops.waiting").fetch_one(test_db.pool()).await.expect("reason");
     assert_eq!(reason, "WINDOW_CLOSED");
-    windows::reopen(test_db.pool(), Scope::Campaign(into.campaign)).await.expect("reopen");
+    windows::commit(
+        test_db.pool(),
+        windows::change(test_db.pool()).await.expect("change"),
+        Scope::Campaign(into.campaign),
+    )
+    .await
+    .expect("reopen");
     assert_eq!(claim(&mut connection, 5).await.len(), 1);
     test_db.assert_sound().await;
 }

@@ -302,7 +302,7 @@ impl World {
 
     /// What a campaign says of its waiting calls, made from counts, is what the calls say one by one.
     async fn assert_explained(&self, step: usize) {
-        let sql = "select g.id || ' ' || coalesce(e.reason, w.reason) || ' ' || coalesce(e.count, 0) || ' for ' || coalesce(w.n, 0)
+        let sql = "select coalesce(g.id, w.campaign_id) || ' ' || coalesce(e.reason, w.reason) || ' ' || coalesce(e.count, 0) || ' for ' || coalesce(w.n, 0)
              from campaigns g
              cross join lateral (select * from ops.explain(g.id)) e
              full join (select campaign_id, reason, count(*) as n, min(clears_at) as clears_at from ops.waiting

@@ -34,7 +34,7 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
 
 /// The statement inside the function `enqueue`, which names its parameters by number.
 async fn statement_of_enqueue(connection: &mut PgConnection) -> String {
-    let body: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'enqueue' and pronargs = 17")
+    let body: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'enqueue' and pronargs = 18")
         .fetch_one(connection)
         .await
         .expect("the function");
@@ -91,7 +91,7 @@ async fn hot_statements_use_their_indexes() {
             format!(
                 "enqueue({ids}, {ids}, {ids}, {ids}, '{{3,3}}', '{{3,3}}', array[null,null]::timestamptz[], array[null,null]::timestamptz[],
                  '{{+14155550100,+14155550101}}', '{{s,s}}', array['{{}}','{{}}']::jsonb[], array['{{}}','{{}}']::jsonb[],
-                 array[null,null]::text[], array[null,null]::text[], '{{f,f}}', '{{3,3}}', '{{f,f}}')"
+                 array[null,null]::text[], array[null,null]::text[], '{{f,f}}', '{{3,3}}', '{{f,f}}', array[null,null]::uuid[])"
             ),
         ] {
             let plan = explain(&mut connection, "", &execute).await;

@@ -43,7 +43,7 @@ async fn a_loaded_schema_serves() {
     service.finish().await;
 }
 
-/// Schema, then the rows a new database has: migrations done, the operator, its lane and turn.
+/// Schema, then the rows a new database has: migrations done, legal hours, the operator, its lane and turn.
 async fn dump(test_db: &TestDb) -> String {
     let bin = embedded::find_binaries(std::path::Path::new("")).expect("Postgres").join("pg_dump");
     let socket = test_db.options.get_socket().expect("a socket");
@@ -75,12 +75,23 @@ async fn dump(test_db: &TestDb) -> String {
     .fetch_all(&test_db.db.read)
     .await
     .expect("migrations");
+    let laws: Vec<String> = sqlx::query_scalar(
+        "select format('insert into public.legal_hours (area, hours, source, as_of) values (%L, %L, %L, %L);', area, hours, source, as_of)
+         from legal_hours order by area",
+    )
+    .fetch_all(&test_db.db.read)
+    .await
+    .expect("legal hours");
     format!(
         "-- The schema of a new database, dumped from the migrations by `make schema` and held true by tests/it/schema.rs.\n\
-         -- Loads into an empty database: psql -d name -f sql/schema.sql; the service then starts on it.\n\n{}\n\
+         -- Loads into an empty database: psql -d name -f sql/schema.sql; the service then starts on it.\n\n\
+         set check_function_bodies = false;\n\n{}\n\
          {}\n\
+         {}\n\
+         insert into public.planner default values;\n\
          insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');\n",
         lines.join("\n").trim_start(),
         migrations.join("\n"),
+        laws.join("\n"),
     )
 }

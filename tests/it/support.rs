@@ -194,6 +194,7 @@ pub fn call_to(number: &str) -> NewCall {
         external_id: None,
         time_zone: None,
         ignore_window: false,
+        prospect_id: None,
         dials_max: 3,
         reject_duplicate: false,
     }

@@ -22,7 +22,7 @@ use crate::api::owner::owner_of;
 use crate::api::{Api, State};
 use crate::domain::call::{CallStatus, Priority};
 use crate::domain::ids::{CallId, UserId, grown_from};
-use crate::queue::{NewCall, Verdict};
+use crate::queue::{NewCall, Verdict, windows};
 use crate::store::calls;
 
 /// Creates a call. It is dialed at once when a slot is free, or when its time comes.
@@ -63,7 +63,11 @@ async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>
     let draft = input.body.read(CallId(Uuid::nil()), user, api.limits.max_attempts, Utc::now())?;
     let inner = Arc::clone(api);
     once(api, caller.itself(), key, &input.hash, move |seed| async move {
-        let call = NewCall { id: CallId(seed), ..draft };
+        let mut call = [NewCall { id: CallId(seed), ..draft }];
+        if windows::place(&inner.db.work, &mut call).await? == [true] {
+            return Err(never_opens());
+        }
+        let [call] = call;
         let verdicts = inner.enqueuer.enqueue(vec![call.clone()]).await?;
         let verdict = verdicts.first().copied().unwrap_or(Verdict::Exists);
         Answer::json(StatusCode::CREATED, &Data::of(created(&inner, call, verdict).await?))
@@ -77,6 +81,13 @@ fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error
         tracing::warn!("an admin creates a call that ignores calling windows");
     }
     Ok(())
+}
+
+fn never_opens() -> Error {
+    Error::conflict(
+        "window_never_opens",
+        "the user's calling hours and the legal hours of the number's time zones never meet",
+    )
 }
 
 /// The created call as it is shown, or why there is none.
@@ -226,6 +237,16 @@ async fn create_rows(api: &Api, caller: Caller, seed: Uuid, rows: Vec<Value>) ->
         }
     }
     for chunk in good.chunks(CHUNK) {
+        let (nths, mut calls): (Vec<usize>, Vec<NewCall>) = chunk.iter().cloned().unzip();
+        let never = windows::place(&api.db.work, &mut calls).await?;
+        let (hopeless, chunk): (Vec<_>, Vec<_>) =
+            nths.into_iter().zip(calls).zip(never).partition(|(_, never_opens)| *never_opens);
+        for ((nth, _), _) in hopeless {
+            if let Some(slot) = outcomes.get_mut(nth) {
+                *slot = Some(Err(never_opens()));
+            }
+        }
+        let chunk: Vec<(usize, NewCall)> = chunk.into_iter().map(|(call, _)| call).collect();
         let verdicts = api.enqueuer.enqueue(chunk.iter().map(|(_, call)| call.clone()).collect()).await?;
         for ((nth, call), verdict) in chunk.iter().zip(verdicts) {
             let outcome = match verdict {

@@ -107,6 +107,7 @@ impl CallInput {
             external_id: self.external_id,
             time_zone,
             ignore_window: self.ignore_window.unwrap_or_default(),
+            prospect_id: None,
             dials_max,
             reject_duplicate: self.on_duplicate == Some(OnDuplicate::Reject),
         })

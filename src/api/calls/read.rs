@@ -74,18 +74,19 @@ pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<Ca
     // Not before its time, not before what it waits for clears, and then when its lane is open next.
     let clears_at = waiting.as_ref().and_then(|waiting| waiting.clears_at);
     if let Some(due) = call_shown.next_attempt_at.map(|due| clears_at.map_or(due, |clears_at| due.max(clears_at))) {
-        call_shown.next_attempt_at = match call_shown.campaign_id {
-            None => Some(due),
-            Some(_) => windows::next_valid(pool, lane, due.max(Utc::now()))
-                .await?
-                .map(|valid| if valid <= Utc::now() { due } else { valid }),
-        };
+        let valid = windows::next_valid(pool, lane, due.max(Utc::now())).await?;
+        let valid = valid.map(|valid| if valid <= Utc::now() { due } else { valid });
+        // A single call of a user without hours is due when it is due.
+        call_shown.next_attempt_at = if call_shown.campaign_id.is_none() { valid.or(Some(due)) } else { valid };
     }
-    Ok(CallDetail {
-        call: call_shown,
-        conversations: attempts.into_iter().map(Into::into).collect(),
-        waiting: waiting.map(Into::into),
-    })
+    let waiting = waiting.map(|mut waiting| {
+        if waiting.reason == "WINDOW_CLOSED" {
+            waiting.clears_at = waiting.clears_at.or(call_shown.next_attempt_at);
+        }
+        waiting.into()
+    });
+    let conversations = attempts.into_iter().map(Into::into).collect();
+    Ok(CallDetail { call: call_shown, conversations, waiting })
 }
 
 /// Which calls.

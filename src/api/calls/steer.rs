@@ -86,6 +86,10 @@ pub async fn update_call(
                 "window_never_opens",
                 "the campaign's hours and the legal hours of the number's time zones never meet",
             )),
+            Some(Amended::CampaignsScript) => Err(Error::conflict(
+                "campaigns_script",
+                "payload.scriptId: the call belongs to a campaign and is dialed with its script",
+            )),
             Some(Amended::NotWaiting(now)) => Err(wrong_state("changed while PENDING", now)),
         }
     })
@@ -127,6 +131,9 @@ pub async fn retry_call(
             None => Err(Error::not_found("call")),
             Some(Retried::Waiting) => Ok(()),
             Some(Retried::Suppressed) => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
+            Some(Retried::CampaignOver) => {
+                Err(Error::conflict("wrong_state", "the call's campaign is canceled for good"))
+            }
             Some(Retried::NotEnded(now)) => Err(wrong_state("retried when FAILED or EXPIRED", now)),
         }
     })

@@ -367,7 +367,7 @@ async fn end(api: &Arc<Api>, id: CampaignId, deletes: bool) -> Result<(), Error>
     let inner = Arc::clone(api);
     api.detached(async move {
         queue::cancel_campaign(&inner.db.work, id, deletes).await?;
-        queue::sweep_canceled(&inner.db.work, ENDED_AT_ONCE).await?;
+        queue::sweep_canceled(&inner.db.work, Some(id), ENDED_AT_ONCE).await?;
         tokio::time::sleep(inner.limits.look_again_after).await;
         inner.doorbell.ring();
         Ok(())

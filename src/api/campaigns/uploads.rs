@@ -30,10 +30,20 @@ pub struct Receipt {
     pub upload_id: Uuid,
 }
 
-/// Keeps the body as it comes, in pieces, and lets it be read once it is whole.
+/// Keeps the body as it comes, in pieces, and lets it be read once it is whole. What breaks off or is too large is dropped.
 pub(super) async fn receive(api: &Api, campaign: &campaigns::Row, body: Body) -> Result<Receipt, Error> {
-    let (id, pool) = (UploadId(new_id()), &api.db.work);
-    uploads::create(pool, id, UserId(campaign.user_id), CampaignId(campaign.id)).await?;
+    let id = UploadId(new_id());
+    uploads::create(&api.db.work, id, UserId(campaign.user_id), CampaignId(campaign.id)).await?;
+    let kept = keep(api, id, body).await;
+    if kept.is_err() {
+        // Should this fail too, the scheduler drops it within a day.
+        let _ = uploads::discard(&api.db.work, id).await;
+    }
+    kept
+}
+
+async fn keep(api: &Api, id: UploadId, body: Body) -> Result<Receipt, Error> {
+    let pool = &api.db.work;
     let mut stream = body.into_data_stream();
     let (mut piece, mut nth, mut bytes) = (Vec::with_capacity(PART_BYTES), 0, 0);
     while let Some(chunk) = stream.next().await {

@@ -35,6 +35,7 @@ fn claimed() -> Facts {
         rank: rank::NORMAL,
         cancel_requested: false,
         retry_delay_secs: None,
+        retry_rules: None,
     }
 }
 

@@ -1,0 +1,381 @@
+-- The operator's door: what the queue holds, why each call waits, what is live, in doubt or broken, in plain SQL.
+
+alter table installation
+  add column max_concurrent_calls int not null default 30,
+  add column provider text not null default 'simulator',
+  add column dials_per_second float8 not null default 0;
+comment on column installation.max_concurrent_calls is 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
+comment on column installation.dials_per_second is 'The rate in force; for views.';
+comment on column installation.provider is 'The provider in force; for views.';
+
+create function ops.uuid_floor(at timestamptz) returns uuid
+language sql stable parallel safe
+as $$
+  select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7000-8000-000000000000')::uuid
+  from lpad(to_hex(greatest(0, extract(epoch from at) * 1000)::bigint), 12, '0') as h
+$$;
+comment on function ops.uuid_floor(timestamptz) is 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
+
+create view ops.queue as
+  select
+    c.user_id, c.campaign_id, c.lane_id, public_status(c.state) as status, c.rank, count(*) as calls,
+    min(c.due_at) as oldest_due_at, max(c.due_at) as newest_due_at
+  from calls c
+  where c.state in ('waiting', 'parked', 'live')
+  group by c.user_id, c.campaign_id, c.lane_id, public_status(c.state), c.rank;
+comment on view ops.queue is 'Open calls by user, campaign, lane, status and rank.';
+
+create view ops.limits as
+  select
+    i.provider, i.max_concurrent_calls as global_max, (select count(*) from attempts where ended_at is null) as global_live,
+    h.reason as hold_reason, h.hold_until,
+    r.counted_at + make_interval(secs => (1 - r.tokens) / nullif(i.dials_per_second, 0)) as token_at
+  from installation i
+  left join provider_holds h on h.provider = i.provider and h.hold_until > clock()
+  left join provider_rates r on r.provider = i.provider and i.dials_per_second > 0
+    and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1;
+comment on view ops.limits is 'What holds for all calls at once: slots, holds of the provider, and when its next token is there.';
+
+create view ops.waiting as
+  with user_live as (
+    select user_id, count(*) as n from attempts where ended_at is null group by user_id
+  ),
+  campaign_live as (
+    select campaign_id, count(*) as n from attempts where ended_at is null and campaign_id is not null group by campaign_id
+  )
+  select
+    c.id as call_id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at, w.reason,
+    case
+      when w.reason in ('SCHEDULED_LATER', 'RETRY_LATER') then c.due_at
+      when c.due_at > clock() and c.due_at >= l.closes_at then null
+      when w.reason in ('WINDOW_CLOSED', 'CLOSED_DATE', 'LEGAL_HOURS', 'QUOTA_PER_DAY') then case when o.opens_at > clock() then o.opens_at end
+      when w.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until
+      when w.reason = 'PROVIDER_RATE' then s.token_at
+    end as clears_at,
+    case
+      when w.reason = 'NUMBER_BUSY' then
+        (select a.call_id::text from attempts a where a.phone = c.phone and a.ended_at is null and a.user_id = c.user_id)
+    end as detail
+  from calls c
+  join lanes l on l.id = c.lane_id
+  join users u on u.id = c.user_id
+  left join campaigns g on g.id = c.campaign_id
+  left join quotas q on q.user_id = c.user_id
+  left join ops.limits s on true
+  left join user_live ul on ul.user_id = c.user_id
+  left join campaign_live cl on cl.campaign_id = c.campaign_id
+  -- A day that is used up closes a lane as its window does.
+  cross join lateral (
+    select
+      case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
+      case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
+  ) o
+  cross join lateral (
+    select case
+      when l.paused then 'CAMPAIGN_PAUSED'
+      when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
+      when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
+      -- Due when the window is over: what it waits for is the one after.
+      when c.due_at > clock() and c.due_at >= o.opens_at and c.due_at >= l.closes_at then 'WINDOW_CLOSED'
+      when c.due_at > clock() and c.due_at >= o.opens_at then case when c.rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end
+      when o.opens_at > clock() or l.closes_at <= clock() then o.closed_by
+      when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
+      when coalesce(cl.n, 0) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+      when coalesce(ul.n, 0) >= u.max_concurrent_calls then 'USER_LIMIT'
+      when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
+      when s.hold_reason is not null then s.hold_reason
+      when s.token_at is not null then 'PROVIDER_RATE'
+      else 'DUE_NOW'
+    end as reason
+  ) w
+  where c.state in ('waiting', 'parked');
+comment on view ops.waiting is 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
+
+-- The same as ops.waiting summed up, without looking at the calls: counts come from the tallies of the lanes; only calls of a later
+-- time and those whose number is on a call are looked up, by their indexes.
+create function ops.explain(campaign uuid) returns table (reason text, count bigint, clears_at timestamptz)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with lane as materialized (
+    select
+      l.*, q.reason as quota, q.day_ends_at,
+      coalesce((select sum(t.n) from public.tallies t where t.lane_id = l.id and t.what = 'PENDING'), 0)
+        + coalesce((select sum(d.n) from public.tally_deltas d where d.lane_id = l.id and d.what = 'PENDING'), 0) as pending
+    from public.lanes l
+    left join public.quotas q on q.user_id = l.user_id
+    where l.campaign_id = campaign
+  ),
+  judged as materialized (
+    select
+      id, pending,
+      case when paused then 'CAMPAIGN_PAUSED'
+           when quota in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then quota
+           when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
+      -- A day that is used up closes a lane as its window does.
+      case when quota = 'QUOTA_PER_DAY' then greatest(opens_at, day_ends_at) else opens_at end as opens_at, closes_at,
+      opens_at > clock() or closes_at <= clock() or coalesce(quota = 'QUOTA_PER_DAY' and day_ends_at > clock(), false) as is_closed,
+      case when quota = 'QUOTA_PER_DAY' and day_ends_at > opens_at then quota else coalesce(closed_by, 'WINDOW_CLOSED') end as closed_by
+    from lane
+    where pending <> 0
+  ),
+  later as materialized (
+    select j.id, r.rank, q.behind, q.n, q.first
+    from judged j
+    cross join generate_series(0, 4) as r(rank)
+    cross join lateral (
+      -- Behind the window's end: those wait for the one after.
+      select c.due_at >= j.closes_at as behind, count(*) as n, min(c.due_at) as first from public.calls c
+      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+        and c.due_at > clock() and c.due_at >= j.opens_at
+      group by 1
+    ) q
+    where j.for_people is null and q.n > 0
+  ),
+  busy as materialized (
+    select c.lane_id as id, count(*) as n
+    from public.attempts a
+    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
+    join judged j on j.id = c.lane_id and j.for_people is null and not j.is_closed
+    where a.ended_at is null and c.due_at <= clock()
+    group by c.lane_id
+  ),
+  rest as materialized (
+    select
+      j.id, j.is_closed, j.closed_by, j.opens_at,
+      j.pending - coalesce((select sum(n) from later l where l.id = j.id), 0) - coalesce((select n from busy b where b.id = j.id), 0) as n
+    from judged j
+    where j.for_people is null
+  ),
+  limits as materialized (
+    select
+      case
+        when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
+        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
+        when s.hold_reason is not null then s.hold_reason
+        when s.token_at is not null then 'PROVIDER_RATE'
+        else 'DUE_NOW'
+      end as reason,
+      s.hold_until, s.token_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
+    where g.id = campaign
+  )
+  select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
+  from (
+    select for_people as reason, pending as n, null::timestamptz as clears_at from judged where for_people is not null
+    union all
+    select
+      case when behind then 'WINDOW_CLOSED' when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n,
+      case when not behind then first end
+    from later
+    union all
+    select 'NUMBER_BUSY', n, null from busy
+    union all
+    select closed_by, n, case when opens_at > clock() then opens_at end from rest where is_closed
+    union all
+    select m.reason, r.n, case when m.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then m.hold_until
+                               when m.reason = 'PROVIDER_RATE' then m.token_at end
+    from rest r cross join limits m where not r.is_closed
+  ) all_reasons
+  group by all_reasons.reason
+  having sum(n) <> 0;
+end
+$$;
+comment on function ops.explain(uuid) is 'Why the calls of a campaign wait: counts by reason, and when each next clears.';
+
+create view ops.campaigns as
+  select
+    g.id, g.user_id, g.external_id, g.name, g.schedule_id, g.script_id, g.max_concurrent_calls, g.max_retries, g.retry_delay_secs,
+    g.hours_in, g.zone_policy, g.paused, g.created_at, g.updated_at, g.canceled_at,
+    case
+      when g.canceled_at is not null then 'canceled'
+      when g.paused and (n.pending + n.in_progress > 0 or n.total = 0) then 'paused'
+      when n.total = 0 or (n.pending > 0 and n.in_progress = 0 and n.dials = 0) then 'pending'
+      when n.pending + n.in_progress > 0 then 'in-progress'
+      when n.completed > 0 then 'completed'
+      else 'failed'
+    end as status,
+    n.*
+  from campaigns g
+  cross join lateral (
+    select
+      coalesce(sum(t.n) filter (where t.what not in ('DIALS', 'RETRIES')), 0)::bigint as total,
+      coalesce(sum(t.n) filter (where t.what = 'PENDING'), 0)::bigint as pending,
+      coalesce(sum(t.n) filter (where t.what = 'IN_PROGRESS'), 0)::bigint as in_progress,
+      coalesce(sum(t.n) filter (where t.what = 'COMPLETED'), 0)::bigint as completed,
+      coalesce(sum(t.n) filter (where t.what = 'FAILED'), 0)::bigint as failed,
+      coalesce(sum(t.n) filter (where t.what = 'EXPIRED'), 0)::bigint as expired,
+      coalesce(sum(t.n) filter (where t.what = 'CANCELED'), 0)::bigint as canceled,
+      coalesce(sum(t.n) filter (where t.what = 'RETRIES'), 0)::bigint as retries_attempted,
+      coalesce(sum(t.n) filter (where t.what = 'DIALS'), 0)::bigint as dials
+    from (
+      select what, n from tallies where campaign_id = g.id
+      union all
+      select what, n from tally_deltas where campaign_id = g.id
+    ) t
+  ) n
+  where g.deleted_at is null;
+comment on view ops.campaigns is 'Campaigns with their status and counts, from the tallies of their lanes: exact at any moment, however many calls.';
+
+create view ops.prospects as
+  select
+    p.id, p.user_id, p.external_id, p.name, p.phone,
+    case c.state
+      when 'live' then 'IN_CALL'
+      when 'waiting' then case when p.status = 'RESCHEDULED' and p.rescheduled_for is not null then p.status else 'SCHEDULED' end
+      when 'parked' then case when p.status = 'RESCHEDULED' and p.rescheduled_for is not null then p.status else 'SCHEDULED' end
+      else p.status
+    end as status,
+    p.time_zone, p.rescheduled_for, p.reschedules, p.last_contacted_at, p.reached_at, p.disposition, p.variables, p.call_id,
+    p.created_at, p.updated_at
+  from prospects p
+  left join calls c on c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live')
+  where p.deleted_at is null;
+comment on view ops.prospects is 'Prospects with their status as it is now: SCHEDULED and IN_CALL follow from the open call.';
+
+create view ops.live_calls as
+  select
+    a.call_id, a.id as attempt_id, a.number as attempt_number, a.user_id, a.campaign_id, a.lane_id, a.state, a.phone,
+    a.provider, a.provider_call_id, a.claimed_at, clock() - a.claimed_at as age, a.check_at, a.instance_id
+  from attempts a
+  where a.ended_at is null;
+comment on view ops.live_calls is 'Open attempts: the slots in use, and for how long.';
+
+create view ops.expired_leases as
+  select a.call_id, a.id as attempt_id, a.state, a.claimed_at, a.instance_id, i.lease_until, i.host
+  from attempts a
+  left join instances i on i.id = a.instance_id
+  where a.ended_at is null and a.state = 'dialing' and (i.lease_until is null or i.lease_until <= clock());
+comment on view ops.expired_leases is 'Attempts whose process died while dialing; within seconds they turn unknown.';
+
+create view ops.unknown_attempts as
+  select a.call_id, a.id as attempt_id, a.provider, a.claimed_at, a.sent_at, clock() - a.claimed_at as age, a.misses, a.check_at
+  from attempts a
+  where a.ended_at is null and a.state = 'unknown';
+comment on view ops.unknown_attempts is 'Attempts in doubt: the provider may or may not have them. Looked up, never redialed on a guess.';
+
+create view ops.provider_errors as
+  select e.received_at, e.type, a.provider, a.call_id, e.attempt_id, e.body
+  from events e
+  join attempts a on a.id = e.attempt_id
+  where e.attempt_id >= ops.uuid_floor(clock() - interval '3 hours') and e.received_at > clock() - interval '1 hour'
+    and e.type in ('refused', 'capacity', 'not_sent', 'doubt', 'not_found', 'overdue');
+comment on view ops.provider_errors is 'What went wrong with the provider in the last hour.';
+
+create view ops.throughput as
+  select
+    date_trunc('minute', a.claimed_at) as minute,
+    count(*) as claimed,
+    count(*) filter (where a.dialed) as dialed,
+    count(*) filter (where a.state = 'ended') as ended,
+    count(*) filter (where a.state = 'ended' and a.disposition = 'COMPLETED') as completed
+  from attempts a
+  where a.id >= ops.uuid_floor(clock() - interval '1 hour')
+  group by 1;
+comment on view ops.throughput is 'Attempts of the last hour by the minute they were claimed in.';
+
+-- Rows here are bugs. Tests end with it, doctor prints it, an alert may watch it.
+create view ops.broken as
+  select 'live call without its open attempt' as what, c.id from calls c
+  where c.state = 'live' and not exists (
+    select from attempts a where a.call_id = c.id and a.number = c.attempt_number and a.ended_at is null)
+  union all
+  select 'open attempt of a call that is not live', a.call_id from attempts a
+  where a.ended_at is null and not exists (
+    select from calls c where c.id = a.call_id and c.state = 'live' and c.attempt_number = a.number)
+  union all
+  select 'parked call that nothing will wake', c.id from calls c
+  where c.state = 'parked'
+    and not exists (select from attempts a where a.phone = c.phone and a.ended_at is null)
+    and not exists (select from calls w where w.phone = c.phone and w.lane_id = c.lane_id and w.state = 'waiting')
+  union all
+  select 'lane asleep over a waiting call', l.id from lanes l
+  where l.blocked_on is null and exists (
+    select from calls c where c.lane_id = l.id and c.state = 'waiting' and greatest(l.opens_at, c.due_at, clock()) < l.next_at)
+  union all
+  select 'lane asleep over a promise', l.id from lanes l
+  where l.blocked_on is null and exists (
+    select from calls c
+    where c.lane_id = l.id and c.state = 'waiting' and c.rank < 2 and greatest(l.opens_at, c.due_at, clock()) < l.urgent_at)
+  union all
+  select 'user asleep over a lane', t.user_id from user_turns t
+  where t.blocked_on is null and t.next_at > (select greatest(min(l.next_at), clock()) from lanes l where l.user_id = t.user_id)
+  union all
+  select 'lane blocked without its reason', l.id from lanes l
+  where (l.blocked_on = 'pause' and not l.paused)
+    or (l.blocked_on = 'window' and l.closes_at > clock() + interval '1 minute')
+    or (l.blocked_on = 'campaign' and (select count(*) from attempts a where a.campaign_id = l.campaign_id and a.ended_at is null)
+        < (select max_concurrent_calls from campaigns g where g.id = l.campaign_id))
+    or (l.blocked_on = 'user' and (select count(*) from attempts a where a.user_id = l.user_id and a.ended_at is null)
+        < coalesce((select max_concurrent_calls from users u where u.id = l.user_id), 2147483647))
+    or (l.blocked_on = 'quota' and coalesce((select calls > 0 from quotas q where q.user_id = l.user_id), true))
+  union all
+  select 'day of a subscription is off', s.user_id from subscriptions s
+  where s.day is not null and s.day_dials <> (select count(*) from attempts a where a.user_id = s.user_id and a.counted_on = s.day)
+  union all
+  select 'ended attempt whose minutes were not taken', a.id from attempts a
+  where a.reserved_minutes is not null and a.ended_at is not null
+    and a.charged_minutes is distinct from case when a.dialed then ceil(coalesce(a.duration_secs, 0) / 60.0)::int else 0 end
+  union all
+  select 'promise that nobody keeps', p.id from prospects p
+  where p.status = 'RESCHEDULED' and p.rescheduled_for is not null and p.deleted_at is null
+    and not exists (select from calls c where c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live'))
+    and not exists (select from suppressions s where s.phone = p.phone)
+  union all
+  select 'final call without a disposition', c.id from calls c
+  where c.state in ('completed', 'failed') and c.disposition is null
+  union all
+  select 'count of ' || coalesce(t.what, public_status(c.state)) || ' is off', coalesce(t.lane_id, c.lane_id)
+  from (
+    select lane_id, what, n from ops.tallies where what not in ('DIALS', 'RETRIES') and n <> 0
+  ) t
+  full join (
+    select lane_id, public_status(state) as what, min(state) as state, count(*) as n
+    from calls group by lane_id, public_status(state)
+  ) c on c.lane_id = t.lane_id and c.what = t.what
+  where t.n is distinct from c.n;
+comment on view ops.broken is 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
+
+create function ops.enqueue(
+  "to" text, script_id text, metadata jsonb default '{}', scheduled_at timestamptz default null,
+  priority text default 'normal', expires_at timestamptz default null, "user" text default 'operator',
+  external_id text default null, max_attempts int default 3
+) returns uuid
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  number   text := regexp_replace("to", '[[:space:]().-]', '', 'g');
+  wanted   smallint := case priority when 'high' then 1 when 'normal' then 3 when 'low' then 4 end;
+  owner    uuid := (select id from users where external_id = "user" or id::text = "user");
+  ms       text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
+  new_id   uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
+  verdict  record;
+begin
+  if number !~ '^\+[1-9][0-9]{6,14}$' then
+    raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
+  elsif wanted is null then
+    raise exception 'priority: high, normal or low' using errcode = '22023';
+  elsif owner is null then
+    raise exception 'user: no user with this id or external id' using errcode = '22023';
+  end if;
+  select * into verdict from public.enqueue(
+    array[new_id], array[owner],
+    array[case when owner = '00000000-0000-7000-8000-000000000001' then owner else unsorted_lane(owner) end], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
+    array[expires_at], array[number], array[script_id], array[metadata], array['{}']::jsonb[], array[external_id],
+    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false], array[null]::uuid[]);
+  if verdict.suppressed then
+    raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
+  elsif verdict.created_at is null then
+    raise exception 'external_id: a call of this user has it already' using errcode = '23505';
+  end if;
+  perform pg_notify('outdial', '');
+  return new_id;
+end
+$$;
+comment on function ops.enqueue is 'The supported door for plain SQL: normalizes the number, finds the lane, takes the admission lock, wakes the workers.';

@@ -1,0 +1,83 @@
+//! Scripts with names in them: `{prospectName}` or `{{prospectName}}` is replaced by the variable of that name.
+//!
+//! Pure. What looks like a name and has no value is an error that names it, found before anybody is dialed; braces around
+//! anything else (JSON in a prompt, say) stay as they are.
+
+use serde_json::{Map, Value};
+
+/// The script names something that has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the script names {{{name}}}, which has no value for this callee")]
+pub struct Missing {
+    pub name: String,
+}
+
+/// Fills variables in.
+///
+/// # Errors
+/// A name has no value.
+pub fn render(text: &str, variables: &Map<String, Value>) -> Result<String, Missing> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let doubled = after.starts_with('{');
+        let inner = after.strip_prefix('{').unwrap_or(after);
+        let closing = if doubled { "}}" } else { "}" };
+        match inner.split_once(closing).map(|(name, behind)| (name.trim(), behind)).filter(|(name, _)| is_name(name)) {
+            Some((name, behind)) => {
+                filled.push_str(&value_of(name, variables)?);
+                rest = behind;
+            }
+            None => {
+                filled.push('{');
+                rest = after;
+            }
+        }
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn value_of(name: &str, variables: &Map<String, Value>) -> Result<String, Missing> {
+    match variables.get(name) {
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+        _ => Err(Missing { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn filled(text: &str) -> Result<String, Missing> {
+        let variables = json!({"prospectName": "Jo", "age": 7, "empty": " ", "nothing": null});
+        render(text, variables.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn names_are_filled_in_with_either_braces() {
+        assert_eq!(filled("Hi {prospectName}, {{ prospectName }}! {age}").expect("filled"), "Hi Jo, Jo! 7");
+        assert_eq!(filled("no names").expect("filled"), "no names");
+    }
+
+    #[test]
+    fn a_name_without_a_value_is_told() {
+        for (text, name) in [("Hi {city}", "city"), ("Hi {{empty}}", "empty"), ("{nothing}", "nothing")] {
+            assert_eq!(filled(text), Err(Missing { name: name.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn braces_around_anything_else_stay() {
+        let json = r#"Answer {"type": "x"} or {} or { 1 } { prospectName"#;
+        assert_eq!(filled(json).expect("filled"), json);
+    }
+}

@@ -1,0 +1,108 @@
+//! Do-not-call lists, and what a user knows of numbers: a number that comes onto a list ends what waits for it, in one transaction.
+//!
+//! A number's status `do_not_call` stands on the list too, where the claim looks, marked as such: a change of the status takes only
+//! its own entry away, never that of a person who asked.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::domain::ids::UserId;
+use crate::domain::phone::PhoneNumber;
+use crate::queue::{feed, unpark};
+
+/// Puts numbers onto a user's do-not-call list (the operator's is everybody's) and ends the calls that wait for them; returns how
+/// many calls that were.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn suppress(pool: &PgPool, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> sqlx::Result<i64> {
+    let phones: Vec<String> = numbers.iter().map(|number| number.as_str().to_owned()).collect();
+    let mut transaction = feed(pool).await?;
+    let ended = suppress_on(&mut transaction, user, &phones, reason, false).await?;
+    transaction.commit().await?;
+    Ok(ended)
+}
+
+/// [`suppress`] in a transaction that holds the admission lock; `by_status`: it stands for a phone number's status.
+pub(super) async fn suppress_on(
+    connection: &mut PgConnection,
+    user: UserId,
+    phones: &[String],
+    reason: Option<&str>,
+    by_status: bool,
+) -> sqlx::Result<i64> {
+    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, phones, reason, by_status)
+        .fetch_one(&mut *connection)
+        .await?;
+    // Calls of others may have been parked behind one that ended.
+    unpark(connection, phones).await?;
+    Ok(ended)
+}
+
+/// Takes a number off a list, and its status with it; false: it was not on it.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn unsuppress(pool: &PgPool, user: UserId, number: &PhoneNumber) -> sqlx::Result<bool> {
+    let mut transaction = feed(pool).await?;
+    let done = sqlx::query_file_scalar!("sql/queue/unsuppress.sql", user.0, number.as_str())
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// The status whose numbers are never dialed.
+pub const DO_NOT_CALL: &str = "do_not_call";
+
+/// Keeps a new phone number; a repeat with the same id changes nothing.
+///
+/// # Errors
+/// Postgres is away, or the user has this number or external id already.
+pub async fn keep_number(
+    pool: &PgPool,
+    id: Uuid,
+    user: UserId,
+    number: &PhoneNumber,
+    status: &str,
+    external_id: Option<&str>,
+) -> sqlx::Result<()> {
+    let mut transaction = feed(pool).await?;
+    sqlx::query_file!("sql/queue/create_number.sql", id, user.0, number.as_str(), status, external_id)
+        .execute(&mut *transaction)
+        .await?;
+    follow_status(&mut transaction, user, number.as_str(), status).await?;
+    transaction.commit().await
+}
+
+/// Changes a phone number; none keeps a field. False: there is none.
+///
+/// # Errors
+/// Postgres is away, or the user has this number already.
+pub async fn change_number(
+    pool: &PgPool,
+    id: Uuid,
+    number: Option<&PhoneNumber>,
+    status: Option<&str>,
+) -> sqlx::Result<bool> {
+    let mut transaction = feed(pool).await?;
+    let row = sqlx::query_file!("sql/queue/update_number.sql", id, number.map(PhoneNumber::as_str), status)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.phone != row.phone_was {
+        follow_status(&mut transaction, UserId(row.user_id), &row.phone_was, "valid").await?;
+    }
+    follow_status(&mut transaction, UserId(row.user_id), &row.phone, &row.status).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn follow_status(connection: &mut PgConnection, user: UserId, phone: &str, status: &str) -> sqlx::Result<()> {
+    if status == DO_NOT_CALL {
+        suppress_on(connection, user, &[phone.to_owned()], Some("the phone number's status"), true).await?;
+    } else {
+        sqlx::query_file!("sql/queue/unsuppress_status.sql", user.0, phone).execute(connection).await?;
+    }
+    Ok(())
+}
