@@ -28,3 +28,11 @@ as $$
   end
 $$;
 comment on function public_status(call_state) is 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
+
+create function uuid_v7() returns uuid
+language sql volatile
+as $$
+  select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid
+  from lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') as h
+$$;
+comment on function uuid_v7() is 'A new id that sorts by time, for rows that plain SQL makes.';

@@ -3,6 +3,14 @@
 alter table users add column clerk_id text;
 comment on column users.clerk_id is 'The id at the platform''s sign-in service.';
 
+create function wake_user("user" uuid) returns void
+language sql
+as $$
+  update lanes set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null where user_id = "user" and blocked_on in ('user', 'quota');
+  update user_turns set next_at = clock(), blocked_on = null where user_id = "user";
+$$;
+comment on function wake_user(uuid) is 'Makes everything of a user deserve a look: what held it back has changed. Needs the admission lock.';
+
 create table user_settings (
   user_id               uuid        not null,
   created_at            timestamptz not null default clock(),
@@ -145,7 +153,7 @@ begin
     where user_id = new.user_id;
   end if;
   if old.ended_at is null then
-    perform wake_metered(new.user_id);
+    perform wake_user(new.user_id);
   end if;
   return null;
 end
@@ -154,15 +162,6 @@ comment on function attempts_settle_minutes() is 'Takes the minutes of an ended 
 create trigger attempts_settle_minutes after update of state, duration_secs, dialed on attempts
   for each row when (new.reserved_minutes is not null and new.ended_at is not null)
   execute function attempts_settle_minutes();
-
-create function wake_metered("user" uuid) returns void
-language sql
-as $$
-  update lanes set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null where user_id = "user" and blocked_on = 'quota';
-  update user_turns set next_at = clock(), blocked_on = null
-  where user_id = "user" and (blocked_on = 'quota' or (blocked_on is null and next_at > clock()));
-$$;
-comment on function wake_metered(uuid) is 'Wakes what slept for want of minutes or of the day. Needs the admission lock.';
 
 -- A changed subscription or plan wakes what it held back. Whoever writes takes the admission lock first.
 create function take_admission_lock() returns trigger
@@ -178,7 +177,7 @@ create function subscriptions_wake() returns trigger
 language plpgsql
 as $$
 begin
-  perform wake_metered(new.user_id);
+  perform wake_user(new.user_id);
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
   return null;
 end
@@ -227,6 +226,8 @@ alter table calls add column prospect_id uuid;
 comment on column calls.prospect_id is 'The person it is for, where that is a prospect.';
 create unique index calls_one_open_per_prospect on calls (prospect_id)
   where prospect_id is not null and state in ('waiting', 'parked', 'live');
+
+create index calls_of_prospects on calls (user_id, due_at) where prospect_id is not null and state = 'waiting';
 
 -- What becomes of a call is what becomes of its prospect, whatever statement moves it.
 create function calls_tell_prospects() returns trigger
@@ -294,8 +295,6 @@ create function prospects_steer_calls() returns trigger
 language plpgsql
 as $$
 declare
-  ms     text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
-  new_id uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
   found_call calls%rowtype;
 begin
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
@@ -318,7 +317,7 @@ begin
   elsif new.status = 'RESCHEDULED' and new.rescheduled_for is not null then
     if found_call.id is null then
       perform enqueue(
-        array[new_id], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
+        array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
         array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
         array['{}']::jsonb[], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
         array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
@@ -364,7 +363,7 @@ language plpgsql
 as $$
 begin
   insert into appointments (id, user_id, attempt_id, call_id, prospect_id, starts_at)
-  select gen_random_uuid(), new.user_id, new.id, new.call_id, c.prospect_id, (new.told ->> 'appointmentTime')::timestamptz
+  select uuid_v7(), new.user_id, new.id, new.call_id, c.prospect_id, (new.told ->> 'appointmentTime')::timestamptz
   from calls c
   where c.id = new.call_id
   on conflict (attempt_id) do nothing;

@@ -353,8 +353,7 @@ declare
   number   text := regexp_replace("to", '[[:space:]().-]', '', 'g');
   wanted   smallint := case priority when 'high' then 1 when 'normal' then 3 when 'low' then 4 end;
   owner    uuid := (select id from users where external_id = "user" or id::text = "user");
-  ms       text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
-  new_id   uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
+  new_id   uuid := uuid_v7();
   verdict  record;
 begin
   if number !~ '^\+[1-9][0-9]{6,14}$' then

@@ -5,13 +5,6 @@ create function id_of_user("user" text) returns uuid
 language sql stable
 as $$ select id from users where external_id = "user" or id::text = "user" $$;
 comment on function id_of_user(text) is 'The user with this id, or this id of the platform.';
-create function uuid_v7() returns uuid
-language sql volatile
-as $$
-  select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid
-  from lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') as h
-$$;
-comment on function uuid_v7() is 'A new id that sorts by time, for rows that plain SQL makes.';
 create function known_user("user" text) returns uuid
 language plpgsql stable
 as $$

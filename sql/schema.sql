@@ -36,8 +36,7 @@ declare
   number   text := regexp_replace("to", '[[:space:]().-]', '', 'g');
   wanted   smallint := case priority when 'high' then 1 when 'normal' then 3 when 'low' then 4 end;
   owner    uuid := (select id from users where external_id = "user" or id::text = "user");
-  ms       text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
-  new_id   uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
+  new_id   uuid := uuid_v7();
   verdict  record;
 begin
   if number !~ '^\+[1-9][0-9]{6,14}$' then
@@ -174,7 +173,7 @@ CREATE FUNCTION public.attempts_make_appointments() RETURNS trigger
     AS $$
 begin
   insert into appointments (id, user_id, attempt_id, call_id, prospect_id, starts_at)
-  select gen_random_uuid(), new.user_id, new.id, new.call_id, c.prospect_id, (new.told ->> 'appointmentTime')::timestamptz
+  select uuid_v7(), new.user_id, new.id, new.call_id, c.prospect_id, (new.told ->> 'appointmentTime')::timestamptz
   from calls c
   where c.id = new.call_id
   on conflict (attempt_id) do nothing;
@@ -201,7 +200,7 @@ begin
     where user_id = new.user_id;
   end if;
   if old.ended_at is null then
-    perform wake_metered(new.user_id);
+    perform wake_user(new.user_id);
   end if;
   return null;
 end
@@ -538,8 +537,6 @@ CREATE FUNCTION public.prospects_steer_calls() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 declare
-  ms     text := lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0');
-  new_id uuid := (substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(gen_random_uuid()::text, 16))::uuid;
   found_call calls%rowtype;
 begin
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
@@ -562,7 +559,7 @@ begin
   elsif new.status = 'RESCHEDULED' and new.rescheduled_for is not null then
     if found_call.id is null then
       perform enqueue(
-        array[new_id], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
+        array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
         array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
         array['{}']::jsonb[], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
         array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
@@ -594,7 +591,7 @@ CREATE FUNCTION public.subscriptions_wake() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform wake_metered(new.user_id);
+  perform wake_user(new.user_id);
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
   return null;
 end
@@ -713,15 +710,14 @@ $$;
 
 COMMENT ON FUNCTION public.uuid_v7() IS 'A new id that sorts by time, for rows that plain SQL makes.';
 
-CREATE FUNCTION public.wake_metered("user" uuid) RETURNS void
+CREATE FUNCTION public.wake_user("user" uuid) RETURNS void
     LANGUAGE sql
     AS $$
-  update lanes set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null where user_id = "user" and blocked_on = 'quota';
-  update user_turns set next_at = clock(), blocked_on = null
-  where user_id = "user" and (blocked_on = 'quota' or (blocked_on is null and next_at > clock()));
+  update lanes set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null where user_id = "user" and blocked_on in ('user', 'quota');
+  update user_turns set next_at = clock(), blocked_on = null where user_id = "user";
 $$;
 
-COMMENT ON FUNCTION public.wake_metered("user" uuid) IS 'Wakes what slept for want of minutes or of the day. Needs the admission lock.';
+COMMENT ON FUNCTION public.wake_user("user" uuid) IS 'Makes everything of a user deserve a look: what held it back has changed. Needs the admission lock.';
 
 CREATE TABLE public.tallies (
     lane_id uuid NOT NULL,
@@ -1995,6 +1991,8 @@ CREATE INDEX calls_expiring ON public.calls USING btree (expires_at) WHERE ((sta
 
 CREATE UNIQUE INDEX calls_external_id_key ON public.calls USING btree (user_id, external_id) WHERE (external_id IS NOT NULL);
 
+CREATE INDEX calls_of_prospects ON public.calls USING btree (user_id, due_at) WHERE ((prospect_id IS NOT NULL) AND (state = 'waiting'::public.call_state));
+
 CREATE UNIQUE INDEX calls_once_in_campaign ON public.calls USING btree (campaign_id, phone) WHERE (campaign_id IS NOT NULL);
 
 CREATE UNIQUE INDEX calls_one_open_per_prospect ON public.calls USING btree (prospect_id) WHERE ((prospect_id IS NOT NULL) AND (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state, 'live'::public.call_state])));
@@ -2130,15 +2128,15 @@ ALTER TABLE ONLY public.subscriptions
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\x9bd404090e97beb1ab7a653441ac0940d50542c5d5cc6486fc9ad4ef5bf59f39f30ac82e82a9c54a1e13c3a5ddb519f2', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x38cca1d2cc44972ee56199cb52b1417dad9c4d033a842fc45d0f0da980a217a3c594eeddbd212d12fb1db775a927b88f', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xd2a8267a7fcb6967d834605bcaed2cd2271b7870b7f41abbc89cc9a76d3fecc4a51c200739094d212c93fc887731f573', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xa43006addaacd20b3211e2f3081d059606afbf81165d57762141efd93b5f15abbb10c509473604f3c2196529ec829d1d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc03b91e2877e0996415c54f51da16ff3121198cbe723d2cb723b069e106d83a92974f829c3e1e168ab2d930ae9b68de1', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x728b4b3da7122555bec3137736ff2805cd32f4d724c0bd4358885fbe795c2920d147c7cf9583d952309c8456fbd0b5ef', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x20a1f9c34af2fe0cc59aa9288fa326be0a613a571390ce67b97cd11688f70bfad2d3cad90d02a3aff15ba5872bdf5310', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x4b9231e2e43c6ac151ca1f311d11daaec2fd6e14d7eb59e7e444656c0b077b60ad0cd9d40a2f540a184ce42730b29f7f', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x865cb31a84bc5bd174e7daeb90897a36276d6a19563fd0f8a241506eeaa225510f3aa9615ff202c9521e5fa49c09baee', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

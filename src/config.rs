@@ -32,6 +32,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     pub simulator: Simulator,
     pub scheduler: Scheduler,
+    pub planner: Planner,
+    pub quota: Quota,
     pub log: Log,
     /// Names that were set and have no effect: of other systems (`REDIS_*`), or of providers that are not built in.
     #[serde(skip)]
@@ -174,6 +176,20 @@ pub struct Scheduler {
     pub upload_days: u32,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planner {
+    pub interval_minutes: f64,
+    pub batch_users: i64,
+    pub calls_per_user: i64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    pub reserve_minutes: i32,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
@@ -202,10 +218,12 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("WEBHOOK_SECRET", "webhooks.secret"),
     ("MAX_CONCURRENT_CALLS", "calls.max_concurrent"),
     ("MAX_RETRY_ATTEMPTS", "calls.max_attempts"),
+    ("BATCH_SIZE", "planner.batch_users"),
+    ("SCHEDULE_INTERVAL", "planner.interval_minutes"),
 ];
 
 /// Accepted for the sake of existing `.env` files, with one log line that they have no effect.
-const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_", "ULTRAVOX_", "TELNYX_", "BATCH_SIZE", "SCHEDULE_INTERVAL"];
+const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_", "ULTRAVOX_", "TELNYX_"];
 
 /// Reads the settings of this process: file, then environment.
 ///
@@ -316,6 +334,16 @@ impl Config {
         if self.executor.dials_in_flight < 1 || self.executor.batch_max < 1 || self.executor.inquiries_in_flight < 1 {
             bail!("executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1");
         }
+        let (planner, quota) = (&self.planner, &self.quota);
+        if planner.interval_minutes <= 0.0
+            || planner.batch_users < 1
+            || planner.calls_per_user < 1
+            || quota.reserve_minutes < 1
+        {
+            bail!(
+                "planner.interval_minutes (SCHEDULE_INTERVAL), planner.batch_users (BATCH_SIZE), planner.calls_per_user and quota.reserve_minutes must be above 0"
+            );
+        }
         if self.executor.poll_ms == 0 || self.scheduler.tick_ms == 0 {
             bail!("executor.poll_ms and scheduler.tick_ms must be more than 0");
         }
@@ -332,6 +360,11 @@ impl Config {
         }
         if self.provider.kind == ProviderKind::Http && self.provider.http.url.is_empty() {
             bail!("provider.http.url (AI_CALL_API_URL) is needed by the provider http");
+        }
+        let http = &self.provider.http;
+        let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        if !http.url.is_empty() && !is_web(&http.url) {
+            bail!("provider.http.url (AI_CALL_API_URL) must start with http:// or https://");
         }
         if self.provider.kind == ProviderKind::Ultravox {
             bail!("provider.kind: ultravox is not built in yet; use simulator or http");

@@ -11,6 +11,7 @@ pub mod db;
 pub mod domain;
 pub mod executor;
 pub mod outcome;
+pub mod planner;
 pub mod provider;
 pub mod queue;
 pub mod scheduler;

@@ -117,14 +117,18 @@ async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<(
         tracing::info!("loaded sample calls into the new database");
     }
     let service = Service::start(config, role, db, server).await?;
-    announce(config, &service);
+    announce(config, role, &service);
     service.run(shutdown_asked()).await
 }
 
 /// Where to look, for the person at the terminal.
-fn announce(config: &Config, service: &Service) {
+fn announce(config: &Config, role: Role, service: &Service) {
     let port = service.address.port();
     let host = if config.server.is_loopback() { "localhost".to_owned() } else { service.address.ip().to_string() };
+    if !matches!(role, Role::All | Role::Api) {
+        tracing::info!("health http://{host}:{port}/health · metrics http://{host}:{port}/metrics/prometheus");
+        return;
+    }
     tracing::info!(
         "API http://{host}:{port}/api/v1/calls · documentation http://{host}:{port}/api-docs · health http://{host}:{port}/health"
     );

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry"],
     &["db"],
     &["queue", "store", "provider"],
-    &["outcome"],
+    &["outcome", "planner"],
     &["scheduler", "executor"],
     &["api"],
     &["service"],

@@ -5,7 +5,11 @@
 select
   c.id, c.user_id, c.lane_id, c.campaign_id, c.external_id, c.phone, c.script_id, c.metadata, c.variables,
   c.state as "state: CallState", c.dials, coalesce((select (g.max_retries + 1 + c.dials_granted)::smallint from campaigns g where g.id = c.campaign_id), c.dials_max) as "dials_max!", c.priority, c.due_at, c.expires_at, c.time_zone, c.disposition,
-  c.created_at, c.updated_at, c.ended_at
+  c.created_at, c.updated_at, c.ended_at,
+  -- As far as its lane tells: none when that never opens, or not before the window after the present one.
+  (select greatest(c.due_at, l.opens_at) from lanes l
+   where l.id = c.lane_id and c.due_at < l.closes_at
+     and (l.closed_by is null or l.closed_by not in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS'))) as next_at
 from calls c
 where ($1::uuid is null or c.user_id = $1)
   and ($2::text is null or $2 <> 'PENDING' or c.state in ('waiting', 'parked'))

@@ -56,7 +56,7 @@ pub async fn read(request: Request, api: &Arc<Api>) -> Result<Bytes, Error> {
         if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             Error::too_large(api.limits.body_bytes_max)
         } else {
-            Error::invalid_field("", "the body broke off")
+            Error::invalid_field("body", "broke off")
         }
     })
 }
@@ -76,7 +76,7 @@ fn require_json(parts: &Parts) -> Result<(), Error> {
 /// # Errors
 /// 400 that says where it stops being JSON.
 pub fn json(bytes: &[u8]) -> Result<Value, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::invalid_field("", format!("not JSON: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| Error::invalid_field("body", format!("is not JSON: {error}")))
 }
 
 /// JSON as `T`, without characters that Postgres cannot keep; the error names the path and the way out.
@@ -163,5 +163,20 @@ impl FromRequestParts<Arc<Api>> for Id {
             return Err(Error::not_found("id"));
         }
         Ok(Self(id))
+    }
+}
+
+/// The two ids in a path: whose, and which.
+#[derive(Clone, Debug)]
+pub struct Ids(pub String, pub String);
+
+impl FromRequestParts<Arc<Api>> for Ids {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        let path = axum::extract::Path::<(String, String)>::from_request_parts(parts, api).await;
+        let (whose, which) = path.map_err(|_| Error::not_found("page"))?.0;
+        let is_id = |id: &str| !id.is_empty() && !id.contains('\0') && id.chars().count() <= EXTERNAL_ID_CHARS_MAX;
+        if is_id(&whose) && is_id(&which) { Ok(Self(whose, which)) } else { Err(Error::not_found("id")) }
     }
 }

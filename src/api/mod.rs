@@ -11,12 +11,16 @@ pub mod error;
 pub mod extract;
 pub mod faults;
 pub mod idempotent;
+pub mod keys;
 pub mod legal_hours;
 pub mod numbers;
 pub mod operations;
 pub mod owner;
 pub mod paging;
+pub mod plans;
+pub mod prospects;
 pub mod schedules;
+pub mod settings;
 pub mod users;
 pub mod webhooks;
 
@@ -38,6 +42,7 @@ use crate::api::error::Error;
 use crate::db::Db;
 use crate::db::doorbell::Doorbell;
 use crate::outcome::inbox::Inbox;
+use crate::planner;
 use crate::queue::Enqueuer;
 
 /// What handlers share.
@@ -65,6 +70,8 @@ pub struct Limits {
     pub max_attempts: i16,
     /// A claim older than this is looked at again before it is sent: what forbids calls answers only after it.
     pub look_again_after: Duration,
+    /// Of a planning batch.
+    pub planner: planner::Limits,
 }
 
 /// What the health page says of this process.
@@ -102,7 +109,8 @@ impl Api {
     tags(
         (name = "calls", description = "The job: reach this number with this script"),
         (name = "campaigns", description = "Lists of calls, their schedules and numbers, and whom nobody may call"),
-        (name = "users", description = "Tenants: whose calls these are"),
+        (name = "users", description = "Tenants: whose calls these are, how they are made, and what they may use"),
+        (name = "prospects", description = "People to be called, planned by the users' settings, and what came of it"),
         (name = "webhooks", description = "What the provider says"),
         (name = "operations", description = "Health and numbers")
     )
@@ -122,6 +130,18 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(calls::steer::retry_call))
         .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(settings::put_settings, settings::get_settings))
+        .routes(routes!(plans::put_subscription, plans::get_subscription))
+        .routes(routes!(plans::create_plan, plans::list_plans))
+        .routes(routes!(plans::get_plan, plans::update_plan, plans::delete_plan))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::delete_key))
+        .routes(routes!(prospects::create_prospect, prospects::list_prospects))
+        .routes(routes!(prospects::get_prospect, prospects::update_prospect, prospects::delete_prospect))
+        .routes(routes!(prospects::get_planning))
+        .routes(routes!(prospects::plan_now))
+        .routes(routes!(prospects::list_appointments))
+        .routes(routes!(prospects::get_conversation))
         .routes(routes!(numbers::suppress_for_user, numbers::list_suppressions_of_user))
         .routes(routes!(numbers::unsuppress_for_user))
         .routes(routes!(schedules::create_schedule, schedules::list_schedules))
@@ -169,6 +189,8 @@ fn aliases(limits: &Limits) -> Router<Arc<Api>> {
         .route("/api/v1/schedules/{id}", put(schedules::update_schedule))
         .route("/api/v1/campaigns/{id}", put(campaigns::update_campaign))
         .route("/api/v1/phone-numbers/{id}", put(numbers::update_phone_number))
+        .route("/api/v1/plans/{id}", put(plans::update_plan))
+        .route("/api/v1/users/{id}/prospects/{prospect}", put(prospects::update_prospect))
         .route("/calls/{id}/cancel", post(steer::cancel_call))
         .route("/calls/{id}/retry", post(steer::retry_call))
         .route("/metrics", get(operations::get_metrics_negotiated))
@@ -228,6 +250,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         batch_rows_max: 0,
         max_attempts: 0,
         look_again_after: Duration::ZERO,
+        planner: planner::Limits { users: 0, calls_per_user: 0, interval_secs: 0.0 },
     };
     documented(&limits).split_for_parts().1
 }

@@ -14,6 +14,7 @@ use crate::db::doorbell::Doorbell;
 use crate::domain::word::Word;
 use crate::outcome;
 use crate::outcome::inbox::{Heard, Inbox};
+use crate::planner;
 use crate::queue;
 use crate::queue::windows;
 use crate::store::{idempotency, instances, strays, uploads};
@@ -32,6 +33,7 @@ pub struct Settings {
     pub idempotency_hours: i32,
     pub stray_event_days: i32,
     pub upload_days: i32,
+    pub planner: planner::Limits,
 }
 
 /// The scheduler of one process.
@@ -89,13 +91,17 @@ impl Scheduler {
             tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
             self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
         }
+        queue::refill(&self.pool, BATCH_MAX).await?;
+        queue::turn_days(&self.pool, BATCH_MAX).await?;
+        let sorted = windows::sort(&self.pool, BATCH_MAX).await?;
+        let planned = planner::plan_if_due(&self.pool, self.settings.planner).await?;
         let opened = windows::reopen_due(&self.pool, BATCH_MAX).await?;
         let expired = queue::expire(&self.pool, BATCH_MAX).await?;
         let canceled = queue::sweep_canceled(&self.pool, None, BATCH_MAX).await?;
         let strays = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await?;
         queue::fold_tallies(&self.pool).await?;
         self.measure().await?;
-        if opened > 0 || expired > 0 || canceled > 0 {
+        if opened > 0 || sorted > 0 || planned.is_some() || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
         Ok(Report { doubted: doubted.len(), overdue: overdue.len(), opened, expired, canceled, strays })

@@ -16,7 +16,7 @@ const CALLS: u32 = 40;
 
 /// Numbers of the sample campaign, set aside for fiction in New York, Chicago, Los Angeles and London: whom the law lets be called
 /// now depends on the hour there.
-const CAMPAIGN_NUMBERS: [&str; 4] = ["+1212555016", "+1312555016", "+1213555016", "+4420794602"];
+const CAMPAIGN_NUMBERS: [&str; 4] = ["+1212555016", "+1312555016", "+1213555016", "+44207946020"];
 
 /// Loads the samples unless the database has calls; says whether it did.
 ///
@@ -97,6 +97,6 @@ async fn load_campaign(db: &Db) -> sqlx::Result<usize> {
         .flat_map(|prefix| (0..5).map(move |nth| Recruit { number: format!("{prefix}{nth}"), ..Recruit::default() }))
         .collect();
     let into = Into { campaign: id, user: OPERATOR, script_id: new.script_id, dials_max: 4 };
-    let verdicts = recruit(&db.work, &into, rows, |nth| CallId(grown_from(id.0, nth))).await?;
+    let verdicts = recruit(&db.work, &into, rows, |nth| CallId(grown_from(id.0, nth + 1))).await?;
     Ok(verdicts.iter().filter(|verdict| verdict.is_ok()).count())
 }

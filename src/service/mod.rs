@@ -30,6 +30,7 @@ use crate::executor::lease::Lease;
 use crate::executor::{self, inquiry};
 use crate::outcome::decide::Rules;
 use crate::outcome::inbox::{Heard, Inbox, settle_forever};
+use crate::planner;
 use crate::provider::http::Http;
 use crate::provider::simulator::Simulator;
 use crate::provider::{Provider, Said};
@@ -137,6 +138,7 @@ impl Service {
             config.calls.max_concurrent,
             config.provider.kind.as_str(),
             config.provider.dials_per_second,
+            config.quota.reserve_minutes,
         )
         .await?;
         let instance = InstanceId(new_id());
@@ -218,6 +220,7 @@ impl Service {
                 body_bytes_max: config.server.body_bytes_max,
                 list_body_bytes_max: config.server.list_body_bytes_max,
                 upload_bytes_max: config.server.upload_bytes_max,
+                planner: planner_limits(config),
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
                 look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
@@ -413,6 +416,15 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
         idempotency_hours: i32::try_from(config.scheduler.idempotency_hours).unwrap_or(24),
         stray_event_days: i32::try_from(config.scheduler.stray_event_days).unwrap_or(7),
         upload_days: i32::try_from(config.scheduler.upload_days).unwrap_or(30),
+        planner: planner_limits(config),
+    }
+}
+
+fn planner_limits(config: &Config) -> planner::Limits {
+    planner::Limits {
+        users: config.planner.batch_users,
+        calls_per_user: config.planner.calls_per_user,
+        interval_secs: config.planner.interval_minutes * 60.0,
     }
 }
 
@@ -441,8 +453,7 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
 /// # Errors
 /// Postgres is away.
 pub async fn create_key(db: &Db, name: &str) -> anyhow::Result<SecretString> {
-    use base64::Engine;
-    let key = format!("od_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_key()));
+    let key = keys::fresh();
     keys::create(&db.work, None, name, &key).await.context("keeping the new key")?;
     Ok(SecretString::from(key))
 }

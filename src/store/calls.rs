@@ -31,6 +31,8 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
+    /// When it may be dialed, as far as its lane tells.
+    pub next_at: Option<DateTime<Utc>>,
 }
 
 /// An attempt's row.

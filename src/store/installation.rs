@@ -12,13 +12,15 @@ pub async fn settle_in(
     max_concurrent: i32,
     provider: &str,
     dials_per_second: f64,
+    reserve_minutes: i32,
 ) -> sqlx::Result<Vec<u8>> {
     let row = sqlx::query_file_scalar!(
         "sql/store/installation_settle_in.sql",
         candidate,
         max_concurrent,
         provider,
-        dials_per_second
+        dials_per_second,
+        reserve_minutes
     );
     row.fetch_one(pool).await
 }

@@ -1,7 +1,10 @@
 //! API keys. Only hashes are kept.
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::{UserId, new_id};
@@ -14,6 +17,13 @@ pub struct Owner(pub Option<UserId>);
 #[must_use]
 pub fn hash(key: &str) -> Vec<u8> {
     Sha256::digest(key.as_bytes()).to_vec()
+}
+
+/// A key that nobody guesses: 256 random bits.
+#[must_use]
+pub fn fresh() -> String {
+    use base64::Engine;
+    format!("od_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 /// Who owns this key, if anybody; notes that it was used.
@@ -33,6 +43,34 @@ pub async fn create(pool: &PgPool, user: Option<UserId>, name: &str, key: &str) 
     let id = new_id();
     sqlx::query_file!("sql/store/key_create.sql", id, user.map(|u| u.0), name, hash(key)).execute(pool).await?;
     Ok(id)
+}
+
+/// A key as it is shown: never the key itself.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ApiKey)]
+pub struct Row {
+    pub id: Uuid,
+    pub name: String,
+    pub created_at: DateTime<Utc>,
+    /// To the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// A user's keys, newest first.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn list(pool: &PgPool, user: UserId) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_file_as!(Row, "sql/store/key_list.sql", user.0).fetch_all(pool).await
+}
+
+/// Revokes a user's key; false: there is none.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn delete(pool: &PgPool, user: UserId, id: Uuid) -> sqlx::Result<bool> {
+    Ok(sqlx::query_file!("sql/store/key_delete.sql", user.0, id).execute(pool).await?.rows_affected() > 0)
 }
 
 /// Whether there is any admin key.

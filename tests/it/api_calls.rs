@@ -471,9 +471,9 @@ async fn bad_requests_are_refused() {
     let good = to("+14155550100").to_string();
     let deep = format!(r#"{{"metadata":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
     for body in ["", "{", r#"{"to":"+1415"#, r#"{"to":"\ud800"}"#, &deep] {
-        send(post("application/json", body.into())).await.assert_invalid("");
+        send(post("application/json", body.into())).await.assert_invalid("body");
     }
-    send(post("application/json", vec![b'"', 0xff, b'"'])).await.assert_invalid("");
+    send(post("application/json", vec![b'"', 0xff, b'"'])).await.assert_invalid("body");
     for media in ["text/plain", "application/x-www-form-urlencoded", ""] {
         send(post(media, good.clone().into())).await.assert_problem(415, "unsupported_media_type");
     }

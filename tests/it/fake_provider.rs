@@ -45,6 +45,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Account {
     pub calls: Vec<Seen>,
+    /// What was said of the agent, call by call.
+    pub agents: Vec<Value>,
     /// Requests that came in, by attempt.
     pub requests: HashMap<String, u32>,
     pub live_max: usize,
@@ -135,6 +137,7 @@ async fn take_call(
         if account.calls.iter().any(|call| call.to == to && call.ended.is_none()) {
             account.overlaps += 1;
         }
+        account.agents.push(body["agent"].clone());
         let (metadata, script) = (body["metadata"].clone(), body["scriptId"].as_str().expect("scriptId").to_owned());
         account.calls.push(Seen {
             attempt: attempt.clone(),

@@ -11,6 +11,7 @@
 
 mod api_calls;
 mod campaigns;
+mod cold_calling;
 mod database;
 mod executor;
 mod fake_provider;

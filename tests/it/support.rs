@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use outdial::config::{self, Config};
 use outdial::db::{self, Db, embedded};
 use outdial::domain::call::rank;
-use outdial::domain::ids::{CallId, OPERATOR, new_id};
+use outdial::domain::ids::{CallId, OPERATOR, UserId, new_id};
 use outdial::domain::phone::PhoneNumber;
 use outdial::queue::{self, NewCall, Verdict};
 use outdial::service::{Role, Service};
@@ -120,6 +120,34 @@ impl TestDb {
         Self { db: Db::open(options.clone(), &config(&[]).database), options, name: name.to_owned() }
     }
 
+    /// The same database at another time: its clock stands still there.
+    pub fn at(&self, time: &str) -> Self {
+        let options = self.options.clone().options([("outdial.now", time)]);
+        Self { db: Db::open(options.clone(), &config(&[]).database), options, name: self.name.clone() }
+    }
+
+    /// Polls until one number by SQL is as wanted.
+    pub async fn wait_for(&self, sql: &'static str, wanted: i64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = self.count(sql).await;
+            if now == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{sql}: {now}, not {wanted}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Enqueues due calls of a user to `count` numbers.
+    pub async fn enqueue_for(&self, user: UserId, count: usize) {
+        let mut calls: Vec<NewCall> = (0..count)
+            .map(|nth| NewCall { user_id: user, lane_id: user.own_lane(), ..call_to(&format!("+1212555{nth:04}")) })
+            .collect();
+        queue::windows::place(self.pool(), &mut calls).await.expect("place");
+        queue::enqueue(self.pool(), &calls).await.expect("enqueue");
+    }
+
     /// The URL for another process.
     pub fn url(&self) -> String {
         let socket = self.options.get_socket().expect("a socket").display().to_string();
@@ -128,7 +156,8 @@ impl TestDb {
 
     /// One number by SQL.
     pub async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.db.read).await.expect(sql)
+        let whole = format!("select ({sql})::bigint");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(whole)).fetch_one(&self.db.read).await.expect(sql)
     }
 
     /// Runs SQL for its effect.

@@ -435,7 +435,7 @@ async fn bad_reports_are_refused_by_field() {
         send(service.client.post(format!("{}{path}", service.base)).json(&body)).await.assert_invalid(field);
     }
     for body in ["", "{", "\u{0}"] {
-        send(service.client.post(format!("{}{ours}", service.base)).body(body)).await.assert_invalid("");
+        send(service.client.post(format!("{}{ours}", service.base)).body(body)).await.assert_invalid("body");
     }
     // By a client of its own: the service hangs up on what it does not read.
     let large = client().post(format!("{}{ours}", service.base)).body("x".repeat(2_000_000));

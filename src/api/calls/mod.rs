@@ -133,7 +133,7 @@ impl From<Row> for Call {
             created_at: row.created_at,
             updated_at: row.updated_at,
             ended_at: row.ended_at,
-            next_attempt_at: waits.then_some(row.due_at),
+            next_attempt_at: row.next_at.filter(|_| waits),
         }
     }
 }

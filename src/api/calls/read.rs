@@ -68,12 +68,13 @@ pub async fn detail(api: &Api, call: CallId, scope: Option<UserId>) -> Result<Ca
     let pool = &api.db.read;
     let row = calls::get(pool, call, scope).await?.ok_or_else(|| Error::not_found("call"))?;
     let attempts = calls::attempts(pool, call).await?;
-    let lane = LaneId(row.lane_id);
+    let (lane, due) = (LaneId(row.lane_id), row.due_at);
     let mut call_shown = Call::from(row);
     let waiting = if call_shown.status == CallStatus::Pending { calls::waiting(pool, call).await? } else { None };
     // Not before its time, not before what it waits for clears, and then when its lane is open next.
     let clears_at = waiting.as_ref().and_then(|waiting| waiting.clears_at);
-    if let Some(due) = call_shown.next_attempt_at.map(|due| clears_at.map_or(due, |clears_at| due.max(clears_at))) {
+    if call_shown.status == CallStatus::Pending {
+        let due = clears_at.map_or(due, |clears_at| due.max(clears_at));
         let valid = windows::next_valid(pool, lane, due.max(Utc::now())).await?;
         let valid = valid.map(|valid| if valid <= Utc::now() { due } else { valid });
         // A single call of a user without hours is due when it is due.

@@ -59,7 +59,8 @@ pub enum ZonePolicy {
 }
 
 impl ZonePolicy {
-    fn as_str(self) -> &'static str {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Hold => "hold",

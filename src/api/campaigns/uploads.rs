@@ -47,7 +47,7 @@ async fn keep(api: &Api, id: UploadId, body: Body) -> Result<Receipt, Error> {
     let mut stream = body.into_data_stream();
     let (mut piece, mut nth, mut bytes) = (Vec::with_capacity(PART_BYTES), 0, 0);
     while let Some(chunk) = stream.next().await {
-        let chunk: Bytes = chunk.map_err(|_| Error::invalid_field("", "the body broke off"))?;
+        let chunk: Bytes = chunk.map_err(|_| Error::invalid_field("body", "broke off"))?;
         bytes += chunk.len();
         if bytes > api.limits.upload_bytes_max {
             return Err(Error::too_large(api.limits.upload_bytes_max));

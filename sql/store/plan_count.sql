@@ -1,0 +1,3 @@
+-- How many plans there are.
+-- Used by store::plans::list.
+select count(*) as "n!" from plans

@@ -1,0 +1,11 @@
+-- Prospects to be called next. Those with a promised time have their call already; so has whoever is planned.
+-- $1 user_id uuid   $2 limit bigint
+-- Used by store::planning::candidates.
+select
+  p.id, p.phone, p.time_zone, prospect_variables(p) as "variables!",
+  p.reached_at is not null or p.status = 'RESCHEDULED' as "known!"
+from prospects p
+where p.user_id = $1 and p.status in ('INITIAL', 'RESCHEDULED') and p.rescheduled_for is null and p.deleted_at is null
+  and (select c.id from calls c where c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live')) is null
+order by p.status <> 'RESCHEDULED', coalesce(p.last_contacted_at, '-infinity'), p.reschedules, p.created_at, p.id
+limit $2

@@ -1,0 +1,100 @@
+//! Prospects, written. Their triggers (migration 0006) keep promises: whatever is written here enqueues, moves or ends the call that
+//! follows from it, in the same statement; so the admission lock comes first.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::domain::ids::{ProspectId, UserId};
+use crate::domain::phone::PhoneNumber;
+use crate::queue::windows;
+use crate::queue::{feed, unpark};
+
+/// A prospect as it is created.
+#[derive(Clone, Debug)]
+pub struct NewProspect {
+    pub id: ProspectId,
+    pub external_id: Option<String>,
+    pub name: Option<String>,
+    pub phone: PhoneNumber,
+    pub time_zone: Option<String>,
+    /// INITIAL, RESCHEDULED, BOOKED, NOT_INTERESTED, DO_NOT_CALL or FAILED.
+    pub status: &'static str,
+    pub rescheduled_for: Option<DateTime<Utc>>,
+    pub variables: Value,
+}
+
+/// Creates prospects of a user; those that are new, or were made by an earlier try of the same request.
+///
+/// # Errors
+/// Postgres is away; nothing was created then, or the answer was lost (repeat with the same ids).
+pub async fn create_prospects(pool: &PgPool, user: UserId, new: &[NewProspect]) -> sqlx::Result<Vec<ProspectId>> {
+    fn column<T>(new: &[NewProspect], field: impl Fn(&NewProspect) -> T) -> Vec<T> {
+        new.iter().map(field).collect()
+    }
+    let mut transaction = feed(pool).await?;
+    let rows = sqlx::query_file_scalar!(
+        "sql/queue/create_prospects.sql",
+        user.0,
+        &column(new, |p| p.id.0),
+        &column(new, |p| p.external_id.clone()) as _,
+        &column(new, |p| p.name.clone()) as _,
+        &column(new, |p| p.phone.as_str().to_owned()),
+        &column(new, |p| p.time_zone.clone()) as _,
+        &column(new, |p| p.status.to_owned()),
+        &column(new, |p| p.rescheduled_for) as _,
+        &column(new, |p| p.variables.clone()),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    // Promises that are new wait in the unsorted lane; they are placed at once, and by the next tick at the latest.
+    if new.iter().any(|prospect| prospect.rescheduled_for.is_some()) {
+        windows::sort(pool, i64::try_from(new.len()).unwrap_or(i64::MAX)).await?;
+    }
+    Ok(rows.into_iter().flatten().map(ProspectId).collect())
+}
+
+/// Fields to change; none keeps what is, `Some(None)` empties.
+#[derive(Clone, Debug, Default)]
+pub struct ProspectChanges {
+    pub name: Option<Option<String>>,
+    pub phone: Option<PhoneNumber>,
+    pub time_zone: Option<Option<String>>,
+    pub status: Option<&'static str>,
+    pub rescheduled_for: Option<Option<DateTime<Utc>>>,
+    pub variables: Option<Value>,
+    /// Hides it for good and ends its call.
+    pub deleted: bool,
+}
+
+/// Changes a prospect; its waiting call follows. False: there is none.
+///
+/// # Errors
+/// Postgres is away, or the user has another prospect with this number.
+pub async fn update_prospect(pool: &PgPool, id: Uuid, to: &ProspectChanges) -> sqlx::Result<bool> {
+    let mut transaction = feed(pool).await?;
+    let row = sqlx::query_file!(
+        "sql/queue/update_prospect.sql",
+        id,
+        to.name.is_some(),
+        to.name.clone().flatten(),
+        to.phone.as_ref().map(PhoneNumber::as_str),
+        to.time_zone.is_some(),
+        to.time_zone.clone().flatten(),
+        to.status,
+        to.rescheduled_for.is_some(),
+        to.rescheduled_for.flatten(),
+        to.variables,
+        to.deleted,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    // Its call may have had others parked behind it.
+    unpark(&mut transaction, &[row.phone]).await?;
+    transaction.commit().await?;
+    windows::sort(pool, 10).await?;
+    Ok(true)
+}
