@@ -319,7 +319,7 @@ begin
       perform enqueue(
         array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
         array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
-        array['{}']::jsonb[], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
+        array[jsonb_build_object('prospectId', new.id)], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
         array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
     elsif found_call.state in ('waiting', 'parked') and (found_call.due_at <> new.rescheduled_for or found_call.rank <> 0) then
       update calls set state = 'waiting', due_at = new.rescheduled_for, rank = 0, updated_at = clock() where id = found_call.id;

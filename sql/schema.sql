@@ -168,6 +168,19 @@ $$;
 
 COMMENT ON FUNCTION ops.uuid_floor(at timestamp with time zone) IS 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
 
+CREATE FUNCTION public.appointments_tell_endpoints() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform tell_endpoints(new.user_id, new.call_id, 'appointment.created', jsonb_strip_nulls(jsonb_build_object(
+    'appointmentId', new.id, 'userId', new.user_id, 'prospectId', new.prospect_id, 'callId', new.call_id,
+    'conversationId', new.attempt_id, 'startsAt', new.starts_at)));
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.appointments_tell_endpoints() IS 'Writes a new appointment into the outbox.';
+
 CREATE FUNCTION public.attempts_make_appointments() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -207,6 +220,36 @@ end
 $$;
 
 COMMENT ON FUNCTION public.attempts_settle_minutes() IS 'Takes the minutes of an ended attempt, gives back its day where it was no dial, and wakes what waited for them.';
+
+CREATE FUNCTION public.calls_tell_endpoints() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if not exists (select from webhook_endpoints where disabled_at is null) then
+    return null;
+  end if;
+  perform tell_endpoints(n.user_id, n.id, v.event, jsonb_strip_nulls(jsonb_build_object(
+    'callId', n.id, 'userId', n.user_id, 'campaignId', n.campaign_id, 'prospectId', n.prospect_id, 'externalId', n.external_id,
+    'status', public_status(n.state), 'disposition', n.disposition, 'attempts', n.dials, 'scheduledAt', case when n.state = 'waiting' then n.due_at end,
+    'metadata', case when pg_column_size(n.metadata) < 8000 then n.metadata end,
+    'conversationId', a.id, 'duration', a.duration_secs, 'outcome', a.told
+  )))
+  from fresh n
+  join stale o on o.id = n.id
+  cross join lateral (
+    select case
+      when n.state in ('completed', 'failed', 'expired', 'canceled') and (o.state <> n.state or o.disposition is distinct from n.disposition)
+        then 'call.' || n.state::text
+      when n.state = 'waiting' and n.disposition = 'CALLBACK_REQUESTED' and o.state = 'live' then 'call.rescheduled'
+    end as event
+  ) v
+  left join lateral (select id, duration_secs, told from attempts where call_id = n.id and number = n.attempt_number) a on true
+  where v.event is not null;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.calls_tell_endpoints() IS 'Writes what became of calls into the outbox, in the statement that made it so.';
 
 CREATE FUNCTION public.calls_tell_prospects() RETURNS trigger
     LANGUAGE plpgsql
@@ -561,7 +604,7 @@ begin
       perform enqueue(
         array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
         array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
-        array['{}']::jsonb[], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
+        array[jsonb_build_object('prospectId', new.id)], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
         array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
     elsif found_call.state in ('waiting', 'parked') and (found_call.due_at <> new.rescheduled_for or found_call.rank <> 0) then
       update calls set state = 'waiting', due_at = new.rescheduled_for, rank = 0, updated_at = clock() where id = found_call.id;
@@ -607,6 +650,18 @@ end
 $$;
 
 COMMENT ON FUNCTION public.take_admission_lock() IS 'For statements that move calls by a trigger: the lock comes before any row.';
+
+CREATE FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into deliveries (id, endpoint_id, user_id, call_id, type, payload)
+  select uuid_v7(), e.id, e.user_id, call, event,
+    jsonb_build_object('type', event, 'timestamp', to_char(clock() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'data', data)
+  from webhook_endpoints e
+  where e.user_id = "user" and e.disabled_at is null and event = any (e.events)
+$$;
+
+COMMENT ON FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) IS 'Puts an event into the outbox for each endpoint of the user that wants it.';
 
 CREATE FUNCTION public.unsorted_lane("user" uuid) RETURNS uuid
     LANGUAGE plpgsql
@@ -1715,6 +1770,29 @@ COMMENT ON TABLE public.appointments IS 'Appointments agreed in calls: one for a
 
 COMMENT ON COLUMN public.appointments.starts_at IS 'As the agent told it; null: no time was told.';
 
+CREATE TABLE public.deliveries (
+    id uuid NOT NULL,
+    endpoint_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    call_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    due_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    ended_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_status integer,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    type text NOT NULL,
+    last_error text,
+    payload jsonb NOT NULL,
+    CONSTRAINT deliveries_ended_iff_not_waiting CHECK (((ended_at IS NULL) = (state = 'waiting'::text))),
+    CONSTRAINT deliveries_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'delivered'::text, 'dead'::text])))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
+
+COMMENT ON TABLE public.deliveries IS 'Events on their way: at least once, in order for each call and endpoint, tried for a day, then dead until replayed.';
+
+COMMENT ON COLUMN public.deliveries.id IS 'The webhook-id: the same however often it is tried.';
+
 CREATE TABLE public.idempotency_keys (
     user_id uuid NOT NULL,
     key text NOT NULL,
@@ -1842,6 +1920,21 @@ COMMENT ON COLUMN public.uploads.rows_done IS 'Rows whose verdict is stored; a c
 
 COMMENT ON COLUMN public.uploads.takes IS 'Readers that took it since the last verdict: a file that brings them down is given up.';
 
+CREATE TABLE public.webhook_endpoints (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    disabled_at timestamp with time zone,
+    url text NOT NULL,
+    secret text NOT NULL,
+    events text[] NOT NULL
+);
+
+COMMENT ON TABLE public.webhook_endpoints IS 'Where users want events sent, and the secret they are signed with (Standard Webhooks: it has to be known here).';
+
+COMMENT ON COLUMN public.webhook_endpoints.disabled_at IS 'Nothing is sent any more: asked for, or the endpoint said it is gone (410).';
+
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
 
@@ -1868,6 +1961,9 @@ ALTER TABLE ONLY public.campaigns
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (attempt_id, key);
@@ -1971,6 +2067,9 @@ ALTER TABLE ONLY public.users
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.webhook_endpoints
+    ADD CONSTRAINT webhook_endpoints_pkey PRIMARY KEY (id);
+
 CREATE INDEX appointments_by_user ON public.appointments USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX attempts_by_provider_call ON public.attempts USING btree (provider_call_id) WHERE (provider_call_id IS NOT NULL);
@@ -2012,6 +2111,12 @@ CREATE INDEX campaigns_by_schedule ON public.campaigns USING btree (schedule_id)
 CREATE INDEX campaigns_by_user ON public.campaigns USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((canceled_at IS NOT NULL) AND (swept_at IS NULL));
+
+CREATE INDEX deliveries_due ON public.deliveries USING btree (due_at) WHERE (state = 'waiting'::text);
+
+CREATE INDEX deliveries_in_order ON public.deliveries USING btree (endpoint_id, call_id, id) WHERE (state = 'waiting'::text);
+
+CREATE INDEX deliveries_of_endpoint ON public.deliveries USING btree (endpoint_id, id);
 
 CREATE INDEX idempotency_keys_by_age ON public.idempotency_keys USING btree (started_at);
 
@@ -2061,9 +2166,15 @@ CREATE INDEX uploads_open ON public.uploads USING btree (lease_until, id) WHERE 
 
 CREATE INDEX user_turns_ring ON public.user_turns USING btree (next_at) WHERE (next_at IS NOT NULL);
 
+CREATE INDEX webhook_endpoints_by_user ON public.webhook_endpoints USING btree (user_id, id);
+
+CREATE TRIGGER appointments_tell_endpoints AFTER INSERT ON public.appointments FOR EACH ROW EXECUTE FUNCTION public.appointments_tell_endpoints();
+
 CREATE TRIGGER attempts_make_appointments AFTER UPDATE OF disposition ON public.attempts FOR EACH ROW WHEN (((new.disposition = 'APPOINTMENT_SET'::text) AND (old.disposition IS DISTINCT FROM new.disposition))) EXECUTE FUNCTION public.attempts_make_appointments();
 
 CREATE TRIGGER attempts_settle_minutes AFTER UPDATE OF state, duration_secs, dialed ON public.attempts FOR EACH ROW WHEN (((new.reserved_minutes IS NOT NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION public.attempts_settle_minutes();
+
+CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION public.calls_tell_endpoints();
 
 CREATE TRIGGER calls_tell_prospects AFTER UPDATE OF state, disposition, dials ON public.calls FOR EACH ROW WHEN (((new.prospect_id IS NOT NULL) AND (((new.state <> old.state) AND (new.state <> 'live'::public.call_state)) OR (new.disposition IS DISTINCT FROM old.disposition) OR (new.dials <> old.dials)))) EXECUTE FUNCTION public.calls_tell_prospects();
 
@@ -2107,6 +2218,9 @@ ALTER TABLE ONLY public.campaigns
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
 
+ALTER TABLE ONLY public.deliveries
+    ADD CONSTRAINT deliveries_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES public.webhook_endpoints(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.phone_numbers
     ADD CONSTRAINT phone_numbers_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
 
@@ -2128,13 +2242,17 @@ ALTER TABLE ONLY public.subscriptions
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.webhook_endpoints
+    ADD CONSTRAINT webhook_endpoints_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x38cca1d2cc44972ee56199cb52b1417dad9c4d033a842fc45d0f0da980a217a3c594eeddbd212d12fb1db775a927b88f', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xa43006addaacd20b3211e2f3081d059606afbf81165d57762141efd93b5f15abbb10c509473604f3c2196529ec829d1d', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x8d905fc41a518802b48a2110164ef3b550c97d5dd17d7e44b8037ed75b05467c5be9fa4dff97fc81ce9f27adc68dca6b', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc03b91e2877e0996415c54f51da16ff3121198cbe723d2cb723b069e106d83a92974f829c3e1e168ab2d930ae9b68de1', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x7e5f2fc76b5ca241f3841bc5e0abf3d7c67ba2a743c4b9cf873ea5109027722daebdeed07d97449aa91706983ead75f5', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x4b9231e2e43c6ac151ca1f311d11daaec2fd6e14d7eb59e7e444656c0b077b60ad0cd9d40a2f540a184ce42730b29f7f', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x865cb31a84bc5bd174e7daeb90897a36276d6a19563fd0f8a241506eeaa225510f3aa9615ff202c9521e5fa49c09baee', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');

@@ -33,6 +33,7 @@ pub struct Config {
     pub simulator: Simulator,
     pub scheduler: Scheduler,
     pub planner: Planner,
+    pub notifier: Notifier,
     pub quota: Quota,
     pub log: Log,
     /// Names that were set and have no effect: of other systems (`REDIS_*`), or of providers that are not built in.
@@ -50,6 +51,7 @@ pub struct Server {
     pub list_body_bytes_max: usize,
     pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
+    pub key_requests_per_second: u32,
     pub drain_secs: u64,
 }
 
@@ -155,6 +157,16 @@ pub struct Http {
 pub struct Webhooks {
     pub secret: SecretString,
     pub tolerance_secs: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notifier {
+    pub tick_ms: u64,
+    pub timeout_secs: u64,
+    pub in_flight: usize,
+    pub keep_days: u32,
+    pub allow_internal: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["db"],
     &["queue", "store", "provider"],
     &["outcome", "planner"],
-    &["scheduler", "executor"],
+    &["scheduler", "executor", "notifier"],
     &["api"],
     &["service"],
     // Measures the service, so it stands above it.
@@ -27,6 +27,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("provider", &["sqlx", "axum", "crate::db"]),
     ("outcome", &["crate::provider", "axum"]),
     ("executor", &["axum", "crate::scheduler"]),
+    ("notifier", &["axum", "crate::queue"]),
     ("scheduler", &["crate::provider", "crate::executor", "reqwest"]),
     ("api", &["crate::scheduler", "crate::executor", "sqlx::query"]),
     ("domain", &["tokio", "axum", "reqwest"]),

@@ -3,12 +3,15 @@
 //! On a loopback bind, requests without a key act as the local operator, an admin. On any other bind a key is needed, unless the
 //! service was told to run open by name. A key that is given is always checked.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
@@ -17,9 +20,41 @@ use crate::api::error::Error;
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::store::keys::{self, Owner};
 
+/// Requests of each key, by its hash: so many a second, twice as many at once. Of this process alone.
+#[derive(Debug)]
+pub struct Rates {
+    buckets: Option<DefaultKeyedRateLimiter<Vec<u8>>>,
+}
+
+const KEYS_KNOWN_MAX: usize = 10_000;
+
+impl Rates {
+    /// 0: any number.
+    #[must_use]
+    pub fn per_second(requests: u32) -> Self {
+        let quota = NonZeroU32::new(requests)
+            .map(|rate| Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(1))));
+        Self { buckets: quota.map(RateLimiter::keyed) }
+    }
+
+    fn admit(&self, key: &[u8]) -> Result<(), Error> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        if buckets.len() > KEYS_KNOWN_MAX {
+            // Those that have been quiet, guesses among them, are forgotten.
+            buckets.retain_recent();
+        }
+        buckets.check_key(&key.to_vec()).map_err(|not_until| {
+            Error::too_many_requests(
+                not_until.wait_time_from(DefaultClock::default().now()).as_secs().try_into().unwrap_or(u32::MAX),
+            )
+        })
+    }
+}
+
 /// How callers are told apart.
 #[derive(Debug)]
 pub struct Rules {
+    pub rates: Rates,
     /// Requests without a key are the local operator's: a loopback bind, or open by name.
     pub keyless_is_operator: bool,
     /// The admin key of the settings; empty: none.
@@ -74,8 +109,10 @@ impl FromRequestParts<Arc<Api>> for Caller {
             };
         };
         let admin = api.who.admin_key.expose_secret();
+        let hash = keys::hash(key);
+        api.who.rates.admit(&hash)?;
         // Hashes are compared, so that time tells nothing of the key.
-        if !admin.is_empty() && keys::hash(key) == keys::hash(admin) {
+        if !admin.is_empty() && hash == keys::hash(admin) {
             return Ok(Self::Admin);
         }
         match keys::owner(&api.db.read, key).await? {

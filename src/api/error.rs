@@ -147,6 +147,14 @@ impl Error {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
     }
 
+    /// 429: the key has used up its requests of this second.
+    #[must_use]
+    pub fn too_many_requests(retry_after_secs: u32) -> Self {
+        let detail = "this key makes too many requests; wait and try again";
+        let slow = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+        Self { retry_after_secs: Some(retry_after_secs.max(1)), ..slow }
+    }
+
     /// 503: Postgres is away; nothing was lost that was answered before.
     #[must_use]
     pub fn unavailable(source: anyhow::Error) -> Self {
@@ -283,6 +291,9 @@ pub enum Problems {
     /// The Idempotency-Key was used for another request.
     #[response(status = 422, content_type = "application/problem+json")]
     KeyReused(#[to_schema] Problem),
+    /// The key makes too many requests.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooManyRequests(#[to_schema] Problem),
     /// The database is away.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] Problem),

@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod calls;
 pub mod campaigns;
+pub mod endpoints;
 pub mod envelope;
 pub mod error;
 pub mod extract;
@@ -70,6 +71,8 @@ pub struct Limits {
     pub max_attempts: i16,
     /// A claim older than this is looked at again before it is sent: what forbids calls answers only after it.
     pub look_again_after: Duration,
+    /// Users may register endpoints on this machine and its network.
+    pub allow_internal_endpoints: bool,
     /// Of a planning batch.
     pub planner: planner::Limits,
 }
@@ -111,7 +114,7 @@ impl Api {
         (name = "campaigns", description = "Lists of calls, their schedules and numbers, and whom nobody may call"),
         (name = "users", description = "Tenants: whose calls these are, how they are made, and what they may use"),
         (name = "prospects", description = "People to be called, planned by the users' settings, and what came of it"),
-        (name = "webhooks", description = "What the provider says"),
+        (name = "webhooks", description = "What the provider says, and what users are told"),
         (name = "operations", description = "Health and numbers")
     )
 )]
@@ -136,6 +139,10 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(plans::get_plan, plans::update_plan, plans::delete_plan))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::delete_key))
+        .routes(routes!(endpoints::create_endpoint, endpoints::list_endpoints))
+        .routes(routes!(endpoints::get_endpoint, endpoints::update_endpoint, endpoints::delete_endpoint))
+        .routes(routes!(endpoints::list_deliveries))
+        .routes(routes!(endpoints::replay_delivery))
         .routes(routes!(prospects::create_prospect, prospects::list_prospects))
         .routes(routes!(prospects::get_prospect, prospects::update_prospect, prospects::delete_prospect))
         .routes(routes!(prospects::get_planning))
@@ -250,6 +257,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         batch_rows_max: 0,
         max_attempts: 0,
         look_again_after: Duration::ZERO,
+        allow_internal_endpoints: false,
         planner: planner::Limits { users: 0, calls_per_user: 0, interval_secs: 0.0 },
     };
     documented(&limits).split_for_parts().1

@@ -17,7 +17,7 @@ use crate::outcome::inbox::{Heard, Inbox};
 use crate::planner;
 use crate::queue;
 use crate::queue::windows;
-use crate::store::{idempotency, instances, strays, uploads};
+use crate::store::{deliveries, idempotency, instances, strays, uploads};
 
 /// Rows one tick moves at most of each kind; the next tick is soon.
 const BATCH_MAX: i64 = 1000;
@@ -33,6 +33,7 @@ pub struct Settings {
     pub idempotency_hours: i32,
     pub stray_event_days: i32,
     pub upload_days: i32,
+    pub delivery_days: i32,
     pub planner: planner::Limits,
 }
 
@@ -115,6 +116,7 @@ impl Scheduler {
         idempotency::prune(&self.pool, self.settings.idempotency_hours).await?;
         strays::prune(&self.pool, self.settings.stray_event_days).await?;
         uploads::prune(&self.pool, self.settings.upload_days).await?;
+        deliveries::prune(&self.pool, self.settings.delivery_days).await?;
         instances::prune(&self.pool).await?;
         let orphans = queue::release_orphans(&self.pool, BATCH_MAX).await?;
         if orphans > 0 {

@@ -28,6 +28,7 @@ use crate::executor::dial::Line;
 use crate::executor::dispatcher::Dispatcher;
 use crate::executor::lease::Lease;
 use crate::executor::{self, inquiry};
+use crate::notifier;
 use crate::outcome::decide::Rules;
 use crate::outcome::inbox::{Heard, Inbox, settle_forever};
 use crate::planner;
@@ -200,6 +201,13 @@ impl Service {
             let tick = scheduler.settings.tick;
             let reading = imports::run(db.work.clone(), doorbell.clone(), tick, lease, stop.claiming.clone());
             spawn(&mut tasks, "imports", reading);
+            let (outbox, telling) = (db.work.clone(), notifier_settings(config));
+            let stopped = stop.claiming.clone();
+            spawn(&mut tasks, "notifier", async move {
+                if let Err(error) = notifier::run(outbox, telling, stopped).await {
+                    tracing::error!(%error, "no events can be sent");
+                }
+            });
             spawn(&mut tasks, "scheduler", scheduler.run(stop.claiming.clone()));
         }
 
@@ -209,7 +217,11 @@ impl Service {
             enqueuer,
             inbox,
             doorbell,
-            who: auth::Rules { keyless_is_operator: keyless, admin_key: config.auth.admin_key.clone() },
+            who: auth::Rules {
+                rates: auth::Rates::per_second(config.server.key_requests_per_second),
+                keyless_is_operator: keyless,
+                admin_key: config.auth.admin_key.clone(),
+            },
             webhooks: webhooks::Rules {
                 secrets: config.webhooks.secrets(),
                 tolerance_secs: config.webhooks.tolerance_secs,
@@ -220,6 +232,7 @@ impl Service {
                 body_bytes_max: config.server.body_bytes_max,
                 list_body_bytes_max: config.server.list_body_bytes_max,
                 upload_bytes_max: config.server.upload_bytes_max,
+                allow_internal_endpoints: config.notifier.allow_internal,
                 planner: planner_limits(config),
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
@@ -416,7 +429,17 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
         idempotency_hours: i32::try_from(config.scheduler.idempotency_hours).unwrap_or(24),
         stray_event_days: i32::try_from(config.scheduler.stray_event_days).unwrap_or(7),
         upload_days: i32::try_from(config.scheduler.upload_days).unwrap_or(30),
+        delivery_days: i32::try_from(config.notifier.keep_days).unwrap_or(30),
         planner: planner_limits(config),
+    }
+}
+
+fn notifier_settings(config: &Config) -> notifier::Settings {
+    notifier::Settings {
+        tick: Duration::from_millis(config.notifier.tick_ms),
+        timeout: Duration::from_secs(config.notifier.timeout_secs),
+        in_flight: config.notifier.in_flight,
+        allow_internal: config.notifier.allow_internal,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod campaigns;
+pub mod deliveries;
 pub mod idempotency;
 pub mod installation;
 pub mod instances;

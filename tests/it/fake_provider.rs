@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,9 @@ pub struct Seen {
     pub metadata: Value,
     /// When the request came, by the provider's clock.
     pub at: DateTime<Utc>,
+    /// How long it says a prospect was talked to, in seconds, and the outcome it tells.
+    pub duration: u64,
+    pub outcome: Option<&'static str>,
     pub began: Instant,
     pub ended: Option<Instant>,
 }
@@ -56,6 +60,8 @@ pub struct Account {
     pub overlaps: usize,
     pub answers_lost: usize,
     pub webhooks_doubled: usize,
+    /// Calls to prospects whose end was reported, and taken.
+    pub reported: usize,
     pub looked_up: usize,
 }
 
@@ -66,6 +72,8 @@ pub struct FakeProvider {
     account: Arc<Mutex<Account>>,
     /// Ports the webhooks are spread over, as a balancer would; empty: where the request said.
     pub reports_to: Arc<Mutex<Vec<u16>>>,
+    /// Only what is said of prospects follows the service to another port.
+    pub loses_strays: Arc<AtomicBool>,
     client: reqwest::Client,
 }
 
@@ -73,7 +81,14 @@ impl FakeProvider {
     pub async fn start(manners: Manners) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let provider = Self { address, manners, account: Arc::default(), reports_to: Arc::default(), client: client() };
+        let provider = Self {
+            address,
+            manners,
+            account: Arc::default(),
+            reports_to: Arc::default(),
+            loses_strays: Arc::default(),
+            client: client(),
+        };
         let router = Router::new()
             .route("/api/v1/calls", post(take_call))
             .route("/lookup/{attempt}", get(look_up))
@@ -97,6 +112,10 @@ impl FakeProvider {
         self.account.lock().expect("no panic while held")
     }
 
+    fn has_balancer(&self) -> bool {
+        !self.loses_strays.load(Ordering::Relaxed)
+    }
+
     /// The webhook's URL at one of the ports.
     fn spread(&self, attempt: &str, url: String) -> String {
         let ports = self.reports_to.lock().expect("no panic while held");
@@ -106,6 +125,19 @@ impl FakeProvider {
         let port = ports[usize::try_from(self.dice(attempt, 4)).expect("small") % ports.len()];
         let (_, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
         format!("http://127.0.0.1:{port}/{path}")
+    }
+
+    fn duration(&self, attempt: &str) -> u64 {
+        1 + self.dice(attempt, 5) * 4
+    }
+
+    fn outcome(&self, attempt: &str) -> Option<&'static str> {
+        match self.dice(attempt, 6) {
+            0..30 => Some("APPOINTMENT_SET"),
+            30..50 => Some("NOT_INTERESTED"),
+            50..60 => Some("DO_NOT_CALL"),
+            _ => None,
+        }
     }
 
     /// A number from 0 to 99 for this attempt and purpose, always the same.
@@ -145,6 +177,8 @@ async fn take_call(
             script: script.clone(),
             metadata,
             at: Utc::now(),
+            duration: provider.duration(&attempt),
+            outcome: provider.outcome(&attempt),
             began: Instant::now(),
             ended: None,
         });
@@ -178,19 +212,47 @@ async fn carry_out(provider: FakeProvider, attempt: String, webhook_url: String)
     {
         call.ended = Some(Instant::now());
     }
-    let webhook_url = provider.spread(&attempt, webhook_url);
     let doubled = provider.dice(&attempt, 3) < provider.manners.webhooks_doubled;
     provider.account().webhooks_doubled += usize::from(doubled);
-    let report = json!({"callId": format!("fake-{attempt}"), "status": "COMPLETED", "durationSec": 42});
+    // Of prospects it tells the outcome, of others the status.
+    let of_prospect = provider
+        .account()
+        .calls
+        .iter()
+        .any(|call| call.attempt == attempt && call.metadata.get("prospectId").is_some());
+    let webhook_url = match webhook_url.split_once("/api/v1/callbacks/call-status") {
+        Some((base, query)) if of_prospect => format!("{base}/webhooks/outcome{query}"),
+        _ => webhook_url,
+    };
+    let report = if of_prospect {
+        let mut report =
+            json!({"eventType": "call.completed", "conversationId": attempt, "duration": provider.duration(&attempt)});
+        if let Some(outcome) = provider.outcome(&attempt) {
+            report["outcome"] = json!({"type": outcome});
+            if outcome == "APPOINTMENT_SET" {
+                report["outcome"]["appointmentTime"] = json!("2030-01-01T10:00:00Z");
+            }
+        }
+        report
+    } else {
+        json!({"callId": format!("fake-{attempt}"), "status": "COMPLETED", "durationSec": 42})
+    };
     for _ in 0..if doubled { 2 } else { 1 } {
-        for _ in 0..20 {
-            let sent = provider.client.post(&webhook_url).json(&report).send().await;
+        for _ in 0..if of_prospect { 600 } else { 20 } {
+            // Those of prospects find the service wherever it is by now; the others go where the request said, and may be lost.
+            let url = if of_prospect || provider.has_balancer() {
+                provider.spread(&attempt, webhook_url.clone())
+            } else {
+                webhook_url.clone()
+            };
+            let sent = provider.client.post(&url).json(&report).send().await;
             if sent.is_ok_and(|response| response.status().is_success()) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+    provider.account().reported += usize::from(of_prospect);
 }
 
 async fn look_up(State(provider): State<FakeProvider>, Path(attempt): Path<String>) -> (StatusCode, Json<Value>) {

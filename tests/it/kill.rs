@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +22,11 @@ use crate::support::{Folder, Process, answer, assert_sound, client, pairs};
 const ORDERS_PER_LIFE: u64 = 12;
 /// Numbers in a file.
 const NUMBERS_PER_FILE: u64 = 5;
+/// When prospects are promised a call: now, the same in every repeat of a request.
+static PROMISED: LazyLock<chrono::DateTime<chrono::Utc>> = LazyLock::new(chrono::Utc::now);
+
+/// Of the user who calls prospects.
+const MINUTES: u64 = 100_000;
 /// Live calls each campaign may have.
 const CAMPAIGN_LIMITS: [u64; 3] = [1, 2, 3];
 
@@ -58,11 +65,13 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     let folder = Folder::new("storm");
     let (data, log) = (folder.0.join("data"), folder.0.join("log"));
     let client = client();
+    provider.loses_strays.store(true, Ordering::Relaxed);
     let mut created = 0;
     let mut reached: HashMap<&'static str, bool> = failpoint::NAMES.iter().map(|name| (*name, false)).collect();
     for (life, death) in deaths(seed).into_iter().enumerate() {
         let failpoint = if let Death::At(point) = &death { Some(point.clone()) } else { None };
         let mut process = Process::start(&log, &settings(&provider, &data, failpoint));
+        *provider.reports_to.lock().expect("no panic while held") = vec![process.port];
         if process.wait_until_up(&client).await {
             // Creating goes on while it dies; what was not answered is repeated in the next life, under the same key.
             created = order_until(&client, &mut process, created, created + ORDERS_PER_LIFE).await;
@@ -78,6 +87,7 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     }
     assert!(reached.values().all(|hit| *hit), "{reached:?}");
     let mut process = Process::start(&log, &settings(&provider, &data, None));
+    *provider.reports_to.lock().expect("no panic while held") = vec![process.port];
     assert!(process.wait_until_up(&client).await, "no peace: {}", std::fs::read_to_string(&log).unwrap_or_default());
     let total = created + ORDERS_PER_LIFE;
     assert_eq!(order_until(&client, &mut process, created, total).await, total);
@@ -87,7 +97,16 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     let pool = pool.await.expect("connect");
     let expected: Vec<String> = (0..total).flat_map(Order::calls).collect();
     wait_until_done(&pool, expected.len()).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while {
+        let account = provider.account();
+        account.reported < account.calls.iter().filter(|call| call.metadata.get("prospectId").is_some()).count()
+    } {
+        assert!(Instant::now() < deadline, "webhooks are still on their way");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     audit(&provider, &pool, &expected).await;
+    audit_prospects(&provider, &pool).await;
     for (campaign, limit) in (0..).zip(CAMPAIGN_LIMITS) {
         let script = script(campaign);
         let numbers = expected.iter().filter(|call| call.starts_with(&script)).count();
@@ -116,9 +135,10 @@ fn deaths(seed: u64) -> Vec<Death> {
     at_points.chain(at_random).collect()
 }
 
-/// What is asked for: a call, a number for a campaign, or a file of numbers for one.
+/// What is asked for: a call, a number for a campaign, a file of numbers for one, or a prospect with a promised time.
 enum Order {
     Call { to: String },
+    Prospect { phone: String },
     Numbers { campaign: u64, numbers: Vec<String>, as_file: bool },
 }
 
@@ -132,6 +152,7 @@ impl Order {
                 let numbers = (0..NUMBERS_PER_FILE).map(|row| number(nth * NUMBERS_PER_FILE + row)).collect();
                 Self::Numbers { campaign, numbers, as_file: true }
             }
+            0 | 3 | 7 => Self::Prospect { phone: format!("+1415556{nth:04}") },
             1 | 6 | 8 => Self::Numbers { campaign, numbers: vec![number(5000 + nth)], as_file: false },
             _ => Self::Call { to: number(nth % 40) },
         }
@@ -141,6 +162,7 @@ impl Order {
     fn calls(nth: u64) -> Vec<String> {
         match Self::of(nth) {
             Self::Call { .. } => vec![nth.to_string()],
+            Self::Prospect { phone } => vec![format!("prospect {phone}")],
             Self::Numbers { campaign, numbers, .. } => {
                 numbers.into_iter().map(|number| format!("{} {number}", script(campaign))).collect()
             }
@@ -152,6 +174,10 @@ impl Order {
             Self::Call { to } => {
                 let body = json!({"to": to, "scriptId": "storm", "metadata": {"n": nth}});
                 client.post(format!("{base}/api/v1/calls")).json(&body)
+            }
+            Self::Prospect { phone } => {
+                let body = json!({"phone": phone, "name": "Jo", "rescheduledFor": *PROMISED});
+                client.post(format!("{base}/api/v1/users/cold/prospects")).json(&body)
             }
             Self::Numbers { campaign, numbers, as_file } => {
                 let request = client.post(format!("{base}/api/v1/campaigns/{}/phone-numbers", script(*campaign)));
@@ -179,6 +205,19 @@ async fn campaigns_stand(client: &reqwest::Client, process: &mut Process) -> boo
     if !place(request).await {
         return false;
     }
+    // A user who calls prospects, with minutes to spare.
+    let settings = json!({"timeZone": "America/New_York", "callingHours": {"startAt": "00:00", "endAt": "00:00"},
+        "script": {"initial": "hi {prospectName}", "followUp": "hi again {prospectName}"}});
+    let plan = json!({"name": "p", "externalId": "plan", "minutes": MINUTES, "duration": 30});
+    let user = json!({"name": "cold", "externalId": "cold"});
+    let at = |path: &str| format!("{}/api/v1/{path}", process.base());
+    let standing = place(client.post(at("plans")).header("Idempotency-Key", "plan").json(&plan)).await
+        && place(client.post(at("users")).header("Idempotency-Key", "cold").json(&user)).await
+        && place(client.put(at("users/cold/settings")).json(&settings)).await
+        && place(client.put(at("users/cold/subscription")).json(&json!({"planId": "plan"}))).await;
+    if !standing {
+        return false;
+    }
     for (nth, limit) in CAMPAIGN_LIMITS.iter().enumerate() {
         let name = script(u64::try_from(nth).unwrap());
         let body = json!({"name": name, "externalId": name, "scriptId": name, "maxConcurrentCalls": limit,
@@ -197,9 +236,10 @@ async fn place(request: reqwest::RequestBuilder) -> bool {
         let sent = request.try_clone().expect("a plain body").send().await;
         match sent.map(|response| response.status().as_u16()) {
             Ok(200..=202) => return true,
-            // The one before died with this key in its hand.
-            Ok(409) => tokio::time::sleep(Duration::from_millis(100)).await,
-            _ => return false,
+            // The one before died with this key in its hand, or Postgres did.
+            Ok(409 | 503) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(status) => panic!("an order was answered {status}"),
+            Err(_) => return false,
         }
     }
 }
@@ -270,8 +310,11 @@ async fn audit(provider: &FakeProvider, pool: &PgPool, expected: &[String]) {
     let account = provider.account();
     let mut dialed: HashMap<String, u32> = expected.iter().map(|call| (call.clone(), 0)).collect();
     for call in &account.calls {
-        let name =
-            call.metadata["n"].as_u64().map_or_else(|| format!("{} {}", call.script, call.to), |n| n.to_string());
+        let name = match call.metadata["n"].as_u64() {
+            Some(n) => n.to_string(),
+            None if call.metadata.get("prospectId").is_some() => format!("prospect {}", call.to),
+            None => format!("{} {}", call.script, call.to),
+        };
         *dialed.entry(name).or_default() += 1;
     }
     assert_eq!(dialed.len(), expected.len(), "somebody was dialed whom nobody asked for");
@@ -293,6 +336,36 @@ async fn audit(provider: &FakeProvider, pool: &PgPool, expected: &[String]) {
     let created: i64 = sqlx::query_scalar("select count(*) from calls").fetch_one(pool).await.expect("count");
     assert_eq!(usize::try_from(created).unwrap(), expected.len(), "a call was created twice, or lost");
     assert_sound(pool).await;
+}
+
+/// Minutes, appointments and prospects against what the provider told of each call.
+async fn audit_prospects(provider: &FakeProvider, pool: &PgPool) {
+    let account = provider.account();
+    let calls: Vec<_> =
+        account.calls.iter().filter(|call| call.metadata.get("prospectId").is_some()).cloned().collect();
+    drop(account);
+    let minutes: u64 = calls.iter().map(|call| call.duration.div_ceil(60)).sum();
+    let left: i32 =
+        sqlx::query_scalar("select minutes_left from subscriptions").fetch_one(pool).await.expect("minutes");
+    assert_eq!(u64::try_from(left).unwrap(), MINUTES - minutes, "minutes");
+    let booked = calls.iter().filter(|call| call.outcome == Some("APPOINTMENT_SET")).count();
+    let appointments: i64 =
+        sqlx::query_scalar("select count(*) from appointments").fetch_one(pool).await.expect("appointments");
+    assert_eq!(usize::try_from(appointments).unwrap(), booked, "appointments");
+    for call in &calls {
+        let wanted = match call.outcome {
+            Some("APPOINTMENT_SET") => "BOOKED",
+            Some(other) => other,
+            None => "FAILED",
+        };
+        let status: String = sqlx::query_scalar("select status from ops.prospects where phone = $1")
+            .bind(&call.to)
+            .fetch_one(pool)
+            .await
+            .expect("a prospect");
+        assert_eq!(status, wanted, "{}", call.to);
+    }
+    println!("{} prospects, {minutes} minutes, {booked} appointments", calls.len());
 }
 
 /// A frozen process (SIGSTOP past its lease) wakes up and does not dial what others have taken over.

@@ -24,4 +24,5 @@ mod queue;
 mod races;
 mod schema;
 mod support;
+mod tenancy;
 mod webhooks;

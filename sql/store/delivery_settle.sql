@@ -1,0 +1,13 @@
+-- Note what came of a try.
+-- $1 id uuid   $2 state text   $3 status int?   $4 error text?   $5 again_secs float8   $6 gone bool: the endpoint is disabled
+-- Used by store::deliveries::settle.
+with settled as (
+  update deliveries
+  set
+    state = $2, last_status = $3, last_error = $4, due_at = clock() + make_interval(secs => $5),
+    ended_at = case when $2 <> 'waiting' then clock() end
+  where id = $1 and state = 'waiting'
+  returning endpoint_id
+)
+update webhook_endpoints set disabled_at = coalesce(disabled_at, clock()), updated_at = clock()
+where $6 and id in (select endpoint_id from settled)

@@ -1,0 +1,4 @@
+-- One endpoint of a user.
+-- $1 user_id uuid   $2 id uuid
+-- Used by store::deliveries::get.
+select id, user_id, url, events, disabled_at, created_at, updated_at from webhook_endpoints where user_id = $1 and id = $2
