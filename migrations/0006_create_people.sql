@@ -168,11 +168,14 @@ create function take_admission_lock() returns trigger
 language plpgsql
 as $$
 begin
-  perform pg_advisory_xact_lock_shared(7001);
+  -- Deeper down, the statement that set this off holds it; nobody goes from shared to exclusive.
+  if pg_trigger_depth() = 1 then
+    perform pg_advisory_xact_lock(7001);
+  end if;
   return null;
 end
 $$;
-comment on function take_admission_lock() is 'For statements that move calls by a trigger: the lock comes before any row.';
+comment on function take_admission_lock() is 'For statements that move calls by a trigger: the lock comes before any row, and nobody else feeds the queue meanwhile.';
 create function subscriptions_wake() returns trigger
 language plpgsql
 as $$
@@ -186,6 +189,27 @@ create trigger subscriptions_lock before insert or update of status, plan_id, mi
   for each statement execute function take_admission_lock();
 create trigger subscriptions_wake after insert or update of status, plan_id, period_ends_at, day_ends_at on subscriptions
   for each row execute function subscriptions_wake();
+create function subscriptions_let_go() returns trigger
+language plpgsql
+as $$
+begin
+  perform wake_user(old.user_id);
+  return null;
+end
+$$;
+create trigger subscriptions_let_go after delete on subscriptions for each row execute function subscriptions_let_go();
+create function plans_wake() returns trigger
+language plpgsql
+as $$
+begin
+  perform wake_user(s.user_id) from subscriptions s where s.plan_id = new.id;
+  return null;
+end
+$$;
+comment on function plans_wake() is 'A plan that changes is looked at anew by everybody who subscribes to it.';
+create index subscriptions_by_plan on subscriptions (plan_id);
+create trigger plans_lock before update on plans for each statement execute function take_admission_lock();
+create trigger plans_wake after update on plans for each row execute function plans_wake();
 
 create table prospects (
   id                 uuid        not null,
@@ -201,6 +225,7 @@ create table prospects (
   name               text,
   phone              text        not null,
   status             text        not null default 'INITIAL',
+  refused_at         timestamptz,
   disposition        text,
   time_zone          text,
   external_id        text,
@@ -216,9 +241,10 @@ comment on table prospects is 'People a user wants called. SCHEDULED and IN_CALL
 comment on column prospects.call_id is 'The newest call to this person.';
 comment on column prospects.reached_at is 'Somebody was spoken to: from then on the follow-up script is used.';
 comment on column prospects.rescheduled_for is 'A promised time. The statement that writes it puts the call into the queue.';
-comment on column prospects.disposition is 'How the newest call ended.';
+comment on column prospects.disposition is 'How the newest call ended; null when a person has said since what is so.';
+comment on column prospects.refused_at is 'The planner could not plan this one (a variable is missing, hours never meet): it comes after the others until it changes.';
 create unique index prospects_phone_key on prospects (user_id, phone) where deleted_at is null;
-create index prospects_to_plan on prospects (user_id, (status <> 'RESCHEDULED'), (coalesce(last_contacted_at, '-infinity')), reschedules, created_at, id)
+create index prospects_to_plan on prospects (user_id, (status <> 'RESCHEDULED'), (refused_at is not null), (coalesce(last_contacted_at, '-infinity')), reschedules, created_at, id)
   where status in ('INITIAL', 'RESCHEDULED') and rescheduled_for is null and deleted_at is null;
 create index prospects_list on prospects (user_id, id) where deleted_at is null;
 
@@ -228,45 +254,6 @@ create unique index calls_one_open_per_prospect on calls (prospect_id)
   where prospect_id is not null and state in ('waiting', 'parked', 'live');
 
 create index calls_of_prospects on calls (user_id, due_at) where prospect_id is not null and state = 'waiting';
-
--- What becomes of a call is what becomes of its prospect, whatever statement moves it.
-create function calls_tell_prospects() returns trigger
-language plpgsql
-as $$
-begin
-  update prospects p
-  set
-    last_contacted_at = case when new.dials > old.dials then clock() else p.last_contacted_at end,
-    reached_at = case
-      when new.dials > 0 and new.disposition in ('APPOINTMENT_SET', 'CALLBACK_REQUESTED', 'NOT_INTERESTED', 'DO_NOT_CALL', 'COMPLETED')
-      then coalesce(p.reached_at, clock()) else p.reached_at end,
-    disposition = coalesce(new.disposition, p.disposition),
-    status = b.status,
-    rescheduled_for = case when b.status = 'RESCHEDULED' and new.disposition = 'CALLBACK_REQUESTED'
-                           then case when new.state = 'waiting' then new.due_at end else p.rescheduled_for end,
-    reschedules = p.reschedules + case when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'completed')
-                                         and (old.disposition is distinct from new.disposition or old.state = 'live') then 1 else 0 end,
-    updated_at = clock()
-  from (
-    select case
-      when new.disposition = 'DO_NOT_CALL' and new.state in ('completed', 'canceled') then 'DO_NOT_CALL'
-      when new.disposition = 'APPOINTMENT_SET' and new.state = 'completed' then 'BOOKED'
-      when new.disposition = 'NOT_INTERESTED' and new.state = 'completed' then 'NOT_INTERESTED'
-      when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'parked', 'completed') then 'RESCHEDULED'
-      when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
-    end as status
-  ) t
-  cross join lateral (select coalesce(t.status, (select q.status from prospects q where q.id = new.prospect_id)) as status) b
-  where p.id = new.prospect_id and p.call_id = new.id and p.status <> 'DO_NOT_CALL'
-    -- What a person has settled by hand stays: only an open wish follows its call, or a correction of the same call.
-    and (p.status in ('INITIAL', 'RESCHEDULED') or old.state in ('live', 'completed', 'failed'));
-  return null;
-end
-$$;
-comment on function calls_tell_prospects() is 'A prospect follows its newest call: BOOKED, RESCHEDULED, NOT_INTERESTED, DO_NOT_CALL or FAILED.';
-create trigger calls_tell_prospects after update of state, disposition, dials on calls
-  for each row when (new.prospect_id is not null and ((new.state <> old.state and new.state <> 'live') or new.disposition is distinct from old.disposition or new.dials <> old.dials))
-  execute function calls_tell_prospects();
 
 -- The lane for calls that plain SQL brings: which zones a number has is known to the service, which moves them on within a tick.
 -- Until then they are not dialed.
@@ -289,59 +276,173 @@ $$;
 comment on function unsorted_lane(uuid) is 'The lane of a user whose calls the service still has to place into the lanes of their zones. Closed.';
 create index lanes_unsorted on lanes (id) where country = '?';
 
+create function prospect_variables(p prospects) returns jsonb
+language sql immutable
+as $$ select case when p.name is null then p.variables else jsonb_build_object('prospectName', p.name) || p.variables end $$;
+comment on function prospect_variables(prospects) is 'What scripts may name of a person.';
+
+-- The waiting call of a prospect is to its number of today, with what is known of it today, at the time it was promised.
+create function follow_prospect(p prospects) returns void
+language plpgsql
+as $$
+declare
+  c calls%rowtype;
+  promised boolean := p.status = 'RESCHEDULED' and p.rescheduled_for is not null;
+  verdict record;
+begin
+  select * into c from calls where prospect_id = p.id and state in ('waiting', 'parked', 'live') for update;
+  if c.state = 'live' then
+    -- Its end looks here again.
+    return;
+  end if;
+  if c.id is null then
+    if promised then
+      select * into verdict from enqueue(
+        array[uuid_v7()], array[p.user_id], array[unsorted_lane(p.user_id)], array[null]::uuid[], array[0]::smallint[],
+        array[3]::smallint[], array[p.rescheduled_for], array[null]::timestamptz[], array[p.phone], array['prospect'],
+        array[jsonb_build_object('prospectId', p.id)], array[prospect_variables(p)], array[null]::text[], array[p.time_zone], array[false],
+        array[coalesce((select max_attempts from user_settings where user_id = p.user_id), 3)]::smallint[], array[false], array[p.id]);
+      if verdict.suppressed then
+        update prospects set status = 'DO_NOT_CALL', rescheduled_for = null, disposition = 'DO_NOT_CALL', updated_at = clock() where id = p.id;
+      end if;
+    end if;
+    return;
+  end if;
+  if (c.phone, c.time_zone, c.variables) is distinct from (p.phone, p.time_zone, prospect_variables(p)) then
+    -- Where the number rings is found out anew.
+    update calls set state = 'waiting', phone = p.phone, time_zone = p.time_zone, variables = prospect_variables(p),
+      lane_id = unsorted_lane(p.user_id), updated_at = clock()
+    where id = c.id;
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    values (c.lane_id, c.user_id, null, 'PENDING', -1), (unsorted_lane(p.user_id), c.user_id, null, 'PENDING', 1);
+  end if;
+  if promised and (c.due_at <> p.rescheduled_for or c.rank <> 0) then
+    update calls set state = 'waiting', due_at = p.rescheduled_for, rank = 0, updated_at = clock() where id = c.id;
+    update lanes set next_at = least(next_at, p.rescheduled_for), urgent_at = least(urgent_at, p.rescheduled_for)
+    where id = (select lane_id from calls where id = c.id) and blocked_on is null;
+    update user_turns set next_at = least(next_at, p.rescheduled_for) where user_id = p.user_id and blocked_on is null;
+  end if;
+end
+$$;
+comment on function follow_prospect(prospects) is 'Enqueues a promised time, moves the waiting call to it, and keeps its number and variables those of the prospect.';
+
+-- What becomes of a call is what becomes of its prospect, whatever statement moves it; but what a person has said meanwhile stands.
+create function calls_tell_prospects() returns trigger
+language plpgsql
+as $$
+declare
+  p       prospects%rowtype;
+  becomes text := case
+    when new.disposition = 'DO_NOT_CALL' and new.state in ('completed', 'canceled') then 'DO_NOT_CALL'
+    when new.disposition = 'APPOINTMENT_SET' and new.state = 'completed' then 'BOOKED'
+    when new.disposition = 'NOT_INTERESTED' and new.state = 'completed' then 'NOT_INTERESTED'
+    when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'parked', 'completed') then 'RESCHEDULED'
+    when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
+  end;
+  -- A promise that was made in this call, just now.
+  promised boolean := new.disposition = 'CALLBACK_REQUESTED' and (
+    (new.state = 'waiting' and new.due_at <> old.due_at) or (new.state = 'completed' and old.state = 'live'));
+begin
+  select * into p from prospects where id = new.prospect_id and call_id = new.id for update;
+  if p.id is null then
+    return null;
+  end if;
+  update prospects
+  set
+    last_contacted_at = case when new.dials > old.dials then clock() else last_contacted_at end,
+    reached_at = case
+      when new.dials > 0 and new.disposition in ('APPOINTMENT_SET', 'CALLBACK_REQUESTED', 'NOT_INTERESTED', 'DO_NOT_CALL', 'COMPLETED')
+      then coalesce(reached_at, clock()) else reached_at end
+  where id = p.id;
+  if p.status = 'DO_NOT_CALL' then
+    return null;
+  end if;
+  -- A correction corrects what this call had said; a live call moves a wish that is open, and no decision.
+  if becomes is distinct from 'DO_NOT_CALL' and p.status not in ('INITIAL', 'RESCHEDULED')
+    and not (old.state in ('completed', 'failed') and p.disposition is not distinct from old.disposition) then
+    return null;
+  end if;
+  -- Somebody wrote another time while the call was on: that promise is kept.
+  if becomes in ('FAILED', 'RESCHEDULED') and not promised and p.status = 'RESCHEDULED' and p.rescheduled_for > clock() then
+    perform follow_prospect(p);
+    return null;
+  end if;
+  update prospects
+  set
+    disposition = coalesce(new.disposition, disposition), status = coalesce(becomes, status),
+    rescheduled_for = case when promised then case when new.state = 'waiting' then new.due_at end else rescheduled_for end,
+    reschedules = reschedules + promised::int, updated_at = clock()
+  where id = p.id
+  returning * into p;
+  if new.state = 'waiting' and old.state = 'live' then
+    perform follow_prospect(p);
+  end if;
+  return null;
+end
+$$;
+comment on function calls_tell_prospects() is 'A prospect follows its newest call: BOOKED, RESCHEDULED, NOT_INTERESTED, DO_NOT_CALL or FAILED.';
+create trigger calls_tell_prospects after update of state, disposition, dials on calls
+  for each row when (new.prospect_id is not null and ((new.state <> old.state and new.state <> 'live') or new.disposition is distinct from old.disposition or new.dials <> old.dials))
+  execute function calls_tell_prospects();
+
+-- A time is a promise.
+create function prospects_name_promises() returns trigger
+language plpgsql
+as $$
+begin
+  if new.status = 'INITIAL' and new.rescheduled_for is not null then
+    if tg_op = 'UPDATE' and new.rescheduled_for is not distinct from old.rescheduled_for then
+      new.rescheduled_for := null;
+    else
+      new.status := 'RESCHEDULED';
+    end if;
+  end if;
+  return new;
+end
+$$;
+comment on function prospects_name_promises() is 'INITIAL with a new time is RESCHEDULED; back to INITIAL, the old time is gone.';
+create trigger prospects_name_promises before insert or update of status, rescheduled_for on prospects
+  for each row execute function prospects_name_promises();
+
 -- A promise is kept by the statement that writes it: a prospect with a time has its call in the queue, first in its lane. A prospect
 -- that must not or need not be called any more has none.
 create function prospects_steer_calls() returns trigger
 language plpgsql
 as $$
 declare
-  found_call calls%rowtype;
+  c calls%rowtype;
 begin
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
-  select * into found_call from calls c
-  where c.prospect_id = new.id and c.state in ('waiting', 'parked', 'live') for update;
-  if new.deleted_at is not null or new.status not in ('INITIAL', 'RESCHEDULED') then
-    if new.status = 'DO_NOT_CALL' then
-      insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
-    end if;
-    if found_call.state in ('waiting', 'parked') then
-      update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
-        disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
-      where id = found_call.id;
-      insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-      values (found_call.lane_id, found_call.user_id, null, 'PENDING', -1), (found_call.lane_id, found_call.user_id, null, 'CANCELED', 1);
-    elsif found_call.state = 'live' then
-      update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = found_call.id;
-      update attempts set hang_up_at = coalesce(hang_up_at, clock()) where call_id = found_call.id and ended_at is null;
-    end if;
-  elsif new.status = 'RESCHEDULED' and new.rescheduled_for is not null then
-    if found_call.id is null then
-      perform enqueue(
-        array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
-        array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
-        array[jsonb_build_object('prospectId', new.id)], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
-        array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
-    elsif found_call.state in ('waiting', 'parked') and (found_call.due_at <> new.rescheduled_for or found_call.rank <> 0) then
-      update calls set state = 'waiting', due_at = new.rescheduled_for, rank = 0, updated_at = clock() where id = found_call.id;
-      update lanes set next_at = least(next_at, new.rescheduled_for), urgent_at = least(urgent_at, new.rescheduled_for)
-      where id = found_call.lane_id and blocked_on is null;
-      update user_turns t set next_at = least(t.next_at, new.rescheduled_for) where t.user_id = new.user_id and t.blocked_on is null;
-    end if;
+  if new.deleted_at is null and new.status in ('INITIAL', 'RESCHEDULED') then
+    perform follow_prospect(new);
+    return null;
+  end if;
+  if new.status = 'DO_NOT_CALL' then
+    insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
+  end if;
+  select * into c from calls where prospect_id = new.id and state in ('waiting', 'parked', 'live') for update;
+  if c.state in ('waiting', 'parked') then
+    update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
+      disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
+    where id = c.id;
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    values (c.lane_id, c.user_id, null, 'PENDING', -1), (c.lane_id, c.user_id, null, 'CANCELED', 1);
+  elsif c.state = 'live' then
+    -- As a cancel does: what is decided from now on knows of it.
+    update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = c.id;
+    update attempts set hang_up_at = coalesce(hang_up_at, clock()), revision = revision + 1 where call_id = c.id and ended_at is null;
   end if;
   return null;
 end
 $$;
-comment on function prospects_steer_calls() is 'Enqueues a promised time, moves it, or takes the call out of the queue.';
-create function prospect_variables(p prospects) returns jsonb
-language sql immutable
-as $$ select case when p.name is null then p.variables else jsonb_build_object('prospectName', p.name) || p.variables end $$;
-comment on function prospect_variables(prospects) is 'What scripts may name of a person.';
-create trigger prospects_lock before insert or update of status, rescheduled_for, phone, deleted_at or delete on prospects
+comment on function prospects_steer_calls() is 'Has the call of a prospect follow, or takes it out of the queue.';
+create trigger prospects_lock before insert or update of status, rescheduled_for, phone, name, time_zone, variables, deleted_at or delete on prospects
   for each statement execute function take_admission_lock();
 create trigger prospects_steer_calls_new after insert on prospects
   for each row execute function prospects_steer_calls();
-create trigger prospects_steer_calls after update of status, rescheduled_for, deleted_at on prospects
-  for each row when (old.status <> new.status or old.rescheduled_for is distinct from new.rescheduled_for or old.deleted_at is distinct from new.deleted_at)
+create trigger prospects_steer_calls after update of status, rescheduled_for, phone, name, time_zone, variables, deleted_at on prospects
+  for each row when ((old.status, old.rescheduled_for, old.phone, old.name, old.time_zone, old.variables, old.deleted_at) is distinct from
+    (new.status, new.rescheduled_for, new.phone, new.name, new.time_zone, new.variables, new.deleted_at))
   execute function prospects_steer_calls();
 
 create table appointments (

@@ -16,6 +16,10 @@ begin
     perform pg_advisory_xact_lock(7002, hashtext(phone))
     from (select distinct p.phone from unnest($9, $17) as p(phone, reject) where p.reject order by p.phone) numbers;
   end if;
+  -- Whom a person has deleted, decided about or renumbered meanwhile is not called.
+  if array_remove($18, null) <> '{}' then
+    perform from prospects p where p.id = any ($18) order by p.id for update;
+  end if;
   return query
   with now as materialized (
     select clock() as at
@@ -56,6 +60,9 @@ begin
     from item i
     cross join now n
     where not i.suppressed and i.twin_id is null
+      and (i.prospect_id is null or exists (
+        select from prospects p
+        where p.id = i.prospect_id and p.phone = i.phone and p.status in ('INITIAL', 'RESCHEDULED') and p.deleted_at is null))
     order by i.nth
     on conflict do nothing
     returning id, user_id, lane_id, campaign_id, prospect_id, state, rank, due_at, created_at

@@ -31,7 +31,6 @@ create table deliveries (
   last_error   text,
   payload      jsonb       not null,
   constraint deliveries_pkey primary key (id),
-  constraint deliveries_endpoint_fkey foreign key (endpoint_id) references webhook_endpoints (id) on delete cascade,
   constraint deliveries_state_known check (state in ('waiting', 'delivered', 'dead')),
   constraint deliveries_ended_iff_not_waiting check ((ended_at is null) = (state = 'waiting'))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
@@ -39,6 +38,7 @@ comment on table deliveries is 'Events on their way: at least once, in order for
 comment on column deliveries.id is 'The webhook-id: the same however often it is tried.';
 create index deliveries_due on deliveries (due_at) where state = 'waiting';
 create index deliveries_in_order on deliveries (endpoint_id, call_id, id) where state = 'waiting';
+create index deliveries_ended on deliveries (ended_at) where ended_at is not null;
 create index deliveries_of_endpoint on deliveries (endpoint_id, id);
 
 create function tell_endpoints("user" uuid, call uuid, event text, data jsonb) returns void
@@ -72,7 +72,7 @@ begin
     select case
       when n.state in ('completed', 'failed', 'expired', 'canceled') and (o.state <> n.state or o.disposition is distinct from n.disposition)
         then 'call.' || n.state::text
-      when n.state = 'waiting' and n.disposition = 'CALLBACK_REQUESTED' and o.state = 'live' then 'call.rescheduled'
+      when n.state = 'waiting' and n.disposition = 'CALLBACK_REQUESTED' and o.state = 'live' and n.due_at <> o.due_at then 'call.rescheduled'
     end as event
   ) v
   left join lateral (select id, duration_secs, told from attempts where call_id = n.id and number = n.attempt_number) a on true

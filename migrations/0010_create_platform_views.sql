@@ -61,8 +61,10 @@ declare
   -- What follows from the open call is not a wish.
   wish  text := case when new.status in ('SCHEDULED', 'IN_CALL') then null else new.status end;
 begin
+  -- Before any row: see take_admission_lock.
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'DELETE' then
-    update prospects set deleted_at = clock() where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
+    update prospects set deleted_at = clock(), external_id = null where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
     return old;
   end if;
   owner := known_user(new.userid);
@@ -132,6 +134,10 @@ begin
   end if;
   owner := user_of_setting(new.settingid);
   if tg_table_name = 'AdvancedSetting' then
+    if not exists (select from pg_timezone_names where name = new.timezone) then
+      raise exception 'timeZone: there is no time zone %', new.timezone using errcode = '22023';
+    end if;
+    perform pg_advisory_xact_lock(7001);
     update users set time_zone = new.timezone, updated_at = clock() where id = owner;
     update user_settings set hours_external_id = new.id, opens = new.startat::time, closes = new.endat::time, updated_at = clock() where user_id = owner;
   elsif tg_table_name = 'ScriptSetting' then
@@ -162,6 +168,7 @@ create function platform_write_plan() returns trigger
 language plpgsql
 as $$
 begin
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'INSERT' then
     insert into plans (id, external_id, name, price, minutes, duration_days, per_day)
     values (uuid_v7(), new.id, new.name, coalesce(new.price, 0), new.minutes, new.duration, new.perday);
@@ -182,6 +189,7 @@ as $$
 declare
   plan plans%rowtype;
 begin
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'DELETE' then
     delete from subscriptions where user_id = known_user(old.userid);
     return old;

@@ -240,7 +240,7 @@ begin
     select case
       when n.state in ('completed', 'failed', 'expired', 'canceled') and (o.state <> n.state or o.disposition is distinct from n.disposition)
         then 'call.' || n.state::text
-      when n.state = 'waiting' and n.disposition = 'CALLBACK_REQUESTED' and o.state = 'live' then 'call.rescheduled'
+      when n.state = 'waiting' and n.disposition = 'CALLBACK_REQUESTED' and o.state = 'live' and n.due_at <> o.due_at then 'call.rescheduled'
     end as event
   ) v
   left join lateral (select id, duration_secs, told from attempts where call_id = n.id and number = n.attempt_number) a on true
@@ -254,33 +254,53 @@ COMMENT ON FUNCTION public.calls_tell_endpoints() IS 'Writes what became of call
 CREATE FUNCTION public.calls_tell_prospects() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+declare
+  p       prospects%rowtype;
+  becomes text := case
+    when new.disposition = 'DO_NOT_CALL' and new.state in ('completed', 'canceled') then 'DO_NOT_CALL'
+    when new.disposition = 'APPOINTMENT_SET' and new.state = 'completed' then 'BOOKED'
+    when new.disposition = 'NOT_INTERESTED' and new.state = 'completed' then 'NOT_INTERESTED'
+    when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'parked', 'completed') then 'RESCHEDULED'
+    when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
+  end;
+  -- A promise that was made in this call, just now.
+  promised boolean := new.disposition = 'CALLBACK_REQUESTED' and (
+    (new.state = 'waiting' and new.due_at <> old.due_at) or (new.state = 'completed' and old.state = 'live'));
 begin
-  update prospects p
+  select * into p from prospects where id = new.prospect_id and call_id = new.id for update;
+  if p.id is null then
+    return null;
+  end if;
+  update prospects
   set
-    last_contacted_at = case when new.dials > old.dials then clock() else p.last_contacted_at end,
+    last_contacted_at = case when new.dials > old.dials then clock() else last_contacted_at end,
     reached_at = case
       when new.dials > 0 and new.disposition in ('APPOINTMENT_SET', 'CALLBACK_REQUESTED', 'NOT_INTERESTED', 'DO_NOT_CALL', 'COMPLETED')
-      then coalesce(p.reached_at, clock()) else p.reached_at end,
-    disposition = coalesce(new.disposition, p.disposition),
-    status = b.status,
-    rescheduled_for = case when b.status = 'RESCHEDULED' and new.disposition = 'CALLBACK_REQUESTED'
-                           then case when new.state = 'waiting' then new.due_at end else p.rescheduled_for end,
-    reschedules = p.reschedules + case when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'completed')
-                                         and (old.disposition is distinct from new.disposition or old.state = 'live') then 1 else 0 end,
-    updated_at = clock()
-  from (
-    select case
-      when new.disposition = 'DO_NOT_CALL' and new.state in ('completed', 'canceled') then 'DO_NOT_CALL'
-      when new.disposition = 'APPOINTMENT_SET' and new.state = 'completed' then 'BOOKED'
-      when new.disposition = 'NOT_INTERESTED' and new.state = 'completed' then 'NOT_INTERESTED'
-      when new.disposition = 'CALLBACK_REQUESTED' and new.state in ('waiting', 'parked', 'completed') then 'RESCHEDULED'
-      when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
-    end as status
-  ) t
-  cross join lateral (select coalesce(t.status, (select q.status from prospects q where q.id = new.prospect_id)) as status) b
-  where p.id = new.prospect_id and p.call_id = new.id and p.status <> 'DO_NOT_CALL'
-    -- What a person has settled by hand stays: only an open wish follows its call, or a correction of the same call.
-    and (p.status in ('INITIAL', 'RESCHEDULED') or old.state in ('live', 'completed', 'failed'));
+      then coalesce(reached_at, clock()) else reached_at end
+  where id = p.id;
+  if p.status = 'DO_NOT_CALL' then
+    return null;
+  end if;
+  -- A correction corrects what this call had said; a live call moves a wish that is open, and no decision.
+  if becomes is distinct from 'DO_NOT_CALL' and p.status not in ('INITIAL', 'RESCHEDULED')
+    and not (old.state in ('completed', 'failed') and p.disposition is not distinct from old.disposition) then
+    return null;
+  end if;
+  -- Somebody wrote another time while the call was on: that promise is kept.
+  if becomes in ('FAILED', 'RESCHEDULED') and not promised and p.status = 'RESCHEDULED' and p.rescheduled_for > clock() then
+    perform follow_prospect(p);
+    return null;
+  end if;
+  update prospects
+  set
+    disposition = coalesce(new.disposition, disposition), status = coalesce(becomes, status),
+    rescheduled_for = case when promised then case when new.state = 'waiting' then new.due_at end else rescheduled_for end,
+    reschedules = reschedules + promised::int, updated_at = clock()
+  where id = p.id
+  returning * into p;
+  if new.state = 'waiting' and old.state = 'live' then
+    perform follow_prospect(p);
+  end if;
   return null;
 end
 $$;
@@ -304,6 +324,10 @@ begin
   if true = any ($17) then
     perform pg_advisory_xact_lock(7002, hashtext(phone))
     from (select distinct p.phone from unnest($9, $17) as p(phone, reject) where p.reject order by p.phone) numbers;
+  end if;
+  -- Whom a person has deleted, decided about or renumbered meanwhile is not called.
+  if array_remove($18, null) <> '{}' then
+    perform from prospects p where p.id = any ($18) order by p.id for update;
   end if;
   return query
   with now as materialized (
@@ -345,6 +369,9 @@ begin
     from item i
     cross join now n
     where not i.suppressed and i.twin_id is null
+      and (i.prospect_id is null or exists (
+        select from prospects p
+        where p.id = i.prospect_id and p.phone = i.phone and p.status in ('INITIAL', 'RESCHEDULED') and p.deleted_at is null))
     order by i.nth
     on conflict do nothing
     returning id, user_id, lane_id, campaign_id, prospect_id, state, rank, due_at, created_at
@@ -393,6 +420,88 @@ $_$;
 
 COMMENT ON FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) IS 'Puts calls into their lanes, a verdict each in their order: created_at and due_at of one that was created, suppressed for one on a do-not-call list, twin_id when a second call was refused, none of them when its id or external id exists. A null due_at is now. A call that is due for a busy number is parked at once.';
 
+CREATE TABLE public.prospects (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    call_id uuid,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    deleted_at timestamp with time zone,
+    last_contacted_at timestamp with time zone,
+    reached_at timestamp with time zone,
+    rescheduled_for timestamp with time zone,
+    reschedules integer DEFAULT 0 NOT NULL,
+    name text,
+    phone text NOT NULL,
+    status text DEFAULT 'INITIAL'::text NOT NULL,
+    refused_at timestamp with time zone,
+    disposition text,
+    time_zone text,
+    external_id text,
+    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT prospects_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
+    CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
+    CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.prospects IS 'People a user wants called. SCHEDULED and IN_CALL are seen in ops.prospects: they follow from the open call.';
+
+COMMENT ON COLUMN public.prospects.call_id IS 'The newest call to this person.';
+
+COMMENT ON COLUMN public.prospects.reached_at IS 'Somebody was spoken to: from then on the follow-up script is used.';
+
+COMMENT ON COLUMN public.prospects.rescheduled_for IS 'A promised time. The statement that writes it puts the call into the queue.';
+
+COMMENT ON COLUMN public.prospects.refused_at IS 'The planner could not plan this one (a variable is missing, hours never meet): it comes after the others until it changes.';
+
+COMMENT ON COLUMN public.prospects.disposition IS 'How the newest call ended; null when a person has said since what is so.';
+
+CREATE FUNCTION public.follow_prospect(p public.prospects) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  c calls%rowtype;
+  promised boolean := p.status = 'RESCHEDULED' and p.rescheduled_for is not null;
+  verdict record;
+begin
+  select * into c from calls where prospect_id = p.id and state in ('waiting', 'parked', 'live') for update;
+  if c.state = 'live' then
+    -- Its end looks here again.
+    return;
+  end if;
+  if c.id is null then
+    if promised then
+      select * into verdict from enqueue(
+        array[uuid_v7()], array[p.user_id], array[unsorted_lane(p.user_id)], array[null]::uuid[], array[0]::smallint[],
+        array[3]::smallint[], array[p.rescheduled_for], array[null]::timestamptz[], array[p.phone], array['prospect'],
+        array[jsonb_build_object('prospectId', p.id)], array[prospect_variables(p)], array[null]::text[], array[p.time_zone], array[false],
+        array[coalesce((select max_attempts from user_settings where user_id = p.user_id), 3)]::smallint[], array[false], array[p.id]);
+      if verdict.suppressed then
+        update prospects set status = 'DO_NOT_CALL', rescheduled_for = null, disposition = 'DO_NOT_CALL', updated_at = clock() where id = p.id;
+      end if;
+    end if;
+    return;
+  end if;
+  if (c.phone, c.time_zone, c.variables) is distinct from (p.phone, p.time_zone, prospect_variables(p)) then
+    -- Where the number rings is found out anew.
+    update calls set state = 'waiting', phone = p.phone, time_zone = p.time_zone, variables = prospect_variables(p),
+      lane_id = unsorted_lane(p.user_id), updated_at = clock()
+    where id = c.id;
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    values (c.lane_id, c.user_id, null, 'PENDING', -1), (unsorted_lane(p.user_id), c.user_id, null, 'PENDING', 1);
+  end if;
+  if promised and (c.due_at <> p.rescheduled_for or c.rank <> 0) then
+    update calls set state = 'waiting', due_at = p.rescheduled_for, rank = 0, updated_at = clock() where id = c.id;
+    update lanes set next_at = least(next_at, p.rescheduled_for), urgent_at = least(urgent_at, p.rescheduled_for)
+    where id = (select lane_id from calls where id = c.id) and blocked_on is null;
+    update user_turns set next_at = least(next_at, p.rescheduled_for) where user_id = p.user_id and blocked_on is null;
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION public.follow_prospect(p public.prospects) IS 'Enqueues a promised time, moves the waiting call to it, and keeps its number and variables those of the prospect.';
+
 CREATE FUNCTION public.id_of_user("user" text) RETURNS uuid
     LANGUAGE sql STABLE
     AS $$ select id from users where external_id = "user" or id::text = "user" $$;
@@ -414,10 +523,22 @@ $$;
 
 COMMENT ON FUNCTION public.known_user("user" text) IS 'id_of_user, or an error that names the field.';
 
+CREATE FUNCTION public.plans_wake() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform wake_user(s.user_id) from subscriptions s where s.plan_id = new.id;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.plans_wake() IS 'A plan that changes is looked at anew by everybody who subscribes to it.';
+
 CREATE FUNCTION public.platform_write_plan() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'INSERT' then
     insert into plans (id, external_id, name, price, minutes, duration_days, per_day)
     values (uuid_v7(), new.id, new.name, coalesce(new.price, 0), new.minutes, new.duration, new.perday);
@@ -440,8 +561,10 @@ declare
   -- What follows from the open call is not a wish.
   wish  text := case when new.status in ('SCHEDULED', 'IN_CALL') then null else new.status end;
 begin
+  -- Before any row: see take_admission_lock.
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'DELETE' then
-    update prospects set deleted_at = clock() where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
+    update prospects set deleted_at = clock(), external_id = null where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
     return old;
   end if;
   owner := known_user(new.userid);
@@ -478,6 +601,10 @@ begin
   end if;
   owner := user_of_setting(new.settingid);
   if tg_table_name = 'AdvancedSetting' then
+    if not exists (select from pg_timezone_names where name = new.timezone) then
+      raise exception 'timeZone: there is no time zone %', new.timezone using errcode = '22023';
+    end if;
+    perform pg_advisory_xact_lock(7001);
     update users set time_zone = new.timezone, updated_at = clock() where id = owner;
     update user_settings set hours_external_id = new.id, opens = new.startat::time, closes = new.endat::time, updated_at = clock() where user_id = owner;
   elsif tg_table_name = 'ScriptSetting' then
@@ -495,6 +622,7 @@ CREATE FUNCTION public.platform_write_subscription() RETURNS trigger
 declare
   plan plans%rowtype;
 begin
+  perform pg_advisory_xact_lock(7001);
   if tg_op = 'DELETE' then
     delete from subscriptions where user_id = known_user(old.userid);
     return old;
@@ -536,88 +664,60 @@ begin
 end
 $$;
 
-CREATE TABLE public.prospects (
-    id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    call_id uuid,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    deleted_at timestamp with time zone,
-    last_contacted_at timestamp with time zone,
-    reached_at timestamp with time zone,
-    rescheduled_for timestamp with time zone,
-    reschedules integer DEFAULT 0 NOT NULL,
-    name text,
-    phone text NOT NULL,
-    status text DEFAULT 'INITIAL'::text NOT NULL,
-    disposition text,
-    time_zone text,
-    external_id text,
-    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT prospects_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
-    CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
-    CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text])))
-)
-WITH (fillfactor='70');
-
-COMMENT ON TABLE public.prospects IS 'People a user wants called. SCHEDULED and IN_CALL are seen in ops.prospects: they follow from the open call.';
-
-COMMENT ON COLUMN public.prospects.call_id IS 'The newest call to this person.';
-
-COMMENT ON COLUMN public.prospects.reached_at IS 'Somebody was spoken to: from then on the follow-up script is used.';
-
-COMMENT ON COLUMN public.prospects.rescheduled_for IS 'A promised time. The statement that writes it puts the call into the queue.';
-
-COMMENT ON COLUMN public.prospects.disposition IS 'How the newest call ended.';
-
 CREATE FUNCTION public.prospect_variables(p public.prospects) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     AS $$ select case when p.name is null then p.variables else jsonb_build_object('prospectName', p.name) || p.variables end $$;
 
 COMMENT ON FUNCTION public.prospect_variables(p public.prospects) IS 'What scripts may name of a person.';
 
+CREATE FUNCTION public.prospects_name_promises() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if new.status = 'INITIAL' and new.rescheduled_for is not null then
+    if tg_op = 'UPDATE' and new.rescheduled_for is not distinct from old.rescheduled_for then
+      new.rescheduled_for := null;
+    else
+      new.status := 'RESCHEDULED';
+    end if;
+  end if;
+  return new;
+end
+$$;
+
+COMMENT ON FUNCTION public.prospects_name_promises() IS 'INITIAL with a new time is RESCHEDULED; back to INITIAL, the old time is gone.';
+
 CREATE FUNCTION public.prospects_steer_calls() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 declare
-  found_call calls%rowtype;
+  c calls%rowtype;
 begin
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
-  select * into found_call from calls c
-  where c.prospect_id = new.id and c.state in ('waiting', 'parked', 'live') for update;
-  if new.deleted_at is not null or new.status not in ('INITIAL', 'RESCHEDULED') then
-    if new.status = 'DO_NOT_CALL' then
-      insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
-    end if;
-    if found_call.state in ('waiting', 'parked') then
-      update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
-        disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
-      where id = found_call.id;
-      insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-      values (found_call.lane_id, found_call.user_id, null, 'PENDING', -1), (found_call.lane_id, found_call.user_id, null, 'CANCELED', 1);
-    elsif found_call.state = 'live' then
-      update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = found_call.id;
-      update attempts set hang_up_at = coalesce(hang_up_at, clock()) where call_id = found_call.id and ended_at is null;
-    end if;
-  elsif new.status = 'RESCHEDULED' and new.rescheduled_for is not null then
-    if found_call.id is null then
-      perform enqueue(
-        array[uuid_v7()], array[new.user_id], array[unsorted_lane(new.user_id)], array[null]::uuid[], array[0]::smallint[],
-        array[3]::smallint[], array[new.rescheduled_for], array[null]::timestamptz[], array[new.phone], array['prospect'],
-        array[jsonb_build_object('prospectId', new.id)], array[prospect_variables(new)], array[null]::text[], array[new.time_zone], array[false],
-        array[coalesce((select max_attempts from user_settings where user_id = new.user_id), 3)]::smallint[], array[false], array[new.id]);
-    elsif found_call.state in ('waiting', 'parked') and (found_call.due_at <> new.rescheduled_for or found_call.rank <> 0) then
-      update calls set state = 'waiting', due_at = new.rescheduled_for, rank = 0, updated_at = clock() where id = found_call.id;
-      update lanes set next_at = least(next_at, new.rescheduled_for), urgent_at = least(urgent_at, new.rescheduled_for)
-      where id = found_call.lane_id and blocked_on is null;
-      update user_turns t set next_at = least(t.next_at, new.rescheduled_for) where t.user_id = new.user_id and t.blocked_on is null;
-    end if;
+  if new.deleted_at is null and new.status in ('INITIAL', 'RESCHEDULED') then
+    perform follow_prospect(new);
+    return null;
+  end if;
+  if new.status = 'DO_NOT_CALL' then
+    insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
+  end if;
+  select * into c from calls where prospect_id = new.id and state in ('waiting', 'parked', 'live') for update;
+  if c.state in ('waiting', 'parked') then
+    update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
+      disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
+    where id = c.id;
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    values (c.lane_id, c.user_id, null, 'PENDING', -1), (c.lane_id, c.user_id, null, 'CANCELED', 1);
+  elsif c.state = 'live' then
+    -- As a cancel does: what is decided from now on knows of it.
+    update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = c.id;
+    update attempts set hang_up_at = coalesce(hang_up_at, clock()), revision = revision + 1 where call_id = c.id and ended_at is null;
   end if;
   return null;
 end
 $$;
 
-COMMENT ON FUNCTION public.prospects_steer_calls() IS 'Enqueues a promised time, moves it, or takes the call out of the queue.';
+COMMENT ON FUNCTION public.prospects_steer_calls() IS 'Has the call of a prospect follow, or takes it out of the queue.';
 
 CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -629,6 +729,15 @@ CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
 $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
+
+CREATE FUNCTION public.subscriptions_let_go() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform wake_user(old.user_id);
+  return null;
+end
+$$;
 
 CREATE FUNCTION public.subscriptions_wake() RETURNS trigger
     LANGUAGE plpgsql
@@ -644,12 +753,15 @@ CREATE FUNCTION public.take_admission_lock() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform pg_advisory_xact_lock_shared(7001);
+  -- Deeper down, the statement that set this off holds it; nobody goes from shared to exclusive.
+  if pg_trigger_depth() = 1 then
+    perform pg_advisory_xact_lock(7001);
+  end if;
   return null;
 end
 $$;
 
-COMMENT ON FUNCTION public.take_admission_lock() IS 'For statements that move calls by a trigger: the lock comes before any row.';
+COMMENT ON FUNCTION public.take_admission_lock() IS 'For statements that move calls by a trigger: the lock comes before any row, and nobody else feeds the queue meanwhile.';
 
 CREATE FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) RETURNS void
     LANGUAGE sql
@@ -2114,6 +2226,8 @@ CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((can
 
 CREATE INDEX deliveries_due ON public.deliveries USING btree (due_at) WHERE (state = 'waiting'::text);
 
+CREATE INDEX deliveries_ended ON public.deliveries USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
 CREATE INDEX deliveries_in_order ON public.deliveries USING btree (endpoint_id, call_id, id) WHERE (state = 'waiting'::text);
 
 CREATE INDEX deliveries_of_endpoint ON public.deliveries USING btree (endpoint_id, id);
@@ -2144,13 +2258,15 @@ CREATE INDEX prospects_list ON public.prospects USING btree (user_id, id) WHERE 
 
 CREATE UNIQUE INDEX prospects_phone_key ON public.prospects USING btree (user_id, phone) WHERE (deleted_at IS NULL);
 
-CREATE INDEX prospects_to_plan ON public.prospects USING btree (user_id, ((status <> 'RESCHEDULED'::text)), COALESCE(last_contacted_at, '-infinity'::timestamp with time zone), reschedules, created_at, id) WHERE ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text])) AND (rescheduled_for IS NULL) AND (deleted_at IS NULL));
+CREATE INDEX prospects_to_plan ON public.prospects USING btree (user_id, ((status <> 'RESCHEDULED'::text)), ((refused_at IS NOT NULL)), COALESCE(last_contacted_at, '-infinity'::timestamp with time zone), reschedules, created_at, id) WHERE ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text])) AND (rescheduled_for IS NULL) AND (deleted_at IS NULL));
 
 CREATE INDEX schedules_by_external_id ON public.schedules USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
 
 CREATE INDEX schedules_by_user ON public.schedules USING btree (user_id, id);
 
 CREATE INDEX stray_events_by_provider_call ON public.stray_events USING btree (provider_call_id);
+
+CREATE INDEX subscriptions_by_plan ON public.subscriptions USING btree (plan_id);
 
 CREATE INDEX subscriptions_day ON public.subscriptions USING btree (day_ends_at) WHERE (status = 'ACTIVE'::text);
 
@@ -2178,6 +2294,10 @@ CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD
 
 CREATE TRIGGER calls_tell_prospects AFTER UPDATE OF state, disposition, dials ON public.calls FOR EACH ROW WHEN (((new.prospect_id IS NOT NULL) AND (((new.state <> old.state) AND (new.state <> 'live'::public.call_state)) OR (new.disposition IS DISTINCT FROM old.disposition) OR (new.dials <> old.dials)))) EXECUTE FUNCTION public.calls_tell_prospects();
 
+CREATE TRIGGER plans_lock BEFORE UPDATE ON public.plans FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
+
+CREATE TRIGGER plans_wake AFTER UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION public.plans_wake();
+
 CREATE TRIGGER platform_write_plan INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Plan" FOR EACH ROW EXECUTE FUNCTION public.platform_write_plan();
 
 CREATE TRIGGER platform_write_prospect INSTEAD OF INSERT OR DELETE OR UPDATE ON public."Prospect" FOR EACH ROW EXECUTE FUNCTION public.platform_write_prospect();
@@ -2194,11 +2314,15 @@ CREATE TRIGGER platform_write_subscription INSTEAD OF INSERT OR DELETE OR UPDATE
 
 CREATE TRIGGER platform_write_user INSTEAD OF INSERT OR DELETE OR UPDATE ON public."User" FOR EACH ROW EXECUTE FUNCTION public.platform_write_user();
 
-CREATE TRIGGER prospects_lock BEFORE INSERT OR DELETE OR UPDATE OF status, rescheduled_for, phone, deleted_at ON public.prospects FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
+CREATE TRIGGER prospects_lock BEFORE INSERT OR DELETE OR UPDATE OF status, rescheduled_for, phone, name, time_zone, variables, deleted_at ON public.prospects FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
 
-CREATE TRIGGER prospects_steer_calls AFTER UPDATE OF status, rescheduled_for, deleted_at ON public.prospects FOR EACH ROW WHEN (((old.status <> new.status) OR (old.rescheduled_for IS DISTINCT FROM new.rescheduled_for) OR (old.deleted_at IS DISTINCT FROM new.deleted_at))) EXECUTE FUNCTION public.prospects_steer_calls();
+CREATE TRIGGER prospects_name_promises BEFORE INSERT OR UPDATE OF status, rescheduled_for ON public.prospects FOR EACH ROW EXECUTE FUNCTION public.prospects_name_promises();
+
+CREATE TRIGGER prospects_steer_calls AFTER UPDATE OF status, rescheduled_for, phone, name, time_zone, variables, deleted_at ON public.prospects FOR EACH ROW WHEN ((((((((old.status IS DISTINCT FROM new.status) OR (old.rescheduled_for IS DISTINCT FROM new.rescheduled_for)) OR (old.phone IS DISTINCT FROM new.phone)) OR (old.name IS DISTINCT FROM new.name)) OR (old.time_zone IS DISTINCT FROM new.time_zone)) OR (old.variables IS DISTINCT FROM new.variables)) OR (old.deleted_at IS DISTINCT FROM new.deleted_at))) EXECUTE FUNCTION public.prospects_steer_calls();
 
 CREATE TRIGGER prospects_steer_calls_new AFTER INSERT ON public.prospects FOR EACH ROW EXECUTE FUNCTION public.prospects_steer_calls();
+
+CREATE TRIGGER subscriptions_let_go AFTER DELETE ON public.subscriptions FOR EACH ROW EXECUTE FUNCTION public.subscriptions_let_go();
 
 CREATE TRIGGER subscriptions_lock BEFORE INSERT OR DELETE OR UPDATE OF status, plan_id, minutes_left, period_ends_at, day_ends_at ON public.subscriptions FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
 
@@ -2217,9 +2341,6 @@ ALTER TABLE ONLY public.campaigns
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
-
-ALTER TABLE ONLY public.deliveries
-    ADD CONSTRAINT deliveries_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES public.webhook_endpoints(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.phone_numbers
     ADD CONSTRAINT phone_numbers_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
@@ -2250,11 +2371,11 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x8d905fc41a518802b48a2110164ef3b550c97d5dd17d7e44b8037ed75b05467c5be9fa4dff97fc81ce9f27adc68dca6b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc03b91e2877e0996415c54f51da16ff3121198cbe723d2cb723b069e106d83a92974f829c3e1e168ab2d930ae9b68de1', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x7e5f2fc76b5ca241f3841bc5e0abf3d7c67ba2a743c4b9cf873ea5109027722daebdeed07d97449aa91706983ead75f5', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xac4ff6888192b04943ea3fb37c6f227963c5cbfb570b5e45ce164e5806580ea3c972ee7648803630b1eb207116279a0a', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x4b9231e2e43c6ac151ca1f311d11daaec2fd6e14d7eb59e7e444656c0b077b60ad0cd9d40a2f540a184ce42730b29f7f', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x865cb31a84bc5bd174e7daeb90897a36276d6a19563fd0f8a241506eeaa225510f3aa9615ff202c9521e5fa49c09baee', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -92,7 +92,7 @@ candidates as materialized (
   from looked l
   cross join generate_series(0, 4) as r(rank)
   cross join lateral (
-    select c.id, c.rank, c.phone, c.due_at, c.expires_at, c.dials, c.dials_granted
+    select c.id, c.rank, c.phone, c.due_at, c.expires_at, c.dials, c.dials_granted, c.cancel_requested_at
     from calls c
     where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
     order by c.due_at, c.id
@@ -106,7 +106,7 @@ free as materialized (
   select c.*, row_number() over (partition by c.phone order by c.rank, c.due_at, c.id) as nth_of_phone
   from candidates c
   -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
-  where (c.expires_at is null or c.expires_at > (select at from now))
+  where (c.expires_at is null or c.expires_at > (select at from now)) and c.cancel_requested_at is null
     -- A retry that the campaign no longer grants.
     and (c.campaign_dials is null or c.dials < c.campaign_dials + c.dials_granted)
     and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
@@ -146,7 +146,8 @@ claimed as (
   set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now),
     script_id = coalesce(
       (select script_id from campaigns where id = c.campaign_id),
-      (select case when p.reached_at is not null or p.status = 'RESCHEDULED' then s.script_follow_up else s.script_initial end
+      (select case when p.reached_at is not null or p.status = 'RESCHEDULED' then coalesce(s.script_follow_up, s.script_initial)
+                   else s.script_initial end
        from prospects p join user_settings s on s.user_id = p.user_id where p.id = c.prospect_id),
       c.script_id)
   where c.id = any (array(

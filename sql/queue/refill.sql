@@ -1,6 +1,6 @@
 -- Begin the next period of subscriptions whose period is over: the plan's minutes again.
 -- $1 limit bigint
--- Needs the admission lock, shared; the triggers wake what waited. Used by queue::refill.
+-- Needs the admission lock, exclusive; the triggers wake what waited. Used by queue::refill.
 update subscriptions s
 set
   minutes_left = p.minutes, overage_minutes = 0, updated_at = clock(),

@@ -1,6 +1,6 @@
 -- Make or change a user's subscription.
 -- $1 user_id uuid   $2 plan_id uuid   $3 minutes_left int?   $4 status text?
--- Needs the admission lock, shared; the triggers wake what waited. Used by queue::subscribe.
+-- Needs the admission lock, exclusive; the triggers wake what waited. Used by queue::subscribe.
 insert into subscriptions as s (user_id, plan_id, minutes_left, status, period_ends_at)
 select $1, p.id, coalesce($3, p.minutes), coalesce($4, 'ACTIVE'), clock() + make_interval(days => p.duration_days)
 from plans p

@@ -29,7 +29,7 @@ candidates as materialized (
   from looked l
   cross join generate_series(0, 4) as r(rank)
   cross join lateral (
-    select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted
+    select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted, c.cancel_requested_at
     from calls c
     where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
     order by c.due_at, c.id
@@ -45,6 +45,7 @@ judged as materialized (
       or coalesce(c.dials >= (select max_retries + 1 from campaigns where id = c.campaign_id) + c.dials_granted, false) as expired,
     exists (select from suppressions s
             where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
+    c.cancel_requested_at is not null as canceled,
     exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy
   from candidates c
 ),
@@ -52,23 +53,26 @@ dropped as (
   update calls c
   set
     state = case
-      when c.id = any (array(select id from judged where suppressed)) then 'canceled'::call_state
+      when c.id = any (array(select id from judged where suppressed or canceled)) then 'canceled'::call_state
       when c.dials = 0 then 'expired'
       else 'failed' end,
-    disposition = case when c.id = any (array(select id from judged where suppressed)) then 'DO_NOT_CALL' else c.disposition end,
+    disposition = case
+      when c.id = any (array(select id from judged where suppressed)) then 'DO_NOT_CALL'
+      when c.id = any (array(select id from judged where canceled)) then 'CANCELED'
+      else c.disposition end,
     ended_at = (select at from now), updated_at = (select at from now)
-  where c.state = 'waiting' and c.id = any (array(select id from judged where expired or suppressed))
+  where c.state = 'waiting' and c.id = any (array(select id from judged where expired or suppressed or canceled))
   returning c.lane_id, c.user_id, c.campaign_id, c.state, c.phone
 ),
 parked as (
   update calls c
   set state = 'parked', updated_at = (select at from now)
-  where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed))
+  where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed and not canceled))
   returning c.lane_id
 ),
 -- Lanes whose due calls are all gone now sleep until their next one.
 left_over as materialized (
-  select lane_id from judged where not busy and not expired and not suppressed
+  select lane_id from judged where not busy and not expired and not suppressed and not canceled
   union
   select lane_id from candidates group by lane_id, rank having count(*) >= $4
 ),

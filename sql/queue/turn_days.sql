@@ -1,6 +1,6 @@
 -- Begin the day: dials count from nothing. A clock set back does not give a day twice.
 -- $1 user_ids uuid[]   $2 days date[]   $3 ends timestamptz[]
--- Needs the admission lock, shared; the triggers wake what waited. Used by queue::turn_days.
+-- Needs the admission lock, exclusive; the triggers wake what waited. Used by queue::turn_days.
 update subscriptions s
 set
   day_dials = case when s.day is null or d.day > s.day then 0 else s.day_dials end,

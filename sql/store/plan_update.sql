@@ -1,9 +1,5 @@
--- Write a plan anew.
+-- Write a plan anew; the trigger has everybody who subscribes to it looked at again.
 -- $1 id uuid   $2 name text   $3 price float8   $4 minutes int   $5 duration int   $6 per_day int?
 -- Used by store::plans::update.
-with changed as (
-  update plans set name = $2, price = ($3::float8)::numeric, minutes = $4, duration_days = $5, per_day = $6, updated_at = clock()
-  where id = $1
-)
--- Touched, so that what a smaller limit held back is looked at again.
-update subscriptions set plan_id = plan_id where plan_id = $1
+update plans set name = $2, price = ($3::float8)::numeric, minutes = $4, duration_days = $5, per_day = $6, updated_at = clock()
+where id = $1

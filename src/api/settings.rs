@@ -189,7 +189,7 @@ pub async fn put_settings(
     state
         .0
         .detached(async move {
-            let mut change = windows::change(&api.db.work).await?;
+            let mut change = windows::change_and_admit(&api.db.work).await?;
             settings::put(&mut change, user, &row).await?;
             windows::commit(&api.db.work, change, Scope::User(user)).await?;
             crate::queue::wake_user(&api.db.work, user).await?;

@@ -6,14 +6,16 @@
 
 pub mod gate;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, redirect};
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::domain::ids::splitmix;
 use crate::provider::signature;
@@ -34,25 +36,86 @@ pub struct Settings {
 /// Seconds until the next try after so many failures; about a day in all, then the event is dead until it is replayed.
 const DELAYS_SECS: [f64; 9] = [5.0, 60.0, 300.0, 1800.0, 7200.0, 14_400.0, 18_000.0, 21_600.0, 21_600.0];
 const ERROR_CHARS_MAX: usize = 200;
+/// On their way to one endpoint at once: a slow one leaves room for the others.
+const EACH_MAX: usize = 4;
 
-/// Empties the outbox until `stop`.
+/// Empties the outbox until `stop`. What is on its way when it stops is sent again by whoever comes after its lease.
 ///
 /// # Errors
 /// The client cannot be built.
 pub async fn run(pool: PgPool, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let client = client(settings)?;
+    let mut telling = JoinSet::new();
+    let mut busy: HashMap<Uuid, usize> = HashMap::new();
     while !stop.is_cancelled() {
-        match send_due(&pool, &client, settings).await {
-            Ok(sent) if sent > 0 => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the outbox could not be read; it is tried again"),
+        let took = match take(&pool, settings, telling.len(), &busy).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox could not be read; it is tried again");
+                Vec::new()
+            }
+        };
+        let idle = took.is_empty();
+        for delivery in took {
+            *busy.entry(delivery.endpoint_id).or_default() += 1;
+            let (client, pool) = (client.clone(), pool.clone());
+            telling.spawn(async move {
+                let endpoint = delivery.endpoint_id;
+                deliver(&pool, &client, delivery, settings).await;
+                endpoint
+            });
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(settings.tick) => {}
+            Some(told) = telling.join_next() => {
+                if let Ok(endpoint) = told
+                    && let Some(count) = busy.get_mut(&endpoint)
+                {
+                    *count -= 1;
+                }
+                busy.retain(|_, count| *count > 0);
+            }
+            () = tokio::time::sleep(settings.tick), if idle || telling.len() >= settings.in_flight => {}
         }
     }
     Ok(())
+}
+
+async fn take(
+    pool: &PgPool,
+    settings: Settings,
+    on_the_way: usize,
+    busy: &HashMap<Uuid, usize>,
+) -> sqlx::Result<Vec<Due>> {
+    let room = settings.in_flight.saturating_sub(on_the_way);
+    if room == 0 {
+        return Ok(Vec::new());
+    }
+    let full: Vec<Uuid> = busy.iter().filter(|(_, count)| **count >= EACH_MAX).map(|(id, _)| *id).collect();
+    let lease = settings.timeout.as_secs_f64() * 2.0;
+    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    deliveries::take(pool, limit, lease, &full, i64::try_from(EACH_MAX).unwrap_or(i64::MAX)).await
+}
+
+/// Sends what is due, and waits for it; returns how many were tried.
+///
+/// # Errors
+/// Postgres is away; what was sent without being noted is sent again.
+pub async fn send_due(pool: &PgPool, client: &Client, settings: Settings) -> sqlx::Result<usize> {
+    let due = take(pool, settings, 0, &HashMap::new()).await?;
+    let tried = due.len();
+    futures::future::join_all(due.into_iter().map(|delivery| deliver(pool, client, delivery, settings))).await;
+    Ok(tried)
+}
+
+async fn deliver(pool: &PgPool, client: &Client, delivery: Due, settings: Settings) {
+    let told = tell(client, &delivery, settings).await;
+    if let Told::Failed { error, dead: true, .. } = &told {
+        tracing::warn!(delivery.id = %delivery.id, endpoint.id = %delivery.endpoint_id, error, "an event is given up; replay it when the endpoint is well");
+    }
+    if let Err(error) = deliveries::settle(pool, delivery.id, &told).await {
+        tracing::warn!(delivery.id = %delivery.id, %error, "could not note what came of an event; it is sent again");
+    }
 }
 
 /// A client that follows nobody elsewhere, and finds no internal address.
@@ -63,30 +126,6 @@ pub fn client(settings: Settings) -> anyhow::Result<Client> {
     let builder = Client::builder().timeout(settings.timeout).redirect(redirect::Policy::none()).no_proxy();
     let builder = if settings.allow_internal { builder } else { builder.dns_resolver(Arc::new(gate::PublicOnly)) };
     Ok(builder.user_agent(concat!("outdial/", env!("CARGO_PKG_VERSION"))).build()?)
-}
-
-/// Sends what is due; returns how many were tried.
-///
-/// # Errors
-/// Postgres is away; what was sent without being noted is sent again.
-pub async fn send_due(pool: &PgPool, client: &Client, settings: Settings) -> sqlx::Result<usize> {
-    let lease = settings.timeout.as_secs_f64() * 2.0;
-    let limit = i64::try_from(settings.in_flight).unwrap_or(i64::MAX);
-    let due = deliveries::take(pool, limit, lease).await?;
-    let tried = due.len();
-    let mut telling = futures::stream::iter(due)
-        .map(|delivery| async {
-            let told = tell(client, &delivery, settings).await;
-            (delivery, told)
-        })
-        .buffer_unordered(settings.in_flight);
-    while let Some((delivery, told)) = telling.next().await {
-        if let Told::Failed { error, dead: true, .. } = &told {
-            tracing::warn!(delivery.id = %delivery.id, endpoint.id = %delivery.endpoint_id, error, "an event is given up; replay it when the endpoint is well");
-        }
-        deliveries::settle(pool, delivery.id, &told).await?;
-    }
-    Ok(tried)
 }
 
 async fn tell(client: &Client, delivery: &Due, settings: Settings) -> Told {

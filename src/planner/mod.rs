@@ -130,15 +130,12 @@ struct Ready<'a> {
 
 /// How many calls may be planned, or why none.
 fn room_of(facts: &Facts, limits: Limits) -> Result<(Ready<'_>, i64), &'static str> {
-    let (Some(zone), Some(opens), Some(closes), Some(initial), Some(follow_up)) = (
-        facts.time_zone.as_deref().and_then(Zone::named),
-        facts.opens,
-        facts.closes,
-        facts.script_initial.as_deref(),
-        facts.script_follow_up.as_deref(),
-    ) else {
+    let (Some(zone), Some(opens), Some(closes), Some(initial)) =
+        (facts.time_zone.as_deref().and_then(Zone::named), facts.opens, facts.closes, facts.script_initial.as_deref())
+    else {
         return Err("NO_SETTINGS");
     };
+    let follow_up = facts.script_follow_up.as_deref().unwrap_or(initial);
     if !facts.has_subscription {
         return Err("NO_SUBSCRIPTION");
     }
@@ -199,6 +196,9 @@ async fn fill(
     for (call, _) in hopeless {
         report.not_planned.push(refusal(&call, "WINDOW_NEVER_OPENS"));
     }
+    // Those come after the others from now on, until they change.
+    let refused: Vec<Uuid> = report.not_planned.iter().map(|refused| refused.prospect_id).collect();
+    planning::refuse(pool, &refused).await?;
     let calls: Vec<NewCall> = calls.into_iter().map(|(call, _)| call).collect();
     if calls.is_empty() {
         return Ok(());

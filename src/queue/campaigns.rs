@@ -79,8 +79,7 @@ impl CampaignChanges {
 pub async fn update_campaign(pool: &PgPool, id: CampaignId, to: &CampaignChanges) -> sqlx::Result<bool> {
     if to.concerns_windows() {
         // The windows' lock first: see the lock order in the module above.
-        let mut change = windows::change(pool).await?;
-        sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *change).await?;
+        let mut change = windows::change_and_admit(pool).await?;
         let found = write(&mut change, id, to).await?;
         windows::commit(pool, change, Scope::Campaign(id)).await?;
         return Ok(found);

@@ -1,5 +1,5 @@
 //! Prospects, written. Their triggers (migration 0006) keep promises: whatever is written here enqueues, moves or ends the call that
-//! follows from it, in the same statement; so the admission lock comes first.
+//! follows from it, in the same statement; so the admission lock comes first, and alone: others go from calls to prospects.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::ids::{ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
 use crate::queue::windows;
-use crate::queue::{feed, unpark};
+use crate::queue::{admit, unpark};
 
 /// A prospect as it is created.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ pub async fn create_prospects(pool: &PgPool, user: UserId, new: &[NewProspect]) 
     fn column<T>(new: &[NewProspect], field: impl Fn(&NewProspect) -> T) -> Vec<T> {
         new.iter().map(field).collect()
     }
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     let rows = sqlx::query_file_scalar!(
         "sql/queue/create_prospects.sql",
         user.0,
@@ -49,6 +50,7 @@ pub async fn create_prospects(pool: &PgPool, user: UserId, new: &[NewProspect]) 
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
+    drop(connection);
     // Promises that are new wait in the unsorted lane; they are placed at once, and by the next tick at the latest.
     if new.iter().any(|prospect| prospect.rescheduled_for.is_some()) {
         windows::sort(pool, i64::try_from(new.len()).unwrap_or(i64::MAX)).await?;
@@ -74,7 +76,8 @@ pub struct ProspectChanges {
 /// # Errors
 /// Postgres is away, or the user has another prospect with this number.
 pub async fn update_prospect(pool: &PgPool, id: Uuid, to: &ProspectChanges) -> sqlx::Result<bool> {
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     let row = sqlx::query_file!(
         "sql/queue/update_prospect.sql",
         id,
@@ -95,6 +98,7 @@ pub async fn update_prospect(pool: &PgPool, id: Uuid, to: &ProspectChanges) -> s
     // Its call may have had others parked behind it.
     unpark(&mut transaction, &[row.phone]).await?;
     transaction.commit().await?;
+    drop(connection);
     windows::sort(pool, 10).await?;
     Ok(true)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::{PlanId, UserId};
 use crate::domain::zone::Zone;
-use crate::queue::feed;
+use crate::queue::admit;
 
 const DAY_SECS: i64 = 86_400;
 
@@ -17,7 +17,8 @@ const DAY_SECS: i64 = 86_400;
 /// # Errors
 /// Postgres is away; until then their calls wait.
 pub async fn refill(pool: &PgPool, limit: i64) -> sqlx::Result<u64> {
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     let done = sqlx::query_file!("sql/queue/refill.sql", limit).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(done.rows_affected())
@@ -43,7 +44,8 @@ pub async fn turn_days(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     let users: Vec<Uuid> = turned.iter().map(|(user, ..)| *user).collect();
     let days: Vec<NaiveDate> = turned.iter().map(|(_, day, _)| *day).collect();
     let ends: Vec<DateTime<Utc>> = turned.iter().map(|(.., ends)| *ends).collect();
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     sqlx::query_file!("sql/queue/turn_days.sql", &users, &days, &ends).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(users.len())
@@ -77,11 +79,13 @@ pub struct SubscriptionInput {
 /// # Errors
 /// Postgres is away, or there is no such plan.
 pub async fn subscribe(pool: &PgPool, user: UserId, to: &SubscriptionInput) -> sqlx::Result<()> {
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     sqlx::query_file!("sql/queue/subscribe.sql", user.0, to.plan_id.0, to.minutes_left, to.status)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
+    drop(connection);
     turn_days(pool, 100).await?;
     Ok(())
 }
@@ -91,7 +95,8 @@ pub async fn subscribe(pool: &PgPool, user: UserId, to: &SubscriptionInput) -> s
 /// # Errors
 /// Postgres is away.
 pub async fn wake_user(pool: &PgPool, user: UserId) -> sqlx::Result<()> {
-    let mut transaction = feed(pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
     sqlx::query_file!("sql/queue/wake_user.sql", user.0).execute(&mut *transaction).await?;
     transaction.commit().await
 }

@@ -48,6 +48,16 @@ pub async fn change(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres
     pool.begin_with(include_str!("../../sql/queue/lock_windows.sql")).await
 }
 
+/// [`change`], and the admission lock alone: for changes whose triggers touch lanes.
+///
+/// # Errors
+/// As [`change`].
+pub async fn change_and_admit(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut change = change(pool).await?;
+    sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *change).await?;
+    Ok(change)
+}
+
 /// Commits a change together with what follows from it: the windows of a few lanes are written at once; many are closed, and written
 /// one after the other. No lane stays open by a rule that holds no longer.
 ///
@@ -176,26 +186,34 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
     let rows = sqlx::query_file!("sql/queue/rules_of_lanes.sql", lanes).fetch_all(connection).await?;
     let rules = rows.into_iter().map(|row| {
         if row.always {
-            return Ok((row.id, None));
+            return (row.id, None);
         }
-        let schedule = match (row.schedule_zone.as_deref(), row.hours) {
-            (Some(zone), Some(hours)) => Some(Schedule {
-                zone: known(zone)?,
-                hours: read_hours(hours)?,
-                closed_dates: row.closed_dates.unwrap_or_default(),
-                on_callees_clock: row.hours_in == "callee",
-            }),
-            _ => None,
+        let read = || {
+            let schedule = match (row.schedule_zone.as_deref(), row.hours) {
+                (Some(zone), Some(hours)) => Some(Schedule {
+                    zone: known(zone)?,
+                    hours: read_hours(hours)?,
+                    closed_dates: row.closed_dates.unwrap_or_default(),
+                    on_callees_clock: row.hours_in == "callee",
+                }),
+                _ => None,
+            };
+            let stand_in = row.schedule_zone.or(row.user_zone).filter(|_| row.zone_policy == "user");
+            let zones = if row.zones.is_empty() { stand_in.into_iter().collect() } else { row.zones };
+            let callee = zones
+                .iter()
+                .map(|name| Ok((known(name)?, law_of(name, &row.country))))
+                .collect::<sqlx::Result<Vec<_>>>()?;
+            Ok::<Rules, sqlx::Error>(Rules { schedule, callee })
         };
-        let stand_in = row.schedule_zone.or(row.user_zone).filter(|_| row.zone_policy == "user");
-        let zones = if row.zones.is_empty() { stand_in.into_iter().collect() } else { row.zones };
-        let callee = zones
-            .iter()
-            .map(|name| Ok((known(name)?, law_of(name, &row.country))))
-            .collect::<sqlx::Result<Vec<_>>>()?;
-        Ok((row.id, Some(Rules { schedule, callee })))
+        // What cannot be read spoils its own lane, and closes it.
+        let rules = read().unwrap_or_else(|error| {
+            tracing::error!(lane.id = %row.id, %error, "the hours of a lane cannot be read; it is closed");
+            Rules { schedule: None, callee: Vec::new() }
+        });
+        (row.id, Some(rules))
     });
-    rules.collect()
+    Ok(rules.collect())
 }
 
 fn known(zone: &str) -> sqlx::Result<Zone> {

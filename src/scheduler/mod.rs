@@ -66,9 +66,7 @@ impl Scheduler {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.settings.tick) => {}
             }
-            if let Err(error) = self.tick().await {
-                tracing::warn!(%error, "a scheduler tick failed");
-            }
+            self.tick().await;
             if ticks % SLOW_EVERY == 0
                 && let Err(error) = self.slow_tick().await
             {
@@ -78,34 +76,32 @@ impl Scheduler {
         }
     }
 
-    /// Rescue, open lanes, expire, sweep, fold.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn tick(&self) -> sqlx::Result<Report> {
-        let doubted = queue::doubt_of_the_dead(&self.pool, BATCH_MAX).await?;
+    /// Rescue, refill, place, plan, open lanes, expire, sweep, fold: a step that fails does not keep the others from theirs.
+    pub async fn tick(&self) -> Report {
+        let doubted = done("rescue", queue::doubt_of_the_dead(&self.pool, BATCH_MAX).await);
         for attempt in &doubted {
             tracing::warn!(attempt.id = %attempt, "its process died while dialing; it is looked up");
         }
-        let overdue = queue::overdue(&self.pool, self.settings.max_call.as_secs_f64(), BATCH_MAX).await?;
+        let overdue = queue::overdue(&self.pool, self.settings.max_call.as_secs_f64(), BATCH_MAX).await;
+        let overdue = done("overdue", overdue);
         for attempt in &overdue {
             tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
             self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
         }
-        queue::refill(&self.pool, BATCH_MAX).await?;
-        queue::turn_days(&self.pool, BATCH_MAX).await?;
-        let sorted = windows::sort(&self.pool, BATCH_MAX).await?;
-        let planned = planner::plan_if_due(&self.pool, self.settings.planner).await?;
-        let opened = windows::reopen_due(&self.pool, BATCH_MAX).await?;
-        let expired = queue::expire(&self.pool, BATCH_MAX).await?;
-        let canceled = queue::sweep_canceled(&self.pool, None, BATCH_MAX).await?;
-        let strays = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await?;
-        queue::fold_tallies(&self.pool).await?;
-        self.measure().await?;
+        done("refill", queue::refill(&self.pool, BATCH_MAX).await);
+        done("days", queue::turn_days(&self.pool, BATCH_MAX).await);
+        let sorted = done("sort", windows::sort(&self.pool, BATCH_MAX).await);
+        let planned = done("plan", planner::plan_if_due(&self.pool, self.settings.planner).await);
+        let opened = done("windows", windows::reopen_due(&self.pool, BATCH_MAX).await);
+        let expired = done("expire", queue::expire(&self.pool, BATCH_MAX).await);
+        let canceled = done("sweep", queue::sweep_canceled(&self.pool, None, BATCH_MAX).await);
+        let strays = done("strays", outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await);
+        done("fold", queue::fold_tallies(&self.pool).await);
+        done("measure", self.measure().await);
         if opened > 0 || sorted > 0 || planned.is_some() || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
-        Ok(Report { doubted: doubted.len(), overdue: overdue.len(), opened, expired, canceled, strays })
+        Report { doubted: doubted.len(), overdue: overdue.len(), opened, expired, canceled, strays }
     }
 
     /// Prunes, and looks for what must not be.
@@ -136,4 +132,12 @@ impl Scheduler {
         metrics::gauge!("outdial_unknown_attempts").set(unknown);
         Ok(())
     }
+}
+
+/// What a step did; nothing, when it failed: the next tick makes it good.
+fn done<T: Default>(step: &'static str, result: sqlx::Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        tracing::warn!(step, %error, "a step of the scheduler failed");
+        T::default()
+    })
 }

@@ -82,7 +82,9 @@ pub async fn update(
 /// # Errors
 /// Postgres is away.
 pub async fn delete(pool: &PgPool, user: UserId, id: Uuid) -> sqlx::Result<bool> {
-    Ok(sqlx::query_file!("sql/store/endpoint_delete.sql", user.0, id).execute(pool).await?.rows_affected() > 0)
+    let known = get(pool, user, id).await?.is_some();
+    sqlx::query_file!("sql/store/endpoint_delete.sql", user.0, id).execute(pool).await?;
+    Ok(known)
 }
 
 /// A delivery as it is shown.
@@ -135,12 +137,12 @@ pub struct Due {
     pub attempts: i32,
 }
 
-/// Takes what is due, the first of each call and endpoint.
+/// Takes what is due, the first of each call and endpoint, up to `each` of one endpoint and none of the `busy` ones.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn take(pool: &PgPool, limit: i64, lease_secs: f64) -> sqlx::Result<Vec<Due>> {
-    sqlx::query_file_as!(Due, "sql/store/delivery_take.sql", limit, lease_secs).fetch_all(pool).await
+pub async fn take(pool: &PgPool, limit: i64, lease_secs: f64, busy: &[Uuid], each: i64) -> sqlx::Result<Vec<Due>> {
+    sqlx::query_file_as!(Due, "sql/store/delivery_take.sql", limit, lease_secs, busy, each).fetch_all(pool).await
 }
 
 /// What came of a try.

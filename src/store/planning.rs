@@ -88,6 +88,17 @@ pub async fn promises(pool: &PgPool, user: UserId, within_secs: f64) -> sqlx::Re
     sqlx::query_file_as!(Promise, "sql/store/planning_promises.sql", user.0, within_secs).fetch_all(pool).await
 }
 
+/// Has prospects that could not be planned come after the others.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn refuse(pool: &PgPool, prospects: &[Uuid]) -> sqlx::Result<()> {
+    if !prospects.is_empty() {
+        sqlx::query_file!("sql/store/planning_refuse.sql", prospects).execute(pool).await?;
+    }
+    Ok(())
+}
+
 /// Keeps what a batch did for a user.
 ///
 /// # Errors

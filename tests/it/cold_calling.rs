@@ -9,7 +9,7 @@ use outdial::domain::word::{Ended, Outcome, Weight, Word};
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
 use outdial::planner::{self, Limits};
-use outdial::queue::{self, Claimed, Room};
+use outdial::queue::{self, Claimed, ProspectChanges, Room};
 use outdial::service::{Role, rules_of};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
@@ -540,4 +540,118 @@ async fn a_batch_costs_the_same_as_users_grow() {
     #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a few hundred")]
     let (few, many) = (buffers[0] as f64, buffers[1] as f64);
     assert!(many <= few * 1.5 + 20.0, "{many} buffers, {few} with ten users");
+}
+
+/// What a person says while the call is on stands: who is not to be called any more is not dialed again, whatever the call comes to,
+/// and a time that is promised meanwhile is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_during_a_call_stands() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let user = user_with(&test_db, 6000, None).await;
+    prospects(&test_db, user, 0, 5).await;
+    planner::plan(test_db.pool(), LIMITS).await.expect("plan");
+    let mut connection = test_db.pool().acquire().await.expect("a connection");
+    let calls = claim(&mut connection, 100).await;
+    assert_eq!(calls.len(), 5);
+    let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    let ids: Vec<uuid::Uuid> = calls.iter().map(|call| call.prospect_id.expect("a prospect").0).collect();
+    let say = async |nth: usize, status: &'static str, at: Option<chrono::DateTime<chrono::Utc>>, deleted: bool| {
+        let to = ProspectChanges {
+            status: (!deleted).then_some(status),
+            rescheduled_for: at.map(Some),
+            deleted,
+            ..ProspectChanges::default()
+        };
+        queue::update_prospect(test_db.pool(), ids[nth], &to).await.expect("say");
+    };
+    say(0, "NOT_INTERESTED", None, false).await;
+    say(1, "BOOKED", None, false).await;
+    say(2, "", None, true).await;
+    say(3, "RESCHEDULED", Some(tomorrow), false).await;
+    say(4, "RESCHEDULED", Some(tomorrow), false).await;
+    // As the process that dials decides: by what it remembers, fenced by the revision.
+    let callback =
+        Outcome { disposition: Disposition::CallbackRequested, appointment_time: None, callback_time: Some(tomorrow) };
+    settle(&test_db, calls[0].attempt_id, ended(Disposition::Busy, None, None)).await;
+    settle(&test_db, calls[1].attempt_id, ended(Disposition::CallbackRequested, Some(60), Some(callback))).await;
+    settle(&test_db, calls[2].attempt_id, ended(Disposition::NoAnswer, None, None)).await;
+    settle(&test_db, calls[3].attempt_id, ended(Disposition::Busy, None, None)).await;
+    settle(&test_db, calls[4].attempt_id, ended(Disposition::WrongNumber, Some(5), None)).await;
+    let now = async |nth: usize| -> (String, Option<String>) {
+        sqlx::query_as("select p.status, (select c.state::text || ' ' || c.rank || ' ' || (c.due_at = $2) from calls c where c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live')) from prospects p where p.id = $1")
+            .bind(ids[nth]).bind(tomorrow).fetch_one(test_db.pool()).await.expect("a prospect")
+    };
+    assert_eq!(now(0).await, ("NOT_INTERESTED".to_owned(), None));
+    assert_eq!(now(1).await, ("BOOKED".to_owned(), None));
+    assert_eq!(now(2).await.1, None, "deleted: no call");
+    let kept = Some("waiting 0 true".to_owned());
+    assert_eq!(now(3).await, ("RESCHEDULED".to_owned(), kept.clone()), "the same call, at the new time");
+    assert_eq!(now(4).await, ("RESCHEDULED".to_owned(), kept), "a new call, at the new time");
+    test_db.run("update calls set due_at = clock() where state = 'waiting' and rank <> 0; update lanes set next_at = clock() where blocked_on is null; update user_turns set next_at = clock()").await;
+    assert!(claim(&mut connection, 100).await.is_empty(), "nobody is dialed again");
+    assert_eq!(
+        planner::plan(test_db.pool(), LIMITS).await.expect("plan")[0]
+            .planned
+            .iter()
+            .filter(|planned| !planned.promised)
+            .count(),
+        0
+    );
+    test_db.assert_sound().await;
+}
+
+/// A promise to somebody whose user has no hours or scripts yet waits for them; the planner is not held up by those it cannot plan; a
+/// lane whose zone is nonsense closes itself alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_called_without_settings_and_nobody_holds_up_others() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    psql(
+        &test_db,
+        &chrono::Utc::now().to_rfc3339(),
+        r#"INSERT INTO "User" (id, name) VALUES ('bare', 'Bare');
+        INSERT INTO "Prospect" (id, name, phone, userId, status, rescheduledFor) VALUES ('jo', 'Jo', '+14155550100', 'bare', 'INITIAL', NOW())"#,
+    );
+    queue::windows::sort(test_db.pool(), 100).await.expect("sort");
+    let mut connection = test_db.pool().acquire().await.expect("a connection");
+    assert!(claim(&mut connection, 10).await.is_empty(), "no hours, no script: not called");
+    psql(
+        &test_db,
+        &chrono::Utc::now().to_rfc3339(),
+        r#"INSERT INTO "Setting" (id, userId, theme) VALUES ('s', 'bare', 'LIGHT');
+        INSERT INTO "AdvancedSetting" (id, settingId, timeZone, startAt, endAt) VALUES ('a', 's', 'America/New_York', '2025-01-01 00:00', '2025-01-01 00:00');
+        INSERT INTO "ScriptSetting" (id, settingId, initial, followUp) VALUES ('x', 's', 'Hello {prospectName}', NULL);
+        UPDATE "Prospect" SET phone = '+12125550100' WHERE id = 'jo'"#,
+    );
+    queue::windows::sort(test_db.pool(), 100).await.expect("sort");
+    queue::windows::reopen_due(test_db.pool(), 100).await.expect("reopen");
+    let calls = claim(&mut connection, 10).await;
+    assert_eq!(calls.len(), 1, "{:?}", test_db.count("select count(*) from ops.waiting").await);
+    assert_eq!((calls[0].script_id.as_str(), calls[0].phone.as_str()), ("Hello {prospectName}", "+12125550100"));
+    // Ten who must not be called and sixty who cannot be named stand first; the eleventh is planned.
+    let user = user_with(&test_db, 600, Some(10)).await;
+    prospects(&test_db, user, 0, 71).await;
+    let spoil = "update prospects set name = null where user_id = $1 and phone < '+14152000060'";
+    sqlx::query(spoil).bind(user).execute(test_db.pool()).await.expect("spoil");
+    test_db.run("insert into suppressions (phone, user_id) select '+1415' || (2000000 + g), id from generate_series(60, 69) g, users where external_id = 'operator'").await;
+    for _ in 0..4 {
+        planner::plan(test_db.pool(), LIMITS).await.expect("plan");
+    }
+    assert_eq!(test_db.count("select count(*) from calls where phone = '+14152000070'").await, 1);
+    let other = user_with(&test_db, 600, None).await;
+    test_db.enqueue_for(other, 1).await;
+    sqlx::query("update lanes set zones = '{Mars/Phobos}' where user_id = $1 and zones <> '{}'")
+        .bind(user)
+        .execute(test_db.pool())
+        .await
+        .expect("nonsense");
+    test_db.run("update lanes set refresh_at = '-infinity' where refresh_at < 'infinity'").await;
+    queue::windows::reopen_due(test_db.pool(), 100).await.expect("the others are written");
+    assert_eq!(
+        test_db.count("select count(*) from lanes where closed_by = 'ZONE_UNKNOWN' and zones = '{Mars/Phobos}'").await,
+        1
+    );
+    assert_eq!(claim(&mut connection, 10).await.len(), 1, "the other user is called");
+    test_db.assert_sound().await;
 }
