@@ -195,7 +195,7 @@ create index phone_numbers_list on phone_numbers (user_id, id) where user_id is 
 create table uploads (
   id           uuid        not null,
   user_id      uuid        not null,
-  campaign_id  uuid        not null,
+  campaign_id  uuid,
   created_at   timestamptz not null default clock(),
   finished_at  timestamptz,
   lease_until  timestamptz not null default '-infinity',
@@ -211,6 +211,7 @@ create table uploads (
   constraint uploads_status_known check (status in ('receiving', 'running', 'done', 'failed'))
 ) with (fillfactor = 50);
 comment on table uploads is 'CSV lists of numbers: stored whole before they are answered, then read row by row in the background.';
+comment on column uploads.campaign_id is 'The campaign the numbers are for; null: they are the user''s prospects.';
 comment on column uploads.rows_done is 'Rows whose verdict is stored; a crash goes on behind them.';
 comment on column uploads.takes is 'Readers that took it since the last verdict: a file that brings them down is given up.';
 create index uploads_open on uploads (lease_until, id) where status = 'running';

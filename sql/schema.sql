@@ -2010,7 +2010,7 @@ COMMENT ON TABLE public.upload_verdicts IS 'What became of each row, as lines of
 CREATE TABLE public.uploads (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
-    campaign_id uuid NOT NULL,
+    campaign_id uuid,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     finished_at timestamp with time zone,
     lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -2027,6 +2027,8 @@ CREATE TABLE public.uploads (
 WITH (fillfactor='50');
 
 COMMENT ON TABLE public.uploads IS 'CSV lists of numbers: stored whole before they are answered, then read row by row in the background.';
+
+COMMENT ON COLUMN public.uploads.campaign_id IS 'The campaign the numbers are for; null: they are the user''s prospects.';
 
 COMMENT ON COLUMN public.uploads.rows_done IS 'Rows whose verdict is stored; a crash goes on behind them.';
 
@@ -2367,7 +2369,7 @@ ALTER TABLE ONLY public.webhook_endpoints
     ADD CONSTRAINT webhook_endpoints_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x38cca1d2cc44972ee56199cb52b1417dad9c4d033a842fc45d0f0da980a217a3c594eeddbd212d12fb1db775a927b88f', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x175733813c19d3b58d8d5708dc3b3516e9d175dfad48c38239b2f9c3a27fc575dc7dc3b12718843c00c1961b421918d2', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);

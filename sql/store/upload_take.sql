@@ -6,4 +6,4 @@ set lease_until = clock() + make_interval(secs => $1), takes = takes + 1
 where id = (
   select id from uploads where status = 'running' and lease_until < clock() order by lease_until, id limit 1 for update skip locked
 )
-returning id, campaign_id, rows_done, takes
+returning id, user_id, campaign_id, rows_done, takes

@@ -22,6 +22,7 @@ pub mod plans;
 pub mod prospects;
 pub mod schedules;
 pub mod settings;
+pub mod uploads;
 pub mod users;
 pub mod webhooks;
 
@@ -124,6 +125,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
     let lists = OpenApiRouter::new()
         .routes(routes!(calls::create::create_calls))
         .routes(routes!(campaigns::numbers::add_numbers))
+        .routes(routes!(prospects::create_prospect))
         .layer(DefaultBodyLimit::max(limits.list_body_bytes_max));
     let versioned = OpenApiRouter::new()
         .routes(routes!(calls::create::create_call, calls::read::list_calls))
@@ -143,7 +145,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(endpoints::get_endpoint, endpoints::update_endpoint, endpoints::delete_endpoint))
         .routes(routes!(endpoints::list_deliveries))
         .routes(routes!(endpoints::replay_delivery))
-        .routes(routes!(prospects::create_prospect, prospects::list_prospects))
+        .routes(routes!(prospects::list_prospects))
         .routes(routes!(prospects::get_prospect, prospects::update_prospect, prospects::delete_prospect))
         .routes(routes!(prospects::get_planning))
         .routes(routes!(prospects::plan_now))
@@ -162,7 +164,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(campaigns::get_campaign_stats))
         .routes(routes!(campaigns::explain_campaign))
         .routes(routes!(campaigns::list_campaign_calls))
-        .routes(routes!(campaigns::uploads::get_upload))
+        .routes(routes!(uploads::get_upload))
         .routes(routes!(numbers::create_phone_number, numbers::list_phone_numbers))
         .routes(routes!(numbers::get_phone_number, numbers::update_phone_number, numbers::delete_phone_number))
         .routes(routes!(numbers::suppress_for_all, numbers::list_suppressions))

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -17,7 +19,7 @@ use crate::api::faults::{Faults, given};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::{the_one, user_in_path};
 use crate::api::paging::PageQuery;
-use crate::api::{Api, State};
+use crate::api::{Api, State, uploads};
 use crate::domain::ids::{AttemptId, ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
 use crate::planner::{self, Report};
@@ -145,18 +147,29 @@ async fn shown(api: &Api, user: UserId, id: uuid::Uuid) -> Result<Row, Error> {
     the_one(prospects::find(&api.db.work, user, &Named { id: Some(id), external_id: None }).await?, "prospect")
 }
 
-/// Creates a prospect. With a promised time it is called then; otherwise the planner finds the time.
+/// Creates a prospect. With a promised time it is called then; otherwise the planner finds the time. A CSV file with a header line
+/// (`number` or `phone` needed) is answered with an upload to look at; sent again, it adds what is new.
 #[utoipa::path(post, path = "/users/{id}/prospects", tag = "prospects",
-    params(("id" = String, Path, description = "The user's id or external id"), ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
-    request_body = ProspectInput, responses((status = 201, description = "Created", body = Data<Row>), Problems))]
+    params(("id" = String, Path, description = "The user's id or external id"), ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h; not for CSV")),
+    request_body(content((ProspectInput = "application/json"), (String = "text/csv"))),
+    responses(
+        (status = 201, description = "Created", body = Data<Row>),
+        (status = 202, description = "A CSV file was received", body = Data<uploads::Receipt>),
+        Problems
+    ))]
 pub async fn create_prospect(
     state: State,
     caller: Caller,
     Id(id): Id,
     key: Key,
-    input: Json<ProspectInput>,
+    request: Request,
 ) -> Result<Response<Body>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
+    if uploads::is_csv(request.headers()) {
+        let receipt = uploads::receive(&state.0, user, None, request.into_body()).await?;
+        return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
+    }
+    let input = Json::<ProspectInput>::from_request(request, &state.0).await?;
     let draft = input.body.read()?;
     let api = Arc::clone(&state.0);
     once(&state.0, caller.itself(), key, &input.hash, move |seed| async move {

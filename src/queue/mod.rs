@@ -25,7 +25,7 @@ pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campai
 pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
 pub use do_not_call::{DO_NOT_CALL, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
-pub use prospects::{NewProspect, ProspectChanges, create_prospects, update_prospect};
+pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
 pub use rescue::{
     Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,

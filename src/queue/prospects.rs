@@ -1,6 +1,8 @@
 //! Prospects, written. Their triggers (migration 0006) keep promises: whatever is written here enqueues, moves or ends the call that
 //! follows from it, in the same statement; so the admission lock comes first, and alone: others go from calls to prospects.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -8,6 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::{ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::queue::recruit::{Reason, Recruit, checked};
 use crate::queue::windows;
 use crate::queue::{admit, unpark};
 
@@ -56,6 +59,43 @@ pub async fn create_prospects(pool: &PgPool, user: UserId, new: &[NewProspect]) 
         windows::sort(pool, i64::try_from(new.len()).unwrap_or(i64::MAX)).await?;
     }
     Ok(rows.into_iter().flatten().map(ProspectId).collect())
+}
+
+/// Makes prospects of rows of a list, verdicts in their order; `id_of` names the nth, so that rows which are repeated after a crash
+/// are told from those that were there before.
+///
+/// # Errors
+/// Postgres is away; rows may have become prospects by then, and a repeat with the same ids gives the same verdicts.
+pub async fn enlist(
+    pool: &PgPool,
+    user: UserId,
+    rows: Vec<Recruit>,
+    id_of: impl Fn(usize) -> ProspectId,
+) -> sqlx::Result<Vec<Result<ProspectId, Reason>>> {
+    let mut verdicts = Vec::with_capacity(rows.len());
+    let mut new = Vec::with_capacity(rows.len());
+    for (nth, mut row) in rows.into_iter().enumerate() {
+        let checked = checked(&mut row);
+        verdicts.push(checked.as_ref().map(|_| id_of(nth)).map_err(|reason| *reason));
+        if let Ok(phone) = checked {
+            new.push(NewProspect {
+                id: id_of(nth),
+                external_id: row.external_id,
+                name: row.name,
+                phone,
+                time_zone: row.time_zone,
+                status: "INITIAL",
+                rescheduled_for: None,
+                variables: Value::Object(row.variables),
+            });
+        }
+    }
+    let created: HashSet<ProspectId> = create_prospects(pool, user, &new).await?.into_iter().collect();
+    let told = verdicts.into_iter().map(|verdict| match verdict {
+        Ok(id) if !created.contains(&id) => Err(Reason::DuplicateProspect),
+        verdict => verdict,
+    });
+    Ok(told.collect())
 }
 
 /// Fields to change; none keeps what is, `Some(None)` empties.

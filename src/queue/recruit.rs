@@ -13,7 +13,7 @@ use crate::domain::ids::{CallId, CampaignId, UserId};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
 use crate::domain::zone;
-use crate::queue::windows::{Whose, lanes_for};
+use crate::queue::windows::{Whose, lanes_for, place_of};
 use crate::queue::{NewCall, Verdict, enqueue};
 
 /// A number as it was given.
@@ -35,6 +35,8 @@ pub enum Reason {
     InvalidExternalId,
     VariablesTooLarge,
     DuplicateInCampaign,
+    /// Of prospects: the user has one with this number or external id.
+    DuplicateProspect,
     ExternalIdTaken,
     DoNotCall,
     WindowNeverOpens,
@@ -50,6 +52,7 @@ impl Reason {
             Self::InvalidExternalId => "INVALID_EXTERNAL_ID",
             Self::VariablesTooLarge => "VARIABLES_TOO_LARGE",
             Self::DuplicateInCampaign => "DUPLICATE_IN_CAMPAIGN",
+            Self::DuplicateProspect => "DUPLICATE_PROSPECT",
             Self::ExternalIdTaken => "EXTERNAL_ID_TAKEN",
             Self::DoNotCall => "DO_NOT_CALL",
             Self::WindowNeverOpens => "WINDOW_NEVER_OPENS",
@@ -140,22 +143,30 @@ pub async fn recruit(
     Ok(verdicts)
 }
 
-fn check(nth: usize, mut row: Recruit) -> Result<Checked, Reason> {
+/// What is right about a row whatever it becomes: its number, and its zone in its present name.
+pub(super) fn checked(row: &mut Recruit) -> Result<PhoneNumber, Reason> {
     let phone = PhoneNumber::parse(&row.number).map_err(|_| Reason::InvalidNumber)?;
-    let mut place = Place::of(&phone);
-    if let Some(name) = row.time_zone.as_deref().filter(|name| !name.trim().is_empty()) {
-        place = place.in_zone(zone::canonical(name.trim()).ok_or(Reason::InvalidTimeZone)?);
-    }
+    row.time_zone = match row.time_zone.take().filter(|name| !name.trim().is_empty()) {
+        Some(name) => Some(zone::canonical(name.trim()).ok_or(Reason::InvalidTimeZone)?.to_owned()),
+        None => None,
+    };
     let is_ours = |id: &str| id.parse::<uuid::Uuid>().is_ok();
-    row.external_id = row.external_id.filter(|id| !id.trim().is_empty());
+    row.external_id = row.external_id.take().filter(|id| !id.trim().is_empty());
     if row.external_id.as_deref().is_some_and(|id| is_ours(id) || id.chars().count() > EXTERNAL_ID_CHARS_MAX) {
         return Err(Reason::InvalidExternalId);
     }
-    if let Some(name) = row.name.take().filter(|name| !name.trim().is_empty()) {
-        row.variables.entry("prospectName").or_insert_with(|| json!(name.trim()));
-    }
+    row.name = row.name.take().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     if Value::Object(row.variables.clone()).to_string().len() > VARIABLES_BYTES_MAX {
         return Err(Reason::VariablesTooLarge);
+    }
+    Ok(phone)
+}
+
+fn check(nth: usize, mut row: Recruit) -> Result<Checked, Reason> {
+    let phone = checked(&mut row)?;
+    let place = place_of(&phone, row.time_zone.as_deref());
+    if let Some(name) = row.name.take() {
+        row.variables.entry("prospectName").or_insert_with(|| json!(name));
     }
     Ok(Checked { nth, phone, place, row })
 }

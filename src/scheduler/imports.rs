@@ -1,4 +1,4 @@
-//! Reads uploaded CSV files row by row into their campaigns. A file is read by one process at a time, in bounded memory; after a
+//! Reads uploaded CSV files row by row into their campaigns, or into a user's prospects. A file is read by one process at a time, in bounded memory; after a
 //! crash another goes on behind the last row that has its verdict, and rows it repeats keep their calls (tests/it/campaigns.rs).
 
 use std::cell::Cell;
@@ -11,11 +11,13 @@ use serde_json::{Map, json};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::db::doorbell::Doorbell;
 use crate::domain::failpoint;
-use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
-use crate::queue::recruit::{Into, Recruit, recruit};
+use crate::domain::ids::{CallId, CampaignId, ProspectId, UserId, grown_from};
+use crate::queue;
+use crate::queue::recruit::{Into, Reason, Recruit, recruit};
 use crate::store::uploads::{self, Progress, Taken};
 use crate::store::{Named, campaigns};
 
@@ -62,9 +64,7 @@ pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, lease_secs: f64) -> s
     let Some(taken) = uploads::take(pool, lease_secs).await? else {
         return Ok(false);
     };
-    let named = Named { id: Some(taken.campaign.0), external_id: None };
-    let campaign = campaigns::find(pool, &named, None).await?.into_iter().next();
-    let Some(campaign) = campaign.filter(|campaign| campaign.canceled_at.is_none()) else {
+    let Some(target) = target_of(pool, taken).await? else {
         uploads::finish(pool, taken.id, Some("the campaign is canceled or deleted")).await?;
         return Ok(true);
     };
@@ -74,18 +74,34 @@ pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, lease_secs: f64) -> s
         uploads::finish(pool, taken.id, Some(error)).await?;
         return Ok(true);
     }
-    let into = Into {
-        campaign: CampaignId(campaign.id),
-        user: UserId(campaign.user_id),
-        script_id: campaign.script_id,
-        dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
-    };
-    let outcome = read(pool, doorbell, taken, &into, lease_secs).await?;
+    let outcome = read(pool, doorbell, taken, &target, lease_secs).await?;
     if let Some(outcome) = outcome {
         uploads::finish(pool, taken.id, outcome.as_ref().err().map(String::as_str)).await?;
-        tracing::info!(upload.id = %taken.id, campaign.id = %taken.campaign, error = outcome.err(), "an upload was read");
+        tracing::info!(upload.id = %taken.id, error = outcome.err(), "an upload was read");
     }
     Ok(true)
+}
+
+/// What the rows of a file become.
+enum Target {
+    Calls(Into),
+    Prospects(UserId),
+}
+
+/// None: the campaign takes no numbers any more.
+async fn target_of(pool: &PgPool, taken: Taken) -> sqlx::Result<Option<Target>> {
+    let Some(campaign) = taken.campaign else { return Ok(Some(Target::Prospects(taken.user))) };
+    let named = Named { id: Some(campaign.0), external_id: None };
+    let campaign = campaigns::find(pool, &named, None).await?.into_iter().next();
+    let campaign = campaign.filter(|campaign| campaign.canceled_at.is_none());
+    Ok(campaign.map(|campaign| {
+        Target::Calls(Into {
+            campaign: CampaignId(campaign.id),
+            user: UserId(campaign.user_id),
+            script_id: campaign.script_id,
+            dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
+        })
+    }))
 }
 
 /// Reads and enqueues; none: another process has taken it over.
@@ -93,7 +109,7 @@ async fn read(
     pool: &PgPool,
     doorbell: &Doorbell,
     taken: Taken,
-    into: &Into,
+    target: &Target,
     lease_secs: f64,
 ) -> sqlx::Result<Option<Result<(), String>>> {
     let (pieces, received) = mpsc::channel(AHEAD);
@@ -107,7 +123,7 @@ async fn read(
             let rows = i64::try_from(chunk.rows.len()).unwrap_or(i64::MAX);
             if rows_done + rows > taken.rows_done {
                 // A chunk holds the same rows whoever reads it, so what was done before ends with a chunk.
-                let progress = enqueue(pool, taken, into, rows_done, chunk).await?;
+                let progress = enqueue(pool, taken, target, rows_done, chunk).await?;
                 failpoint::hit("upload.before_verdicts");
                 if !uploads::advance(pool, taken.id, &progress, lease_secs).await? {
                     return Ok::<bool, sqlx::Error>(false);
@@ -144,12 +160,21 @@ async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>) -> sqlx
     Ok(())
 }
 
-async fn enqueue(pool: &PgPool, taken: Taken, into: &Into, first: i64, chunk: Chunk) -> sqlx::Result<Progress> {
+async fn enqueue(pool: &PgPool, taken: Taken, target: &Target, first: i64, chunk: Chunk) -> sqlx::Result<Progress> {
     let rows = chunk.rows.len();
     let numbers: Vec<String> = chunk.rows.iter().map(|row| row.number.clone()).collect();
     let base = usize::try_from(first).unwrap_or(usize::MAX);
-    let id_of = |nth: usize| CallId(grown_from(taken.id.0, base + nth + 1));
-    let verdicts = recruit(pool, into, chunk.rows, id_of).await?;
+    let id_of = |nth: usize| grown_from(taken.id.0, base + nth + 1);
+    let verdicts: Vec<Result<Uuid, Reason>> = match target {
+        Target::Calls(into) => {
+            let verdicts = recruit(pool, into, chunk.rows, |nth| CallId(id_of(nth))).await?;
+            verdicts.into_iter().map(|verdict| verdict.map(|call| call.0)).collect()
+        }
+        Target::Prospects(user) => {
+            let verdicts = queue::enlist(pool, *user, chunk.rows, |nth| ProspectId(id_of(nth))).await?;
+            verdicts.into_iter().map(|verdict| verdict.map(|prospect| prospect.0)).collect()
+        }
+    };
     let accepted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
     let mut lines = WriterBuilder::new().from_writer(Vec::new());
     for (nth, (number, verdict)) in numbers.iter().zip(&verdicts).enumerate() {

@@ -15,7 +15,8 @@ use crate::domain::ids::{CampaignId, UploadId, UserId};
 pub struct Row {
     pub id: Uuid,
     pub user_id: Uuid,
-    pub campaign_id: Uuid,
+    /// Null: a list of prospects.
+    pub campaign_id: Option<Uuid>,
     /// receiving, running, done or failed.
     pub status: String,
     pub bytes: i64,
@@ -34,8 +35,8 @@ pub struct Row {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn create(pool: &PgPool, id: UploadId, user: UserId, campaign: CampaignId) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/upload_create.sql", id.0, user.0, campaign.0).execute(pool).await?;
+pub async fn create(pool: &PgPool, id: UploadId, user: UserId, campaign: Option<CampaignId>) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/upload_create.sql", id.0, user.0, campaign.map(|id| id.0)).execute(pool).await?;
     Ok(())
 }
 
@@ -69,7 +70,9 @@ pub async fn get(pool: &PgPool, id: UploadId, user: Option<UserId>) -> sqlx::Res
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
     pub id: UploadId,
-    pub campaign: CampaignId,
+    pub user: UserId,
+    /// None: the rows are prospects of the user.
+    pub campaign: Option<CampaignId>,
     /// Rows that have their verdict already.
     pub rows_done: i64,
     /// Readers that have taken it since the last verdict.
@@ -84,7 +87,8 @@ pub async fn take(pool: &PgPool, lease_secs: f64) -> sqlx::Result<Option<Taken>>
     let row = sqlx::query_file!("sql/store/upload_take.sql", lease_secs).fetch_optional(pool).await?;
     Ok(row.map(|row| Taken {
         id: UploadId(row.id),
-        campaign: CampaignId(row.campaign_id),
+        user: UserId(row.user_id),
+        campaign: row.campaign_id.map(CampaignId),
         rows_done: row.rows_done,
         takes: row.takes,
     }))

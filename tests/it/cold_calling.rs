@@ -655,3 +655,31 @@ async fn nobody_is_called_without_settings_and_nobody_holds_up_others() {
     assert_eq!(claim(&mut connection, 10).await.len(), 1, "the other user is called");
     test_db.assert_sound().await;
 }
+
+/// A file of prospects is read like one of numbers: a verdict for each row, the same file again adds nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_prospects_is_read() {
+    let service = TestService::start(&[]).await;
+    service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
+    let file = "Phone;Name;Time Zone;city;external_id\r\n'+14155550100;Jo;US/Pacific;Rome;jo\r\nnobody;Al;;;\r\n+12125550101;Bo;Mars/Olympus;;\r\n+12125550102;;;;\r\n";
+    for (accepted, rejected) in [(2, 2), (0, 4)] {
+        let request = service
+            .client
+            .post(format!("{}/api/v1/users/ann/prospects", service.base))
+            .header("Content-Type", "text/csv");
+        let (status, receipt) = crate::support::answer(request.body(file)).await;
+        assert_eq!(status, 202, "{receipt}");
+        let path = format!("/api/v1/uploads/{}", receipt["data"]["uploadId"].as_str().unwrap());
+        let upload = service.wait_until(&path, |upload| upload["status"] == "done").await;
+        assert_eq!(
+            (&upload["accepted"], &upload["rejected"], &upload["campaignId"]),
+            (&json!(accepted), &json!(rejected), &Value::Null)
+        );
+    }
+    let (_, jo) = service.get("/api/v1/users/ann/prospects/jo").await;
+    assert_eq!(
+        (&jo["data"]["name"], &jo["data"]["timeZone"], &jo["data"]["variables"]),
+        (&json!("Jo"), &json!("America/Los_Angeles"), &json!({"city": "Rome"}))
+    );
+    service.finish().await;
+}

@@ -347,6 +347,15 @@ async fn audit_prospects(provider: &FakeProvider, pool: &PgPool) {
     let minutes: u64 = calls.iter().map(|call| call.duration.div_ceil(60)).sum();
     let left: i32 =
         sqlx::query_scalar("select minutes_left from subscriptions").fetch_one(pool).await.expect("minutes");
+    for call in &calls {
+        // Call by call first, so that a difference has a name.
+        let sql = "select format('%s min, %s s, %s %s, weight %s, events %s', charged_minutes, duration_secs, state, disposition, weight,
+                     (select string_agg(e.type || ' by ' || e.source, ', ' order by e.received_at) from events e where e.attempt_id = a.id))
+                   from attempts a where id::text = $1";
+        let taken: String = sqlx::query_scalar(sql).bind(&call.attempt).fetch_one(pool).await.expect("an attempt");
+        let wanted = format!("{} min, {} s", call.duration.div_ceil(60), call.duration);
+        assert!(taken.starts_with(&wanted), "{} talked {wanted}, {:?}: {taken}", call.attempt, call.outcome);
+    }
     assert_eq!(u64::try_from(left).unwrap(), MINUTES - minutes, "minutes");
     let booked = calls.iter().filter(|call| call.outcome == Some("APPOINTMENT_SET")).count();
     let appointments: i64 =

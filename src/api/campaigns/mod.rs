@@ -1,7 +1,6 @@
 //! Campaigns: lists of calls with one script, one schedule, their own limits and retries. Every change acts at once on what waits.
 
 pub mod numbers;
-pub mod uploads;
 
 use std::sync::Arc;
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
@@ -16,12 +15,12 @@ use crate::api::auth::Caller;
 use crate::api::calls::CallDetail;
 use crate::api::calls::create::RowStatus;
 use crate::api::calls::read::{Whose, detail};
-use crate::api::campaigns::{find, uploads};
+use crate::api::campaigns::find;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{self, Id, Query, RawJson};
 use crate::api::idempotent::{Answer, Key, once};
-use crate::api::{Api, State};
+use crate::api::{Api, State, uploads};
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
 use crate::queue::recruit::{self, Reason, Recruit, recruit};
 use crate::store::campaigns::Row;
@@ -142,9 +141,9 @@ pub async fn add_numbers(
     if campaign.canceled_at.is_some() {
         return Err(Error::conflict("wrong_state", "the campaign is canceled for good"));
     }
-    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv") {
-        let receipt = uploads::receive(api, &campaign, request.into_body()).await?;
+    if uploads::is_csv(request.headers()) {
+        let (user, id) = (UserId(campaign.user_id), CampaignId(campaign.id));
+        let receipt = uploads::receive(api, user, Some(id), request.into_body()).await?;
         return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
     }
     let input = RawJson::from_request(request, api).await?;
@@ -195,6 +194,7 @@ fn error_of(reason: Reason) -> Error {
         Reason::DuplicateInCampaign => {
             Error::conflict("duplicate_in_campaign", "the campaign has a call to this number already")
         }
+        Reason::DuplicateProspect => Error::conflict("duplicate_prospect", "the user has this prospect already"),
         Reason::ExternalIdTaken => {
             Error::conflict("external_id_taken", "externalId: the user has another call with this external id")
         }

@@ -15,7 +15,6 @@ use crate::api::error::{Error, Problems};
 use crate::api::extract::Id;
 use crate::api::{Api, State};
 use crate::domain::ids::{CampaignId, UploadId, UserId, new_id};
-use crate::store::campaigns;
 use crate::store::uploads::{self, Row};
 
 /// Bytes of a stored piece.
@@ -30,10 +29,17 @@ pub struct Receipt {
     pub upload_id: Uuid,
 }
 
+/// Whether a request brings a CSV file.
+#[must_use]
+pub fn is_csv(headers: &HeaderMap) -> bool {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv")
+}
+
 /// Keeps the body as it comes, in pieces, and lets it be read once it is whole. What breaks off or is too large is dropped.
-pub(super) async fn receive(api: &Api, campaign: &campaigns::Row, body: Body) -> Result<Receipt, Error> {
+pub async fn receive(api: &Api, user: UserId, campaign: Option<CampaignId>, body: Body) -> Result<Receipt, Error> {
     let id = UploadId(new_id());
-    uploads::create(&api.db.work, id, UserId(campaign.user_id), CampaignId(campaign.id)).await?;
+    uploads::create(&api.db.work, id, user, campaign).await?;
     let kept = keep(api, id, body).await;
     if kept.is_err() {
         // Should this fail too, the scheduler drops it within a day.
