@@ -71,6 +71,10 @@ pub async fn settle(
         .collect();
     drop_what_an_end_says_too(&mut left, heard, &mut report);
     while !left.is_empty() || !events.is_empty() {
+        // What the round before ended, or left in doubt, is read anew.
+        let forgotten =
+            distinct(left.iter().map(|(_, attempt)| attempt).filter(|attempt| !memory.contains_key(attempt)));
+        refresh(connection, &forgotten, memory).await?;
         let (round, later) = first_of_each(&left);
         let batch = decide_round(&round, heard, memory, rules, &mut report);
         left = write(connection, batch, &std::mem::take(&mut events), memory, &mut report).await?;

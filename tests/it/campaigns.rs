@@ -265,7 +265,7 @@ async fn a_file_is_read_on_after_a_crash() {
         // A lease of no time: who comes next takes over at once, even from a reader that still lives.
         let bell = Doorbell::default();
         let reading = imports::read_next(&pool, &bell, 0.0);
-        match tokio::time::timeout(Duration::from_millis(60 + 60 * deaths), reading).await {
+        match tokio::time::timeout(Duration::from_millis(60 << deaths), reading).await {
             // None to take: the statement of the one that died still has the row.
             Ok(read) => _ = read.expect("read"),
             Err(_) => deaths += 1,

@@ -177,11 +177,14 @@ fn ended(disposition: Disposition, duration_secs: Option<i32>, outcome: Option<O
 }
 
 async fn settle(test_db: &TestDb, attempt: AttemptId, word: Word) {
+    settle_by_memory(test_db, attempt, word, &mut Memory::new()).await;
+}
+
+/// As the process that dials does: on what it remembers, fenced by the revision.
+async fn settle_by_memory(test_db: &TestDb, attempt: AttemptId, word: Word, memory: &mut Memory) {
     let mut settling = queue::feed(test_db.pool()).await.expect("feed");
     let rules = rules_of(&config(&[("OUTDIAL_SIMULATOR__SPEED", "1")]));
-    outcome::settle(&mut settling, &[Heard::about(attempt, word, "test")], &rules, &mut Memory::new())
-        .await
-        .expect("settle");
+    outcome::settle(&mut settling, &[Heard::about(attempt, word, "test")], &rules, memory).await.expect("settle");
     settling.commit().await.expect("commit");
 }
 
@@ -247,6 +250,39 @@ async fn minutes_are_held_and_settled() {
     assert_eq!(queue::refill(test_db.pool(), 10).await.expect("refill"), 1);
     assert_eq!(test_db.count("select minutes_left - overage_minutes from subscriptions where period_ends_at > clock() + interval '29 days'").await, 25);
     assert_eq!(claim(&mut connection, 100).await.len(), 3, "a new period wakes what slept");
+    test_db.assert_sound().await;
+}
+
+/// Words about one call that are settled together are all heard: an end, how long it was, and what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_come_together_are_all_heard() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let user = user_with(&test_db, 100, None).await;
+    test_db.enqueue_for(user, 2).await;
+    let mut connection = test_db.pool().acquire().await.expect("a connection");
+    let calls = claim(&mut connection, 10).await;
+    let booked = Outcome {
+        disposition: Disposition::AppointmentSet,
+        appointment_time: Some(chrono::Utc::now()),
+        callback_time: None,
+    };
+    let words = [
+        (0, ended(Disposition::Completed, None, None)),
+        (0, ended(Disposition::Completed, Some(61), None)),
+        (0, ended(Disposition::AppointmentSet, None, Some(booked))),
+        (1, Word::Doubt { reason: "test".to_owned(), sent_ms_ago: 0 }),
+        (1, ended(Disposition::Completed, Some(5), None)),
+    ];
+    let heard: Vec<Heard> =
+        words.into_iter().map(|(nth, word)| Heard::about(calls[nth].attempt_id, word, "test")).collect();
+    let mut settling = queue::feed(test_db.pool()).await.expect("feed");
+    let rules = rules_of(&config(&[]));
+    let report = outcome::settle(&mut settling, &heard, &rules, &mut Memory::new()).await.expect("settle");
+    settling.commit().await.expect("commit");
+    assert!(report.became.iter().all(|became| *became == outcome::Became::Applied), "{:?}", report.became);
+    assert_eq!(test_db.count("select minutes_left from subscriptions").await, 97);
+    assert_eq!(test_db.count("select count(*) from appointments").await, 1);
     test_db.assert_sound().await;
 }
 
@@ -570,14 +606,20 @@ async fn what_is_said_during_a_call_stands() {
     say(2, "", None, true).await;
     say(3, "RESCHEDULED", Some(tomorrow), false).await;
     say(4, "RESCHEDULED", Some(tomorrow), false).await;
-    // As the process that dials decides: by what it remembers, fenced by the revision.
+    let mut memory: Memory = calls.iter().map(|call| (call.attempt_id, call.facts.clone())).collect();
     let callback =
         Outcome { disposition: Disposition::CallbackRequested, appointment_time: None, callback_time: Some(tomorrow) };
-    settle(&test_db, calls[0].attempt_id, ended(Disposition::Busy, None, None)).await;
-    settle(&test_db, calls[1].attempt_id, ended(Disposition::CallbackRequested, Some(60), Some(callback))).await;
-    settle(&test_db, calls[2].attempt_id, ended(Disposition::NoAnswer, None, None)).await;
-    settle(&test_db, calls[3].attempt_id, ended(Disposition::Busy, None, None)).await;
-    settle(&test_db, calls[4].attempt_id, ended(Disposition::WrongNumber, Some(5), None)).await;
+    settle_by_memory(&test_db, calls[0].attempt_id, ended(Disposition::Busy, None, None), &mut memory).await;
+    settle_by_memory(
+        &test_db,
+        calls[1].attempt_id,
+        ended(Disposition::CallbackRequested, Some(60), Some(callback)),
+        &mut memory,
+    )
+    .await;
+    settle_by_memory(&test_db, calls[2].attempt_id, ended(Disposition::NoAnswer, None, None), &mut memory).await;
+    settle_by_memory(&test_db, calls[3].attempt_id, ended(Disposition::Busy, None, None), &mut memory).await;
+    settle_by_memory(&test_db, calls[4].attempt_id, ended(Disposition::WrongNumber, Some(5), None), &mut memory).await;
     let now = async |nth: usize| -> (String, Option<String>) {
         sqlx::query_as("select p.status, (select c.state::text || ' ' || c.rank || ' ' || (c.due_at = $2) from calls c where c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live')) from prospects p where p.id = $1")
             .bind(ids[nth]).bind(tomorrow).fetch_one(test_db.pool()).await.expect("a prospect")
