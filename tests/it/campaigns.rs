@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use outdial::db::doorbell::Doorbell;
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, CampaignId, InstanceId, ScheduleId, new_id};
+use outdial::domain::ids::{AttemptId, CampaignId, ScheduleId, new_id};
 use outdial::domain::word::Word;
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::fake_provider::{FakeProvider, Manners};
-use crate::support::{ANY_HOUR, TestDb, TestService, answer, config};
+use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, config, room};
 
 const CALM: Manners = Manners { seed: 1, lasts_ms: (100, 200), answers_lost: 0, webhooks_doubled: 0 };
 /// Nobody is dialed while a test looks.
@@ -440,29 +440,8 @@ async fn resources_are_kept_as_people_expect() {
 
 // --- on the queue itself ---------------------------------------------------------------------------------------------------
 
-fn room(want: usize) -> Room<'static> {
-    Room {
-        want,
-        global_limit: 1000,
-        instance: InstanceId(new_id()),
-        provider: "test",
-        dial_guard_secs: 2.0,
-        lanes_max: 64,
-        lease_secs: 15.0,
-        dials_per_second: 0.0,
-    }
-}
-
-async fn claim_with(connection: &mut PgConnection, room: Room<'_>) -> Vec<Claimed> {
-    let mut transaction = queue::admit(connection).await.expect("admission");
-    let claim = queue::claim(&mut transaction, room).await.expect("claim");
-    queue::tend(&mut transaction, &claim.looked, &room).await.expect("tend");
-    transaction.commit().await.expect("commit");
-    claim.calls
-}
-
 async fn claim(connection: &mut PgConnection, want: usize) -> Vec<Claimed> {
-    claim_with(connection, room(want)).await
+    support::claim(connection, room(want)).await.calls
 }
 
 async fn settle(pool: &PgPool, attempts: impl IntoIterator<Item = AttemptId>, disposition: Disposition) {
@@ -626,7 +605,8 @@ async fn dials_per_second_hold_over_all_instances() {
             let mut connection = pool.acquire().await.expect("a connection");
             let mut claimed = 0;
             while began.elapsed() < Duration::from_millis(2500) {
-                claimed += claim_with(&mut connection, Room { dials_per_second: 20.0, ..room(10) }).await.len();
+                claimed +=
+                    support::claim(&mut connection, Room { dials_per_second: 20.0, ..room(10) }).await.calls.len();
                 tokio::time::sleep(Duration::from_millis(7)).await;
             }
             claimed
@@ -654,8 +634,9 @@ async fn ten_calls_do_not_wait_behind_half_a_million() {
     fill(&test_db, &large, 500_000).await;
     let mut connection = test_db.pool().acquire().await.expect("a connection");
     // The large one has all the slots when the small one comes.
-    let mut live: Vec<AttemptId> = claim_with(&mut connection, Room { global_limit: 30, ..room(30) })
+    let mut live: Vec<AttemptId> = support::claim(&mut connection, Room { global_limit: 30, ..room(30) })
         .await
+        .calls
         .iter()
         .map(|call| call.attempt_id)
         .collect();
@@ -666,7 +647,7 @@ async fn ten_calls_do_not_wait_behind_half_a_million() {
     while dialed < 10 {
         // A third of the calls end, and their slots are given anew.
         settle(test_db.pool(), live.drain(..10), Disposition::Completed).await;
-        let calls = claim_with(&mut connection, Room { global_limit: 30, ..room(30) }).await;
+        let calls = support::claim(&mut connection, Room { global_limit: 30, ..room(30) }).await.calls;
         assert_eq!(calls.len(), 10, "every freed slot is used");
         live.extend(calls.iter().map(|call| call.attempt_id));
         dialed = usize::try_from(

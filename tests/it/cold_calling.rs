@@ -4,18 +4,18 @@ use std::process::Command;
 
 use outdial::db::embedded;
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, InstanceId, UserId, new_id};
+use outdial::domain::ids::{AttemptId, UserId, new_id};
 use outdial::domain::word::{Ended, Outcome, Weight, Word};
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
 use outdial::planner::{self, Limits};
-use outdial::queue::{self, Claimed, ProspectChanges, Room};
+use outdial::queue::{self, Claimed, ProspectChanges};
 use outdial::service::{Role, rules_of};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::fake_provider::{FakeProvider, Manners};
-use crate::support::{ANY_HOUR, TestDb, TestService, config};
+use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, config, room};
 
 /// What the calling platform's own scripts insert, as they are.
 const SEED: &str = r#"
@@ -142,25 +142,8 @@ async fn the_example_day_goes_as_written() {
 
 // --- on the queue itself -----------------------------------------------------------------------------------------------------
 
-fn room(want: usize) -> Room<'static> {
-    Room {
-        want,
-        global_limit: 1000,
-        instance: InstanceId(new_id()),
-        provider: "test",
-        dial_guard_secs: 2.0,
-        lanes_max: 64,
-        lease_secs: 15.0,
-        dials_per_second: 0.0,
-    }
-}
-
 async fn claim(connection: &mut PgConnection, want: usize) -> Vec<Claimed> {
-    let mut transaction = queue::admit(connection).await.expect("admission");
-    let claim = queue::claim(&mut transaction, room(want)).await.expect("claim");
-    queue::tend(&mut transaction, &claim.looked, &room(want)).await.expect("tend");
-    transaction.commit().await.expect("commit");
-    claim.calls
+    support::claim(connection, room(want)).await.calls
 }
 
 fn ended(disposition: Disposition, duration_secs: Option<i32>, outcome: Option<Outcome>) -> Word {
@@ -462,7 +445,7 @@ async fn calls_follow_their_prospects() {
     let settings = json!({"timeZone": "America/New_York", "callingHours": {"startAt": "00:00", "endAt": "00:00"},
         "script": {"initial": "Hi {prospectName}", "followUp": "Hi again"}, "maxConcurrentCalls": 2});
     let put = service.client.put(format!("{}/api/v1/users/ann/settings", service.base)).json(&settings);
-    assert_eq!(crate::support::answer(put).await.0, 200);
+    assert_eq!(answer(put).await.0, 200);
     let at = chrono::Utc::now() + chrono::TimeDelta::hours(5);
     let person = json!({"name": "Jo", "phone": "+1 415 555 0100", "externalId": "jo", "rescheduledFor": at});
     let (status, jo) = service.post("/api/v1/users/ann/prospects", person.clone()).await;
@@ -709,7 +692,7 @@ async fn a_file_of_prospects_is_read() {
             .client
             .post(format!("{}/api/v1/users/ann/prospects", service.base))
             .header("Content-Type", "text/csv");
-        let (status, receipt) = crate::support::answer(request.body(file)).await;
+        let (status, receipt) = answer(request.body(file)).await;
         assert_eq!(status, 202, "{receipt}");
         let path = format!("/api/v1/uploads/{}", receipt["data"]["uploadId"].as_str().unwrap());
         let upload = service.wait_until(&path, |upload| upload["status"] == "done").await;

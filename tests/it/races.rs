@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use outdial::domain::ids::{AttemptId, InstanceId, new_id};
+use outdial::domain::ids::{AttemptId, new_id};
 use outdial::domain::word::Word;
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
@@ -14,28 +14,15 @@ use outdial::queue::{self, Claim, Room};
 use outdial::service::rules_of;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::support::{TestDb, call_to, config};
+use crate::support::{self, TestDb, call_to, config};
 
+/// Room for ten calls under a limit over all.
 fn room(global_limit: i32) -> Room<'static> {
-    Room {
-        want: 10,
-        global_limit,
-        instance: InstanceId(new_id()),
-        provider: "test",
-        dial_guard_secs: 2.0,
-        lanes_max: 64,
-        lease_secs: 15.0,
-        dials_per_second: 0.0,
-    }
+    Room { global_limit, ..support::room(10) }
 }
 
-/// Claims and tidies in one transaction, and commits.
 async fn claim_and_tend(connection: &mut PgConnection, limit: i32) -> Claim {
-    let mut transaction = queue::admit(connection).await.expect("admission");
-    let claim = queue::claim(&mut transaction, room(limit)).await.expect("claim");
-    queue::tend(&mut transaction, &claim.looked, &room(limit)).await.expect("tend");
-    transaction.commit().await.expect("commit");
-    claim
+    support::claim(connection, room(limit)).await
 }
 
 async fn settle_completed(transaction: &mut Transaction<'_, Postgres>, attempt: AttemptId) {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use outdial::config::{self, Config};
 use outdial::db::{self, Db, embedded};
 use outdial::domain::call::rank;
-use outdial::domain::ids::{CallId, OPERATOR, UserId, new_id};
+use outdial::domain::ids::{CallId, InstanceId, OPERATOR, UserId, new_id};
 use outdial::domain::phone::PhoneNumber;
-use outdial::queue::{self, NewCall, Verdict};
+use outdial::queue::{self, Claim, NewCall, Room, Verdict};
 use outdial::service::{Role, Service};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -227,6 +227,29 @@ pub fn call_to(number: &str) -> NewCall {
         dials_max: 3,
         reject_duplicate: false,
     }
+}
+
+/// Room for so many calls and no other limit.
+pub fn room(want: usize) -> Room<'static> {
+    Room {
+        want,
+        global_limit: 1000,
+        instance: InstanceId(new_id()),
+        provider: "test",
+        dial_guard_secs: 2.0,
+        lanes_max: 64,
+        lease_secs: 15.0,
+        dials_per_second: 0.0,
+    }
+}
+
+/// Claims and tidies in one transaction, as a worker does in two.
+pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> Claim {
+    let mut transaction = queue::admit(connection).await.expect("admission");
+    let claim = queue::claim(&mut transaction, room).await.expect("claim");
+    queue::tend(&mut transaction, &claim.looked, &room).await.expect("tend");
+    transaction.commit().await.expect("commit");
+    claim
 }
 
 /// A service in this process, and a client for it.
