@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::api::Api;
 use crate::api::error::Error;
+use crate::domain::ids::EXTERNAL_ID_CHARS_MAX;
 
 /// A JSON body as it came, and the hash of its bytes.
 #[derive(Clone, Debug)]
@@ -149,9 +150,6 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Query<T> {
 /// The last id in the path: ours or the client's own.
 #[derive(Clone, Debug)]
 pub struct Id(pub String);
-
-/// An external id is at most so long.
-pub const EXTERNAL_ID_CHARS_MAX: usize = 255;
 
 impl FromRequestParts<Arc<Api>> for Id {
     type Rejection = Error;

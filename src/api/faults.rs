@@ -7,15 +7,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::api::error::{Error, FieldError};
-use crate::api::extract::EXTERNAL_ID_CHARS_MAX;
+use crate::domain::call::OBJECT_BYTES_MAX;
 use crate::domain::hours::Span;
+use crate::domain::ids::{EXTERNAL_ID_CHARS_MAX, looks_like_ours};
 use crate::domain::zone::{self, Zone};
 use crate::queue::windows;
 
 /// Scripts may be prompts; longer ones belong into a stored script.
 pub const SCRIPT_ID_CHARS_MAX: usize = 20_000;
-/// Metadata and variables, each, as JSON.
-pub const OBJECT_BYTES_MAX: usize = 32 * 1024;
 const NAME_CHARS_MAX: usize = 255;
 const SPANS_MAX: usize = 100;
 const CLOSED_DATES_MAX: usize = 1000;
@@ -69,7 +68,7 @@ impl Faults {
     pub fn check_external_id(&mut self, text: &str) {
         if text.trim().is_empty() || text.chars().count() > EXTERNAL_ID_CHARS_MAX {
             self.add("externalId", format!("must have 1 to {EXTERNAL_ID_CHARS_MAX} characters"));
-        } else if text.parse::<uuid::Uuid>().is_ok() {
+        } else if looks_like_ours(text) {
             self.add("externalId", "must not be a UUID: those are ours");
         }
     }

@@ -115,6 +115,9 @@ pub enum Priority {
     Low,
 }
 
+/// Metadata and variables of a call, each, have at most so many bytes as JSON.
+pub const OBJECT_BYTES_MAX: usize = 32 * 1024;
+
 /// Order within a lane: the closed set of ranks (DESIGN: 0 promised, 1 high, 2 retry, 3 normal, 4 low).
 pub mod rank {
     pub const PROMISED: i16 = 0;

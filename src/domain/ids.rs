@@ -68,14 +68,6 @@ id!(
     PlanId
 );
 id!(
-    /// A customer's webhook endpoint.
-    EndpointId
-);
-id!(
-    /// An event on its way to an endpoint.
-    DeliveryId
-);
-id!(
     /// An uploaded list of numbers.
     UploadId
 );
@@ -93,6 +85,15 @@ impl UserId {
     pub fn own_lane(self) -> LaneId {
         LaneId(self.0)
     }
+}
+
+/// An external id, the client's own, has at most so many characters.
+pub const EXTERNAL_ID_CHARS_MAX: usize = 255;
+
+/// Whether a text looks like one of our ids, which no external id may.
+#[must_use]
+pub fn looks_like_ours(text: &str) -> bool {
+    text.parse::<Uuid>().is_ok()
 }
 
 /// A new time-ordered id.

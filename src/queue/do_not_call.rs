@@ -53,7 +53,7 @@ pub async fn unsuppress(pool: &PgPool, user: UserId, number: &PhoneNumber) -> sq
 }
 
 /// The status whose numbers are never dialed.
-pub const DO_NOT_CALL: &str = "do_not_call";
+const DO_NOT_CALL: &str = "do_not_call";
 
 /// Keeps a new phone number; a repeat with the same id changes nothing.
 ///

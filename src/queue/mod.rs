@@ -23,7 +23,7 @@ pub mod windows;
 
 pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
 pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
-pub use do_not_call::{DO_NOT_CALL, change_number, keep_number, suppress, unsuppress};
+pub use do_not_call::{change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};

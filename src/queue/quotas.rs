@@ -17,6 +17,9 @@ const DAY_SECS: i64 = 86_400;
 /// # Errors
 /// Postgres is away; until then their calls wait.
 pub async fn refill(pool: &PgPool, limit: i64) -> sqlx::Result<u64> {
+    if !sqlx::query_file_scalar!("sql/queue/any_period_over.sql").fetch_one(pool).await? {
+        return Ok(0);
+    }
     let mut connection = pool.acquire().await?;
     let mut transaction = admit(&mut connection).await?;
     let done = sqlx::query_file!("sql/queue/refill.sql", limit).execute(&mut *transaction).await?;

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use sqlx::PgPool;
 
-use crate::domain::call::rank;
-use crate::domain::ids::{CallId, CampaignId, UserId};
+use crate::domain::call::{OBJECT_BYTES_MAX, rank};
+use crate::domain::ids::{CallId, CampaignId, EXTERNAL_ID_CHARS_MAX, UserId, looks_like_ours};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
 use crate::domain::zone;
@@ -69,8 +69,13 @@ pub struct Into {
     pub dials_max: i16,
 }
 
-const VARIABLES_BYTES_MAX: usize = 32 * 1024;
-const EXTERNAL_ID_CHARS_MAX: usize = 255;
+impl Into {
+    /// Retries come on top of the first dial.
+    #[must_use]
+    pub fn new(campaign: CampaignId, user: UserId, script_id: String, max_retries: i32) -> Self {
+        Self { campaign, user, script_id, dials_max: i16::try_from(max_retries + 1).unwrap_or(i16::MAX) }
+    }
+}
 
 /// A row that may become a call.
 struct Checked {
@@ -150,13 +155,12 @@ pub(super) fn checked(row: &mut Recruit) -> Result<PhoneNumber, Reason> {
         Some(name) => Some(zone::canonical(name.trim()).ok_or(Reason::InvalidTimeZone)?.to_owned()),
         None => None,
     };
-    let is_ours = |id: &str| id.parse::<uuid::Uuid>().is_ok();
     row.external_id = row.external_id.take().filter(|id| !id.trim().is_empty());
-    if row.external_id.as_deref().is_some_and(|id| is_ours(id) || id.chars().count() > EXTERNAL_ID_CHARS_MAX) {
+    if row.external_id.as_deref().is_some_and(|id| looks_like_ours(id) || id.chars().count() > EXTERNAL_ID_CHARS_MAX) {
         return Err(Reason::InvalidExternalId);
     }
     row.name = row.name.take().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    if Value::Object(row.variables.clone()).to_string().len() > VARIABLES_BYTES_MAX {
+    if Value::Object(row.variables.clone()).to_string().len() > OBJECT_BYTES_MAX {
         return Err(Reason::VariablesTooLarge);
     }
     Ok(phone)

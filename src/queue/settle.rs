@@ -41,7 +41,7 @@ pub struct Facts {
     pub cancel_requested: bool,
     /// The campaign's own delay between dials; none: the general policy.
     pub retry_delay_secs: Option<i32>,
-    /// The user's own rules by disposition, for calls outside campaigns: see `domain::retry::UserRules`.
+    /// The user's own rules by disposition, for calls outside campaigns: see `domain::retry::UserRule`.
     pub retry_rules: Option<Value>,
 }
 

@@ -251,7 +251,7 @@ pub fn ever_opens(zone: &Zone, hours: &[Span], closed_dates: &[NaiveDate]) -> bo
 }
 
 /// Whose lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     Campaign(CampaignId),
     /// A user's single calls.
@@ -338,20 +338,21 @@ const ANYWHERE: &str = "*";
 /// # Errors
 /// Postgres is away.
 pub async fn place(pool: &PgPool, calls: &mut [NewCall]) -> sqlx::Result<Vec<bool>> {
-    let mut users: Vec<UserId> = calls.iter().map(|call| call.user_id).filter(|user| *user != OPERATOR).collect();
-    users.sort_unstable();
-    users.dedup();
+    let mut users: HashMap<UserId, Vec<(usize, Place)>> = HashMap::new();
+    for (nth, call) in calls.iter().enumerate() {
+        if call.user_id != OPERATOR && call.campaign_id.is_none() {
+            let place = match call.ignore_window {
+                true => Place { country: ANYWHERE.to_owned(), zones: Vec::new() },
+                false => place_of(&call.phone, call.time_zone.as_deref()),
+            };
+            users.entry(call.user_id).or_default().push((nth, place));
+        }
+    }
     let mut never = vec![false; calls.len()];
-    for user in users {
-        let of_user = |call: &NewCall| call.user_id == user && call.campaign_id.is_none();
-        let place = |call: &NewCall| match call.ignore_window {
-            true => Place { country: ANYWHERE.to_owned(), zones: Vec::new() },
-            false => place_of(&call.phone, call.time_zone.as_deref()),
-        };
-        let places: Vec<Place> = calls.iter().filter(|call| of_user(call)).map(place).collect();
-        let lanes = lanes_for(pool, Whose::User(user), &places).await?;
-        for (call, never) in calls.iter_mut().zip(&mut never).filter(|(call, _)| of_user(call)) {
-            if let Some(lane) = lanes.get(&place(call)) {
+    for (user, placed) in users {
+        let lanes = lanes_for(pool, Whose::User(user), placed.iter().map(|(_, place)| place)).await?;
+        for (nth, place) in placed {
+            if let (Some(lane), Some(call), Some(never)) = (lanes.get(&place), calls.get_mut(nth), never.get_mut(nth)) {
                 call.lane_id = lane.id;
                 *never = lane.never_opens;
             }
@@ -366,16 +367,16 @@ pub async fn place(pool: &PgPool, calls: &mut [NewCall]) -> sqlx::Result<Vec<boo
 /// Postgres is away.
 pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     let rows = sqlx::query_file!("sql/queue/unsorted.sql", limit).fetch_all(pool).await?;
-    let mut lanes: HashMap<Whose, Vec<(CallId, Place)>> = HashMap::new();
+    let mut users: HashMap<UserId, Vec<(CallId, Place)>> = HashMap::new();
     for row in rows {
         if let Ok(number) = PhoneNumber::parse(&row.phone) {
             let place = place_of(&number, row.time_zone.as_deref());
-            lanes.entry(Whose::User(UserId(row.user_id))).or_default().push((CallId(row.id), place));
+            users.entry(UserId(row.user_id)).or_default().push((CallId(row.id), place));
         }
     }
     let mut sorted = 0;
-    for (whose, calls) in lanes {
-        let found = lanes_for(pool, whose, calls.iter().map(|(_, place)| place)).await?;
+    for (user, calls) in users {
+        let found = lanes_for(pool, Whose::User(user), calls.iter().map(|(_, place)| place)).await?;
         let moves = calls.into_iter().filter_map(|(call, place)| Some((call.0, found.get(&place)?.id.0)));
         let (ids, lanes): (Vec<Uuid>, Vec<Uuid>) = moves.unzip();
         let mut transaction = feed(pool).await?;

@@ -95,12 +95,8 @@ async fn target_of(pool: &PgPool, taken: Taken) -> sqlx::Result<Option<Target>> 
     let campaign = campaigns::find(pool, &named, None).await?.into_iter().next();
     let campaign = campaign.filter(|campaign| campaign.canceled_at.is_none());
     Ok(campaign.map(|campaign| {
-        Target::Calls(Into {
-            campaign: CampaignId(campaign.id),
-            user: UserId(campaign.user_id),
-            script_id: campaign.script_id,
-            dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
-        })
+        let (id, user) = (CampaignId(campaign.id), UserId(campaign.user_id));
+        Target::Calls(Into::new(id, user, campaign.script_id, campaign.max_retries))
     }))
 }
 

@@ -96,7 +96,7 @@ async fn load_campaign(db: &Db) -> sqlx::Result<usize> {
         .iter()
         .flat_map(|prefix| (0..5).map(move |nth| Recruit { number: format!("{prefix}{nth}"), ..Recruit::default() }))
         .collect();
-    let into = Into { campaign: id, user: OPERATOR, script_id: new.script_id, dials_max: 4 };
+    let into = Into::new(id, OPERATOR, new.script_id, new.max_retries);
     let verdicts = recruit(&db.work, &into, rows, |nth| CallId(grown_from(id.0, nth + 1))).await?;
     Ok(verdicts.iter().filter(|verdict| verdict.is_ok()).count())
 }

@@ -110,12 +110,8 @@ impl From<NumberInput> for Recruit {
 }
 
 fn into_of(campaign: &Row) -> recruit::Into {
-    recruit::Into {
-        campaign: CampaignId(campaign.id),
-        user: UserId(campaign.user_id),
-        script_id: campaign.script_id.clone(),
-        dials_max: i16::try_from(campaign.max_retries + 1).unwrap_or(i16::MAX),
-    }
+    let (id, user) = (CampaignId(campaign.id), UserId(campaign.user_id));
+    recruit::Into::new(id, user, campaign.script_id.clone(), campaign.max_retries)
 }
 
 /// Adds one number, a list of them, or a CSV file with a header line (`number` or `phone` needed). A number is in a campaign once.
