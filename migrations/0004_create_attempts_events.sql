@@ -14,6 +14,7 @@ create table attempts (
   weight            smallint      not null default 0,
   misses            smallint      not null default 0,
   dialed            boolean       not null default false,
+  billed            boolean       not null default false,
   claimed_at        timestamptz   not null,
   sent_at           timestamptz,
   accepted_at       timestamptz,
@@ -21,13 +22,16 @@ create table attempts (
   ended_at          timestamptz,
   check_at          timestamptz   not null,
   hang_up_at        timestamptz,
+  record_at         timestamptz,
   phone             text          not null,
   provider          text          not null,
   provider_call_id  text,
+  carrier_call_id   text,
   disposition       text,
   hangup_cause      text,
   told              jsonb,
   transcript        text,
+  summary           text,
   constraint attempts_pkey primary key (id),
   constraint attempts_number_positive check (number > 0),
   constraint attempts_ended_at_iff_ended check ((ended_at is not null) = (state = 'ended')),
@@ -42,11 +46,16 @@ comment on column attempts.dialed is 'Whether it counts as a dial.';
 comment on column attempts.sent_at is 'The latest moment at which the request may have left us, known only in doubt.';
 comment on column attempts.check_at is 'When the provider is asked about it next, should no word come before.';
 comment on column attempts.hang_up_at is 'When the provider is to be asked to hang up.';
+comment on column attempts.record_at is 'When the provider is asked for the record of the ended call (billed duration, transcript, summary); null: nothing is missing.';
+comment on column attempts.billed is 'duration_secs is what the provider bills, and stands.';
+comment on column attempts.carrier_call_id is 'The carrier''s id of the leg to the phone, where it is another than the provider''s.';
+comment on column attempts.hangup_cause is 'The cause in the provider''s or carrier''s own words, "cause/SIP code" where both were given.';
 comment on column attempts.told is 'The explicit outcome as told, during the call or after.';
 -- The number only grows and is never used twice. (Partial in form only: see calls_by_user.)
 create unique index attempts_number_key on attempts (call_id, number) where call_id is not null;
 -- At most one live attempt for a number over all users: the last word on invariant 1.
 create unique index attempts_one_per_phone on attempts (phone) where ended_at is null;
+create index attempts_by_record on attempts (record_at) where record_at is not null;
 create index attempts_by_provider_call on attempts (provider_call_id) where provider_call_id is not null;
 
 create table events (

@@ -11,16 +11,39 @@ create table instances (
 comment on table instances is 'Running processes. One lease a process, renewed while it lives; the id is new at every start.';
 comment on column instances.lease_until is 'Past it, attempts this process was dialing are in doubt.';
 
-create table provider_holds (
-  provider    text        not null,
-  hold_until  timestamptz not null default '-infinity',
-  reason      text,
-  failures    int         not null default 0,
-  constraint provider_holds_pkey primary key (provider),
-  constraint provider_holds_reason_known check (reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN'))
-);
-comment on table provider_holds is 'No claim for this provider until hold_until: it said it is full, or could not be reached.';
-comment on column provider_holds.failures is 'Requests in a row that never reached it; the hold doubles with each.';
+create table provider_states (
+  provider       text        not null,
+  hold_until     timestamptz not null default '-infinity',
+  counted_since  timestamptz not null default clock(),
+  ceiling_at     timestamptz,
+  ceiling_until  timestamptz,
+  ceiling        int,
+  openings       int         not null default 0,
+  answered       int         not null default 0,
+  failed         int         not null default 0,
+  half_open      boolean     not null default false,
+  reason         text,
+  constraint provider_states_pkey primary key (provider),
+  constraint provider_states_reason_known check (reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN')),
+  constraint provider_states_ceiling_whole check ((ceiling is null) = (ceiling_at is null) and (ceiling is null) = (ceiling_until is null)),
+  constraint provider_states_ceiling_range check (ceiling >= 1 and ceiling_until > ceiling_at)
+) with (fillfactor = 50);
+comment on table provider_states is 'What all processes know of a provider: no claim until hold_until, the circuit breaker, and how many calls it takes at once.';
+comment on column provider_states.reason is 'Why hold_until was set last: it said it is full, or the breaker opened.';
+comment on column provider_states.half_open is 'The breaker has opened: once hold_until is past one dial at a time is let through, until one is answered.';
+comment on column provider_states.openings is 'How often the breaker opened without an answer in between; the hold doubles with each.';
+comment on column provider_states.answered is 'Dials answered, in whatever sense, since counted_since; failed: those that were not.';
+comment on column provider_states.ceiling is 'Live calls it had when it last said it is full. The limit in force rises from there back to the global one by ceiling_until.';
+
+-- The most live calls a provider is asked for now; null: what the settings say.
+create function ceiling_of(p provider_states, global_limit int) returns int
+language sql stable
+as $$
+  select case when p.ceiling < global_limit and p.ceiling_until > clock() then
+    p.ceiling + floor((global_limit - p.ceiling) * extract(epoch from clock() - p.ceiling_at) / extract(epoch from p.ceiling_until - p.ceiling_at))::int
+  end
+$$;
+comment on function ceiling_of(provider_states, int) is 'The learned limit of a provider: where it last refused, rising evenly to the global limit.';
 
 create table provider_rates (
   provider    text        not null,

@@ -45,6 +45,28 @@ comment on column user_settings.retry_rules is '{"BUSY":{"delaySeconds":60,"maxD
 comment on column user_settings.max_attempts is 'Dials in all for a prospect''s call.';
 comment on column user_settings.external_id is 'Its id in the platform''s "Setting"; the ids of its parts follow.';
 
+create table scripts (
+  id                 uuid        not null,
+  user_id            uuid        not null,
+  created_at         timestamptz not null default clock(),
+  updated_at         timestamptz not null default clock(),
+  max_duration_secs  int,
+  external_id        text        not null,
+  prompt             text,
+  agent_id           text,
+  voice              text,
+  language           text,
+  first_message      text,
+  tools              jsonb       not null default '[]',
+  constraint scripts_pkey primary key (id),
+  constraint scripts_user_fkey foreign key (user_id) references users (id) on delete cascade,
+  constraint scripts_external_id_key unique (user_id, external_id),
+  constraint scripts_prompt_or_agent check ((prompt is null) <> (agent_id is null)),
+  constraint scripts_max_duration_positive check (max_duration_secs > 0)
+);
+comment on table scripts is 'What the agent is told: a prompt with voice and tools, or an agent kept at the provider. A call''s script_id names one by its external id or id.';
+comment on column scripts.tools is 'Tools in the provider''s own shape, handed on as they are; the one that reports the outcome is added.';
+
 create table plans (
   id             uuid          not null,
   created_at     timestamptz   not null default clock(),

@@ -313,6 +313,46 @@ CREATE FUNCTION public.clock() RETURNS timestamp with time zone
 
 COMMENT ON FUNCTION public.clock() IS 'The time every decision is made by: statement_timestamp(), unless the session sets outdial.now.';
 
+CREATE TABLE public.provider_states (
+    provider text NOT NULL,
+    hold_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    counted_since timestamp with time zone DEFAULT public.clock() NOT NULL,
+    ceiling_at timestamp with time zone,
+    ceiling_until timestamp with time zone,
+    ceiling integer,
+    openings integer DEFAULT 0 NOT NULL,
+    answered integer DEFAULT 0 NOT NULL,
+    failed integer DEFAULT 0 NOT NULL,
+    half_open boolean DEFAULT false NOT NULL,
+    reason text,
+    CONSTRAINT provider_states_ceiling_range CHECK (((ceiling >= 1) AND (ceiling_until > ceiling_at))),
+    CONSTRAINT provider_states_ceiling_whole CHECK ((((ceiling IS NULL) = (ceiling_at IS NULL)) AND ((ceiling IS NULL) = (ceiling_until IS NULL)))),
+    CONSTRAINT provider_states_reason_known CHECK ((reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.provider_states IS 'What all processes know of a provider: no claim until hold_until, the circuit breaker, and how many calls it takes at once.';
+
+COMMENT ON COLUMN public.provider_states.ceiling IS 'Live calls it had when it last said it is full. The limit in force rises from there back to the global one by ceiling_until.';
+
+COMMENT ON COLUMN public.provider_states.openings IS 'How often the breaker opened without an answer in between; the hold doubles with each.';
+
+COMMENT ON COLUMN public.provider_states.answered IS 'Dials answered, in whatever sense, since counted_since; failed: those that were not.';
+
+COMMENT ON COLUMN public.provider_states.half_open IS 'The breaker has opened: once hold_until is past one dial at a time is let through, until one is answered.';
+
+COMMENT ON COLUMN public.provider_states.reason IS 'Why hold_until was set last: it said it is full, or the breaker opened.';
+
+CREATE FUNCTION public.ceiling_of(p public.provider_states, global_limit integer) RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+  select case when p.ceiling < global_limit and p.ceiling_until > clock() then
+    p.ceiling + floor((global_limit - p.ceiling) * extract(epoch from clock() - p.ceiling_at) / extract(epoch from p.ceiling_until - p.ceiling_at))::int
+  end
+$$;
+
+COMMENT ON FUNCTION public.ceiling_of(p public.provider_states, global_limit integer) IS 'The learned limit of a provider: where it last refused, rising evenly to the global limit.';
+
 CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql
     AS $_$
@@ -945,6 +985,7 @@ CREATE TABLE public.attempts (
     weight smallint DEFAULT 0 NOT NULL,
     misses smallint DEFAULT 0 NOT NULL,
     dialed boolean DEFAULT false NOT NULL,
+    billed boolean DEFAULT false NOT NULL,
     claimed_at timestamp with time zone NOT NULL,
     sent_at timestamp with time zone,
     accepted_at timestamp with time zone,
@@ -952,13 +993,16 @@ CREATE TABLE public.attempts (
     ended_at timestamp with time zone,
     check_at timestamp with time zone NOT NULL,
     hang_up_at timestamp with time zone,
+    record_at timestamp with time zone,
     phone text NOT NULL,
     provider text NOT NULL,
     provider_call_id text,
+    carrier_call_id text,
     disposition text,
     hangup_cause text,
     told jsonb,
     transcript text,
+    summary text,
     reserved_minutes integer,
     charged_minutes integer,
     counted_on date,
@@ -982,11 +1026,19 @@ COMMENT ON COLUMN public.attempts.misses IS 'Look-ups in a row that found nothin
 
 COMMENT ON COLUMN public.attempts.dialed IS 'Whether it counts as a dial.';
 
+COMMENT ON COLUMN public.attempts.billed IS 'duration_secs is what the provider bills, and stands.';
+
 COMMENT ON COLUMN public.attempts.sent_at IS 'The latest moment at which the request may have left us, known only in doubt.';
 
 COMMENT ON COLUMN public.attempts.check_at IS 'When the provider is asked about it next, should no word come before.';
 
 COMMENT ON COLUMN public.attempts.hang_up_at IS 'When the provider is to be asked to hang up.';
+
+COMMENT ON COLUMN public.attempts.record_at IS 'When the provider is asked for the record of the ended call (billed duration, transcript, summary); null: nothing is missing.';
+
+COMMENT ON COLUMN public.attempts.carrier_call_id IS 'The carrier''s id of the leg to the phone, where it is another than the provider''s.';
+
+COMMENT ON COLUMN public.attempts.hangup_cause IS 'The cause in the provider''s or carrier''s own words, "cause/SIP code" where both were given.';
 
 COMMENT ON COLUMN public.attempts.told IS 'The explicit outcome as told, during the call or after.';
 
@@ -1482,18 +1534,6 @@ CREATE VIEW ops.expired_leases AS
 
 COMMENT ON VIEW ops.expired_leases IS 'Attempts whose process died while dialing; within seconds they turn unknown.';
 
-CREATE TABLE public.provider_holds (
-    provider text NOT NULL,
-    hold_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    reason text,
-    failures integer DEFAULT 0 NOT NULL,
-    CONSTRAINT provider_holds_reason_known CHECK ((reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])))
-);
-
-COMMENT ON TABLE public.provider_holds IS 'No claim for this provider until hold_until: it said it is full, or could not be reached.';
-
-COMMENT ON COLUMN public.provider_holds.failures IS 'Requests in a row that never reached it; the hold doubles with each.';
-
 CREATE TABLE public.provider_rates (
     provider text NOT NULL,
     tokens double precision NOT NULL,
@@ -1509,14 +1549,32 @@ CREATE VIEW ops.limits AS
     ( SELECT count(*) AS count
            FROM public.attempts
           WHERE (attempts.ended_at IS NULL)) AS global_live,
-    h.reason AS hold_reason,
-    h.hold_until,
+        CASE
+            WHEN (p.hold_until > public.clock()) THEN p.reason
+            WHEN (p.half_open AND (EXISTS ( SELECT
+               FROM public.attempts
+              WHERE ((attempts.ended_at IS NULL) AND (attempts.claimed_at >= p.hold_until))))) THEN 'BREAKER_OPEN'::text
+            WHEN (( SELECT count(*) AS count
+               FROM public.attempts
+              WHERE (attempts.ended_at IS NULL)) >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
+            ELSE NULL::text
+        END AS hold_reason,
+        CASE
+            WHEN (p.hold_until > public.clock()) THEN p.hold_until
+            ELSE NULL::timestamp with time zone
+        END AS hold_until,
+    public.ceiling_of(p.*, i.max_concurrent_calls) AS provider_ceiling,
+        CASE
+            WHEN ((p.hold_until > public.clock()) AND (p.reason = 'BREAKER_OPEN'::text)) THEN 'open'::text
+            WHEN p.half_open THEN 'half-open'::text
+            ELSE 'closed'::text
+        END AS breaker,
     (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at
    FROM ((public.installation i
-     LEFT JOIN public.provider_holds h ON (((h.provider = i.provider) AND (h.hold_until > public.clock()))))
+     LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
      LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))));
 
-COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, holds of the provider, and when its next token is there.';
+COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
 
 CREATE VIEW ops.live_calls AS
  SELECT a.call_id,
@@ -1979,6 +2037,27 @@ COMMENT ON TABLE public.schedules IS 'When campaigns may call, in local wall tim
 
 COMMENT ON COLUMN public.schedules.hours IS '[{"days":["mon",…],"opens":"09:00","closes":"17:00"}]; closes is exclusive, closes <= opens runs past midnight.';
 
+CREATE TABLE public.scripts (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    max_duration_secs integer,
+    external_id text NOT NULL,
+    prompt text,
+    agent_id text,
+    voice text,
+    language text,
+    first_message text,
+    tools jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT scripts_max_duration_positive CHECK ((max_duration_secs > 0)),
+    CONSTRAINT scripts_prompt_or_agent CHECK (((prompt IS NULL) <> (agent_id IS NULL)))
+);
+
+COMMENT ON TABLE public.scripts IS 'What the agent is told: a prompt with voice and tools, or an agent kept at the provider. A call''s script_id names one by its external id or id.';
+
+COMMENT ON COLUMN public.scripts.tools IS 'Tools in the provider''s own shape, handed on as they are; the one that reports the outcome is added.';
+
 CREATE TABLE public.stray_events (
     id uuid NOT NULL,
     received_at timestamp with time zone DEFAULT public.clock() NOT NULL,
@@ -2124,17 +2203,23 @@ ALTER TABLE ONLY public.prospects
 ALTER TABLE ONLY public.prospects
     ADD CONSTRAINT prospects_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY public.provider_holds
-    ADD CONSTRAINT provider_holds_pkey PRIMARY KEY (provider);
-
 ALTER TABLE ONLY public.provider_rates
     ADD CONSTRAINT provider_rates_pkey PRIMARY KEY (provider);
+
+ALTER TABLE ONLY public.provider_states
+    ADD CONSTRAINT provider_states_pkey PRIMARY KEY (provider);
 
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_external_id_key UNIQUE (user_id, external_id);
 
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.scripts
+    ADD CONSTRAINT scripts_external_id_key UNIQUE (user_id, external_id);
+
+ALTER TABLE ONLY public.scripts
+    ADD CONSTRAINT scripts_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.stray_events
     ADD CONSTRAINT stray_events_key UNIQUE NULLS NOT DISTINCT (attempt_id, provider_call_id, key);
@@ -2187,6 +2272,8 @@ ALTER TABLE ONLY public.webhook_endpoints
 CREATE INDEX appointments_by_user ON public.appointments USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX attempts_by_provider_call ON public.attempts USING btree (provider_call_id) WHERE (provider_call_id IS NOT NULL);
+
+CREATE INDEX attempts_by_record ON public.attempts USING btree (record_at) WHERE (record_at IS NOT NULL);
 
 CREATE UNIQUE INDEX attempts_number_key ON public.attempts USING btree (call_id, number) WHERE (call_id IS NOT NULL);
 
@@ -2356,6 +2443,9 @@ ALTER TABLE ONLY public.prospects
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id);
 
+ALTER TABLE ONLY public.scripts
+    ADD CONSTRAINT scripts_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_plan_fkey FOREIGN KEY (plan_id) REFERENCES public.plans(id);
 
@@ -2371,12 +2461,12 @@ ALTER TABLE ONLY public.webhook_endpoints
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x175733813c19d3b58d8d5708dc3b3516e9d175dfad48c38239b2f9c3a27fc575dc7dc3b12718843c00c1961b421918d2', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x3f717dc018a874196e152f9c3ee818e70cab3ce9dc5e9d40468ffb5b7fa656da3b084d8494198666447aee6b504e393d', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\xc547a04227ecd9e40ed594ff5f4a6f7b23a824651acd041bd2fadab0bcb8668a352a820ddf2f796ab945b05fe326750a', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\xac4ff6888192b04943ea3fb37c6f227963c5cbfb570b5e45ce164e5806580ea3c972ee7648803630b1eb207116279a0a', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x45615ade1115fbde40d45a4f559cd354a84940515f69a4118e78e9d305b73614534a1e627da09d3bd3583b31e001835c', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\x6224c545199b935b9a3d6e9b7b89f404ddc0948fd12abbe919135499e78430d174bb4d6f3ac218d1933862ab21ece2dd', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x4b9231e2e43c6ac151ca1f311d11daaec2fd6e14d7eb59e7e444656c0b077b60ad0cd9d40a2f540a184ce42730b29f7f', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x71c9e3b3ec5d0be7ba25a14f2faa40bae7ec1b22a24e4fadeb4110f323f6b8dc56b1de63d6717db2ff1776a5fdc621ee', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

@@ -14,6 +14,7 @@ use figment::providers::{Format, Serialized, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::domain::disposition::Disposition;
 use crate::domain::retry::Policy;
 
 /// The file at the top of the repository, which documents every key.
@@ -29,6 +30,9 @@ pub struct Config {
     pub executor: Executor,
     pub retry: Retry,
     pub provider: Provider,
+    pub ultravox: Ultravox,
+    pub telnyx: Telnyx,
+    pub causes: Causes,
     pub webhooks: Webhooks,
     pub simulator: Simulator,
     pub scheduler: Scheduler,
@@ -36,7 +40,7 @@ pub struct Config {
     pub notifier: Notifier,
     pub quota: Quota,
     pub log: Log,
-    /// Names that were set and have no effect: of other systems (`REDIS_*`), or of providers that are not built in.
+    /// Names that were set and have no effect: of other systems (`REDIS_*`).
     #[serde(skip)]
     pub unneeded: Vec<String>,
 }
@@ -140,7 +144,67 @@ pub struct Provider {
     pub lookup_grace_secs: u64,
     pub retry_after_secs_min: u64,
     pub retry_after_secs_max: u64,
+    pub ceiling_recovery_secs: u64,
+    pub breaker: Breaker,
     pub http: Http,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    pub window_secs: u64,
+    pub failures_min: i32,
+    pub ratio: f64,
+    pub open_secs: f64,
+    pub open_secs_max: f64,
+}
+
+/// Who dials when Ultravox talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UltravoxMode {
+    UltravoxDials,
+    TelnyxDials,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ultravox {
+    pub mode: UltravoxMode,
+    pub api_key: SecretString,
+    pub api_url: String,
+    pub webhook_secret: SecretString,
+    pub webhook_tolerance_secs: u64,
+    pub ring_secs: u32,
+    pub join_timeout_secs: u32,
+    pub max_duration_secs: i32,
+    pub first_message_delay_secs: f64,
+    pub recording: bool,
+    pub status_callback_key: String,
+    pub record_after_secs: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telnyx {
+    pub from_number: String,
+    pub api_key: SecretString,
+    pub api_url: String,
+    pub connection_id: String,
+    pub public_key: String,
+    pub webhook_tolerance_secs: u64,
+    pub machine_detection: String,
+}
+
+/// What causes mean, by who gives them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Causes {
+    pub telnyx: BTreeMap<String, Disposition>,
+    pub sip: BTreeMap<String, Disposition>,
+    pub texml: BTreeMap<String, Disposition>,
+    pub ultravox: BTreeMap<String, Disposition>,
+    pub machine: BTreeMap<String, Disposition>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -230,12 +294,20 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("WEBHOOK_SECRET", "webhooks.secret"),
     ("MAX_CONCURRENT_CALLS", "calls.max_concurrent"),
     ("MAX_RETRY_ATTEMPTS", "calls.max_attempts"),
+    ("ULTRAVOX_API_KEY", "ultravox.api_key"),
+    ("ULTRAVOX_API_URL", "ultravox.api_url"),
+    ("ULTRAVOX_WEBHOOK_SECRET", "ultravox.webhook_secret"),
+    ("TELNYX_FROM_NUMBER", "telnyx.from_number"),
+    ("TELNYX_API_KEY", "telnyx.api_key"),
+    ("TELNYX_API_URL", "telnyx.api_url"),
+    ("TELNYX_CONNECTION_ID", "telnyx.connection_id"),
+    ("TELNYX_PUBLIC_KEY", "telnyx.public_key"),
     ("BATCH_SIZE", "planner.batch_users"),
     ("SCHEDULE_INTERVAL", "planner.interval_minutes"),
 ];
 
 /// Accepted for the sake of existing `.env` files, with one log line that they have no effect.
-const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_", "ULTRAVOX_", "TELNYX_"];
+const UNNEEDED_PREFIXES: &[&str] = &["REDIS_", "KAFKA_"];
 
 /// Reads the settings of this process: file, then environment.
 ///
@@ -276,8 +348,13 @@ pub fn from_parts(file: Option<&Path>, environment: &BTreeMap<String, String>) -
     }
     let mut config: Config = figment.extract().map_err(|error| explain(&error))?;
     if config.provider.kind == ProviderKind::Unset {
-        config.provider.kind =
-            if config.provider.http.url.is_empty() { ProviderKind::Simulator } else { ProviderKind::Http };
+        config.provider.kind = if !config.provider.http.url.is_empty() {
+            ProviderKind::Http
+        } else if !config.ultravox.api_key.expose_secret().is_empty() {
+            ProviderKind::Ultravox
+        } else {
+            ProviderKind::Simulator
+        };
     }
     config.unneeded = environment
         .keys()
@@ -379,7 +456,17 @@ impl Config {
             bail!("provider.http.url (AI_CALL_API_URL) must start with http:// or https://");
         }
         if self.provider.kind == ProviderKind::Ultravox {
-            bail!("provider.kind: ultravox is not built in yet; use simulator or http");
+            self.check_ultravox()?;
+        }
+        let breaker = &self.provider.breaker;
+        if breaker.failures_min < 1
+            || !(0.0..=1.0).contains(&breaker.ratio)
+            || breaker.open_secs <= 0.0
+            || breaker.open_secs_max < breaker.open_secs
+        {
+            bail!(
+                "provider.breaker: failures_min at least 1, ratio within 0 to 1, open_secs above 0 and not above open_secs_max"
+            );
         }
         let lookup = &self.provider.http.lookup_url;
         if !lookup.is_empty() && !lookup.contains("{attemptId}") {
@@ -387,6 +474,50 @@ impl Config {
         }
         if !self.server.public_url.starts_with("http") {
             bail!("server.public_url (SERVICE_URL) must start with http:// or https://");
+        }
+        Ok(())
+    }
+
+    /// What the provider ultravox needs.
+    fn check_ultravox(&self) -> anyhow::Result<()> {
+        let (ultravox, telnyx) = (&self.ultravox, &self.telnyx);
+        if ultravox.api_key.expose_secret().is_empty() {
+            bail!("ultravox.api_key (ULTRAVOX_API_KEY) is needed by the provider ultravox");
+        }
+        for (name, url) in [
+            ("ultravox.api_url (ULTRAVOX_API_URL)", &ultravox.api_url),
+            ("telnyx.api_url (TELNYX_API_URL)", &telnyx.api_url),
+        ] {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                bail!("{name} must start with http:// or https://");
+            }
+        }
+        let digits = telnyx.from_number.strip_prefix('+').unwrap_or_default();
+        let is_e164 = (7..=15).contains(&digits.len())
+            && digits.bytes().all(|digit| digit.is_ascii_digit())
+            && !digits.starts_with('0');
+        if !is_e164 {
+            bail!(
+                "telnyx.from_number (TELNYX_FROM_NUMBER) must be the caller's number in E.164, for example +14155550100"
+            );
+        }
+        if ultravox.mode == UltravoxMode::TelnyxDials
+            && (telnyx.api_key.expose_secret().is_empty() || telnyx.connection_id.is_empty())
+        {
+            bail!(
+                "ultravox.mode telnyx-dials needs telnyx.api_key (TELNYX_API_KEY) and telnyx.connection_id (TELNYX_CONNECTION_ID)"
+            );
+        }
+        if !(5..=120).contains(&ultravox.ring_secs) || ultravox.join_timeout_secs < ultravox.ring_secs + 15 {
+            bail!(
+                "ultravox: ring_secs within 5 to 120, join_timeout_secs at least 15 more: the agent waits for a phone that rings to the end"
+            );
+        }
+        if ultravox.max_duration_secs < 30
+            || ultravox.first_message_delay_secs < 0.0
+            || ultravox.record_after_secs < 0.0
+        {
+            bail!("ultravox: max_duration_secs at least 30, first_message_delay_secs and record_after_secs at least 0");
         }
         Ok(())
     }
@@ -414,9 +545,22 @@ impl Webhooks {
     /// The secrets in force; more than one while they are rotated.
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretString> {
-        let all = self.secret.expose_secret().split(',').map(str::trim);
-        all.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
+        listed(&self.secret)
     }
+}
+
+impl Ultravox {
+    /// The secrets set for their webhooks.
+    #[must_use]
+    pub fn webhook_secrets(&self) -> Vec<SecretString> {
+        listed(&self.webhook_secret)
+    }
+}
+
+/// Secrets separated by commas.
+fn listed(secrets: &SecretString) -> Vec<SecretString> {
+    let all = secrets.expose_secret().split(',').map(str::trim);
+    all.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
 }
 
 impl Server {

@@ -107,10 +107,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn serve(config: &Config, role: Role, with_demo: bool) -> anyhow::Result<()> {
     telemetry::start_logs(&config.log)?;
     if !config.unneeded.is_empty() {
-        tracing::info!(
-            names = config.unneeded.join(", "),
-            "set, but without effect here: Postgres is the queue, and no carrier is built in yet"
-        );
+        tracing::info!(names = config.unneeded.join(", "), "set, but without effect here: Postgres is the queue");
     }
     let (db, server) = service::prepare_database(config, PATIENCE).await?;
     if with_demo && service::demo::load_if_new(config, &db).await? {

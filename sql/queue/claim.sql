@@ -19,9 +19,14 @@ user_live as materialized (
 campaign_live as materialized (
   select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
 ),
-held as materialized (
-  select max(h.hold_until) as until from provider_holds h
-  where h.provider = $4 and h.hold_until > (select at from now)
+-- What is known of the provider: held, how many calls it takes, and whether one dial at a time has to prove that it is back.
+asked as materialized (
+  select
+    case when p.hold_until > (select at from now) then p.hold_until end as held_until,
+    ceiling_of(p, $2::int) as ceiling,
+    case when p.half_open then 1 - (select count(*) from attempts where ended_at is null and claimed_at >= p.hold_until) end as probes
+  from provider_states p
+  where p.provider = $4
 ),
 -- The token bucket of the provider's rate; infinity where there is no rate.
 bucket as materialized (
@@ -32,8 +37,11 @@ bucket as materialized (
 ),
 room as materialized (
   select
-    case when (select until from held) is not null then 0
-         else greatest(0, least($1::int, $2::int - (select count(*) from open), (select floor(tokens) from bucket))) end::int as n
+    case when (select held_until from asked) is not null then 0
+         -- least() passes over nulls: no ceiling, no probing.
+         else greatest(0, least(
+           $1::int, least($2::int, (select ceiling from asked)) - (select count(*) from open), (select floor(tokens) from bucket),
+           (select probes from asked))) end::int as n
 ),
 looks as materialized (
   select least($7::int, 8 + 4 * n) as lanes from room where n > 0
@@ -206,7 +214,7 @@ tallied as (
   group by lane_id, user_id, campaign_id, what
 )
 select
-  s.at as "at!", s.room as "room!", s.live as "live!", s.held_until, nullif(s.next_at, 'infinity') as next_at,
+  s.at as "at!", s.room as "room!", s.live as "live!", s.held_until, s.probing as "probing!", nullif(s.next_at, 'infinity') as next_at,
   s.lanes as "lanes!", s.users as "users!", s.obstructed as "obstructed!",
   c.attempt_id as "attempt_id?", c.id as "call_id?", c.attempt_number as "attempt_number?", c.dials as "dials?", c.dials_max as "dials_max?",
   c.priority as "priority?", c.rank as "rank?", c.retry_delay_secs as "retry_delay_secs?",
@@ -218,11 +226,12 @@ from (
     (select n from room) as room,
     (select count(*) from open) as live,
     greatest(
-      (select until from held),
+      (select held_until from asked),
       -- When the next token is there, where the want of them was the limit.
       (select (select at from now) + make_interval(secs => greatest(0.001, (1 - (b.tokens - r.n)) / $9))
        from bucket b, room r where b.tokens - r.n < 1)
     ) as held_until,
+    coalesce((select probes is not null from asked), false) as probing,
     (select t.next_at from user_turns t where t.next_at <= 'infinity' order by t.next_at limit 1) as next_at,
     array(select id from lane_ids) as lanes,
     array(select user_id from users_looked) as users,

@@ -3,7 +3,7 @@
 -- Used by queue::facts.
 select
   a.id, a.call_id, a.revision, a.state as "state: AttemptState", a.number, a.dialed, a.weight, a.misses, a.told,
-  a.provider_call_id, a.started_at is not null as "started!", a.duration_secs is not null as "has_duration!",
+  a.provider_call_id, a.carrier_call_id is not null as "has_carrier_call!", a.summary is not null as "has_summary!", a.billed, a.started_at is not null as "started!", a.duration_secs is not null as "has_duration!",
   a.hangup_cause is not null as "has_cause!", a.transcript is not null as "has_transcript!",
   extract(epoch from clock() - coalesce(a.sent_at, a.claimed_at))::float8 as "unheard_secs!",
   c.state as "call_state: CallState", c.attempt_number = a.number as "newest!", c.dials,

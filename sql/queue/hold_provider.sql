@@ -1,11 +1,13 @@
--- Take no calls for provider $1 for $3 seconds, because of $2; failures to reach it double the hold, up to $5 seconds.
--- $1 provider text   $2 reason text   $3 secs float8   $4 unreachable bool   $5 secs_max float8
--- Used by queue::hold_provider.
-insert into provider_holds as h (provider, hold_until, reason, failures)
-values ($1, clock() + make_interval(secs => $3), $2, case when $4::bool then 1 else 0 end)
+-- The provider said it is full: no claim for $2 seconds, and no more live calls than it has now until the limit has risen again.
+-- $1 provider text   $2 secs float8   $3 recover_secs float8
+-- Used by queue::hold_provider. The one it refused is open still, and so may others be that it has not answered: they do not count.
+insert into provider_states as p (provider, hold_until, reason, ceiling, ceiling_at, ceiling_until)
+select
+  $1, clock() + make_interval(secs => $2), 'PROVIDER_CAPACITY',
+  greatest(1, (select count(*) from attempts where ended_at is null and state in ('accepted', 'unknown')))::int,
+  clock(), clock() + make_interval(secs => $3)
 on conflict (provider) do update
 set
-  hold_until = greatest(h.hold_until, clock() + make_interval(
-    secs => case when $4::bool then least($5, $3 * 2 ^ least(h.failures, 20)) else $3 end)),
-  reason = $2,
-  failures = case when $4::bool then h.failures + 1 else h.failures end
+  reason = case when p.hold_until > excluded.hold_until then p.reason else excluded.reason end,
+  hold_until = greatest(p.hold_until, excluded.hold_until),
+  ceiling = excluded.ceiling, ceiling_at = excluded.ceiling_at, ceiling_until = excluded.ceiling_until

@@ -5,6 +5,7 @@
 -- $13 started bool[]            $14 sent_secs_ago float8[]?       $15 check_in_secs float8[]?
 -- $16 call_was text[]           $17 call_becomes text[]?, null = keep    $18 due_in_secs float8[]?  $19 due_ats timestamptz[]?
 -- $20 ranks smallint[]?         $21 dials_maxes smallint[]?
+-- $27 carrier_call_ids text[]?  $28 summaries text[]?     $29 billed bool[]        $30 record_in_secs float8[]?, infinity = never
 -- and the events to be kept with them, whose second delivery adds nothing:
 -- $22 attempt_ids uuid[]   $23 keys text[]   $24 types text[]   $25 sources text[]   $26 bodies jsonb[]
 -- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
@@ -17,10 +18,11 @@ item as materialized (
   from unnest(
     $1::uuid[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::smallint[], $7::text[], $8::text[], $9::int[], $10::jsonb[],
     $11::text[], $12::smallint[], $13::bool[], $14::float8[], $15::float8[], $16::text[], $17::text[], $18::float8[],
-    $19::timestamptz[], $20::smallint[], $21::smallint[]
+    $19::timestamptz[], $20::smallint[], $21::smallint[], $27::text[], $28::text[], $29::bool[], $30::float8[]
   ) as i(
     attempt_id, revision, state, provider_call_id, dialed, weight, disposition, hangup_cause, duration_secs, told,
-    transcript, misses, started, sent_secs_ago, check_in_secs, call_was, call_becomes, due_in_secs, due_at, rank, dials_max
+    transcript, misses, started, sent_secs_ago, check_in_secs, call_was, call_becomes, due_in_secs, due_at, rank, dials_max,
+    carrier_call_id, summary, billed, record_in_secs
   )
 ),
 heard as (
@@ -38,13 +40,20 @@ settled as (
     accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, n.at) else a.accepted_at end,
     started_at = case when i.started then coalesce(a.started_at, n.at) else a.started_at end,
     provider_call_id = coalesce(i.provider_call_id, a.provider_call_id),
+    carrier_call_id = coalesce(i.carrier_call_id, a.carrier_call_id),
     dialed = a.dialed or i.dialed,
     weight = coalesce(i.weight, a.weight),
     disposition = coalesce(i.disposition, a.disposition),
     hangup_cause = coalesce(i.hangup_cause, a.hangup_cause),
     duration_secs = coalesce(i.duration_secs, a.duration_secs),
     told = coalesce(i.told, a.told),
+    billed = a.billed or i.billed,
     transcript = coalesce(i.transcript, a.transcript),
+    summary = coalesce(i.summary, a.summary),
+    record_at = case
+      when i.record_in_secs is null then a.record_at
+      when i.record_in_secs < 'infinity' then n.at + make_interval(secs => i.record_in_secs)
+    end,
     misses = i.misses,
     sent_at = coalesce(n.at - make_interval(secs => i.sent_secs_ago), a.sent_at),
     check_at = coalesce(n.at + make_interval(secs => i.check_in_secs), a.check_at)

@@ -21,6 +21,7 @@ pub mod paging;
 pub mod plans;
 pub mod prospects;
 pub mod schedules;
+pub mod scripts;
 pub mod settings;
 pub mod uploads;
 pub mod users;
@@ -155,6 +156,8 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(numbers::unsuppress_for_user))
         .routes(routes!(schedules::create_schedule, schedules::list_schedules))
         .routes(routes!(schedules::get_schedule, schedules::update_schedule, schedules::delete_schedule))
+        .routes(routes!(scripts::create_script, scripts::list_scripts))
+        .routes(routes!(scripts::get_script, scripts::update_script, scripts::delete_script))
         .routes(routes!(campaigns::create_campaign, campaigns::list_campaigns))
         .routes(routes!(campaigns::get_campaign, campaigns::update_campaign, campaigns::delete_campaign))
         .routes(routes!(campaigns::pause_campaign))
@@ -178,6 +181,9 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", versioned)
         .routes(routes!(webhooks::receive_outcome))
+        .routes(routes!(webhooks::receive_ultravox))
+        .routes(routes!(webhooks::receive_reported_outcome))
+        .routes(routes!(webhooks::receive_telnyx))
         .routes(routes!(operations::get_health))
         .routes(routes!(operations::get_liveness))
         .routes(routes!(operations::get_readiness))
@@ -196,6 +202,7 @@ fn aliases(limits: &Limits) -> Router<Arc<Api>> {
         .route("/api/v1/calls/{id}", put(steer::update_call))
         .route("/api/v1/users/{id}", put(users::update_user))
         .route("/api/v1/schedules/{id}", put(schedules::update_schedule))
+        .route("/api/v1/scripts/{id}", put(scripts::update_script))
         .route("/api/v1/campaigns/{id}", put(campaigns::update_campaign))
         .route("/api/v1/phone-numbers/{id}", put(numbers::update_phone_number))
         .route("/api/v1/plans/{id}", put(plans::update_plan))

@@ -1,6 +1,7 @@
 //! What providers tell us. An event is answered 2xx only after it is committed; 202 when its call is not known yet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -14,12 +15,19 @@ use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{self, Query};
 use crate::api::{Api, State};
+use crate::config::Causes;
 use crate::domain::ids::AttemptId;
+use crate::domain::word::Word;
 use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Meant};
 use crate::outcome::storable;
 use crate::provider::signature::{self, Headers};
-use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
+use crate::provider::webhook::{self, OutcomeBody, OutcomeReport, Report, StatusReport};
+use crate::provider::{telnyx, ultravox};
+
+/// The strictest sender gives up on an answer after 2 s (Telnyx).
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_800);
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Whom we believe.
 #[derive(Debug)]
@@ -31,6 +39,18 @@ pub struct Rules {
     pub loopback: bool,
     /// Key of the tokens.
     pub token_key: Vec<u8>,
+    pub native: Native,
+}
+
+/// How the providers that sign in their own way are believed.
+#[derive(Debug)]
+pub struct Native {
+    pub ultravox_secrets: Vec<SecretString>,
+    pub ultravox_tolerance_secs: u64,
+    /// Empty: only our URL with its token is believed.
+    pub telnyx_public_key: String,
+    pub telnyx_tolerance_secs: u64,
+    pub causes: Causes,
 }
 
 /// What our own webhook URL carries.
@@ -85,8 +105,14 @@ async fn receive<T: serde::de::DeserializeOwned>(
     let body = extract::read(request, api).await?;
     let event_id = believe(&api.webhooks, &headers, &body, named, url.token.as_deref())?;
     let value: Value = extract::json(&body)?;
-    let report = read(extract::fit(value.clone())?).map_err(|e| Error::invalid_field(e.field, e.message))?;
-    let about = match (named.or(report.attempt_id), report.provider_call_id) {
+    let report = read(extract::fit(value.clone())?).map_err(unreadable)?;
+    let report = Report { key: event_id, attempt_id: named.or(report.attempt_id), ..report };
+    commit(api, report, value).await
+}
+
+/// Stores what was said; answers once that is committed.
+async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error> {
+    let about = match (report.attempt_id, report.provider_call_id) {
         (Some(attempt), _) => Meant::Attempt(attempt),
         (None, Some(id)) if !id.is_empty() && id.len() <= 500 && !id.contains('\0') => Meant::ProviderCall(id),
         _ => {
@@ -100,13 +126,115 @@ async fn receive<T: serde::de::DeserializeOwned>(
         metrics::histogram!("outdial_webhook_delay_seconds").record(delay);
     }
     let heard =
-        Heard { about, word: clean(report.word), key: event_id, source: "webhook", body: Some(storable(value)) };
-    match api.inbox.hear(heard).await {
-        Ok(Became::Applied) => Ok(receipt(StatusCode::OK, "applied")),
-        Ok(Became::Unchanged) => Ok(receipt(StatusCode::OK, "unchanged")),
-        Ok(Became::Stray) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
-        Err(error) => Err(Error::unavailable(error.into())),
+        Heard { about, word: clean(report.word), key: report.key, source: "webhook", body: Some(storable(body)) };
+    match tokio::time::timeout(ANSWER_WITHIN, api.inbox.hear(heard)).await {
+        Ok(Ok(Became::Applied)) => Ok(receipt(StatusCode::OK, "applied")),
+        Ok(Ok(Became::Unchanged)) => Ok(receipt(StatusCode::OK, "unchanged")),
+        Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
+        Ok(Err(error)) => Err(Error::unavailable(error.into())),
+        // It may be stored all the same: a repeat changes nothing.
+        Err(late) => Err(Error::unavailable(late.into())),
     }
+}
+
+/// What an Ultravox call has come to: joined, ended, billed. Signed by their scheme, with the secret each call is given.
+#[utoipa::path(post, path = "/webhooks/ultravox", tag = "webhooks", request_body = Object,
+    responses((status = 200, description = "Committed, or nothing we act on", body = Data<Receipt>),
+              (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
+pub async fn receive_ultravox(state: State, request: Request) -> Result<Answer, Error> {
+    let headers = request.headers().clone();
+    let body = extract::read(request, &state.0).await?;
+    let native = &state.0.webhooks.native;
+    let signed = ultravox::webhook::Headers {
+        timestamp: text_of(&headers, "x-ultravox-webhook-timestamp"),
+        signature: text_of(&headers, "x-ultravox-webhook-signature"),
+    };
+    let tolerance = native.ultravox_tolerance_secs;
+    if !ultravox::webhook::is_genuine(&native.ultravox_secrets, signed, &body, Utc::now(), tolerance) {
+        return Err(Error::unauthorized(
+            "the signature does not fit: hex HMAC-SHA256 of body and X-Ultravox-Webhook-Timestamp by the call's secret",
+        ));
+    }
+    let report = ultravox::webhook::read(&body, &native.causes).map_err(unreadable)?;
+    match report {
+        Some(report) => commit(&state.0, report, extract::json(&body)?).await,
+        None => Ok(receipt(StatusCode::OK, "unchanged")),
+    }
+}
+
+/// What the agent of an Ultravox call reports as its result, by the tool it was given.
+#[utoipa::path(post, path = "/webhooks/ultravox/outcome", tag = "webhooks", params(OurUrl), request_body = OutcomeBody,
+    responses((status = 200, description = "Committed", body = Data<Receipt>),
+              (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
+pub async fn receive_reported_outcome(
+    state: State,
+    Query(url): Query<OurUrl>,
+    request: Request,
+) -> Result<Answer, Error> {
+    let attempt = named_by_our_url(&state.0.webhooks, &url)?;
+    let body = extract::read(request, &state.0).await?;
+    let value: Value = extract::json(&body)?;
+    let told: OutcomeBody = extract::fit(value.clone())?;
+    let outcome = told.read().map_err(unreadable)?;
+    let word = Word::Told { outcome };
+    let report = Report { attempt_id: Some(attempt), provider_call_id: None, word, at: None, key: None };
+    commit(&state.0, report, value).await
+}
+
+/// What the carrier says of the phone: JSON events of Telnyx Call Control, or the form of a TeXML callback.
+#[utoipa::path(post, path = "/webhooks/telnyx", tag = "webhooks", params(OurUrl),
+    request_body(content((Object = "application/json"), (String = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Committed, or nothing we act on", body = Data<Receipt>),
+              (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
+pub async fn receive_telnyx(state: State, Query(url): Query<OurUrl>, request: Request) -> Result<Answer, Error> {
+    let headers = request.headers().clone();
+    let body = extract::read(request, &state.0).await?;
+    let rules = &state.0.webhooks;
+    let native = &rules.native;
+    let ours = named_by_our_url(rules, &url);
+    if !native.telnyx_public_key.is_empty() {
+        let signed = telnyx::webhook::Headers {
+            timestamp: text_of(&headers, "telnyx-timestamp"),
+            signature: text_of(&headers, "telnyx-signature-ed25519"),
+        };
+        let (key, now) = (&native.telnyx_public_key, Utc::now().timestamp());
+        if !telnyx::webhook::is_genuine(key, signed, &body, now, native.telnyx_tolerance_secs) {
+            return Err(Error::unauthorized(
+                "the signature does not fit: ed25519 over telnyx-timestamp, | and the body",
+            ));
+        }
+    } else if let Err(error) = ours {
+        return Err(error);
+    }
+    let is_form = text_of(&headers, "content-type").is_some_and(|kind| kind.starts_with(FORM));
+    let (report, value) = if is_form {
+        let report = telnyx::webhook::read_form(&body, &native.causes).map_err(unreadable)?;
+        (report, Value::String(String::from_utf8_lossy(&body).into_owned()))
+    } else {
+        (telnyx::webhook::read(&body, &native.causes).map_err(unreadable)?, extract::json(&body)?)
+    };
+    match report {
+        // Our own URL names the attempt for sure; an id that came through the carrier comes second.
+        Some(report) => commit(&state.0, Report { attempt_id: ours.ok().or(report.attempt_id), ..report }, value).await,
+        None => Ok(receipt(StatusCode::OK, "unchanged")),
+    }
+}
+
+/// The attempt our own URL names, with the proof that it is ours.
+fn named_by_our_url(rules: &Rules, url: &OurUrl) -> Result<AttemptId, Error> {
+    let attempt = url.attempt_id.as_deref().and_then(|text| text.parse().ok());
+    match attempt.zip(url.token.as_deref()) {
+        Some((attempt, token)) if signature::is_our_token(&rules.token_key, attempt, token) => Ok(attempt),
+        _ => Err(Error::unauthorized("only the URL we gave, with its attemptId and token, is accepted here")),
+    }
+}
+
+fn unreadable(error: webhook::Error) -> Error {
+    Error::invalid_field(error.field, error.message)
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 fn receipt(status: StatusCode, became: &'static str) -> Answer {
@@ -114,7 +242,7 @@ fn receipt(status: StatusCode, became: &'static str) -> Answer {
 }
 
 /// A word without characters that Postgres cannot keep.
-fn clean(word: crate::domain::word::Word) -> crate::domain::word::Word {
+fn clean(word: Word) -> Word {
     let value = serde_json::to_value(&word).map(storable);
     value.and_then(serde_json::from_value).unwrap_or(word)
 }
@@ -127,7 +255,7 @@ fn believe(
     named: Option<AttemptId>,
     token: Option<&str>,
 ) -> Result<Option<String>, Error> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| text_of(headers, name);
     if rules.secrets.is_empty() {
         let by_token = || {
             named.zip(token).is_some_and(|(attempt, token)| signature::is_our_token(&rules.token_key, attempt, token))

@@ -121,7 +121,7 @@ impl Provider for BenchProvider {
                 say_ended(&ear, attempt);
             });
         }
-        Placed::Accepted { provider_call_id: Some(format!("bench-{attempt}")) }
+        Placed::Accepted { provider_call_id: Some(format!("bench-{attempt}")), carrier_call_id: None }
     }
 
     async fn find_by_attempt(&self, _: &Question) -> Found {

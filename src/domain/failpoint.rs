@@ -9,6 +9,7 @@ pub const NAMES: &[&str] = &[
     "enqueue.after_commit",
     "claim.before_commit",
     "claim.after_commit",
+    "dial.after_prepare",
     "dial.before_request",
     "dial.after_request",
     "answer.before_settle",

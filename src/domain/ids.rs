@@ -60,6 +60,10 @@ id!(
     ScheduleId
 );
 id!(
+    /// What an agent is told.
+    ScriptId
+);
+id!(
     /// A person a user wants called.
     ProspectId
 );

@@ -12,14 +12,22 @@ use crate::domain::disposition::Disposition;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum Word {
-    /// The provider has the call.
-    Accepted { provider_call_id: Option<String> },
+    /// The provider has the call; `carrier_call_id`: the leg to the phone, where the carrier is another.
+    Accepted { provider_call_id: Option<String>, carrier_call_id: Option<String> },
+    /// The provider has prepared for the call; nobody's phone was asked for yet.
+    Prepared { provider_call_id: String },
     /// The conversation has begun.
     Started,
     /// An outcome told during the call; it acts when the call ends.
     Told { outcome: Outcome },
+    /// The carrier's leg is over, without a word on whether anybody was talked to: that the agent's side tells.
+    HungUp { hangup_cause: Option<String> },
+    /// What was prepared has ended unused: nobody was talked to, and nobody will be.
+    Lapsed { hangup_cause: String },
     /// The call is over.
     Ended(Ended),
+    /// The provider's record of a call that is over.
+    Recorded(Record),
     /// The provider refused for good; asking again would not help.
     Refused { reason: String },
     /// The provider is full: no dial. `retry_after_ms` as it asked, already clamped.
@@ -49,7 +57,18 @@ pub struct Ended {
     pub transcript: Option<String>,
 }
 
-/// An explicit outcome, from the agent or the platform.
+/// What a provider has written down of a call once it is over. It says how long and what, not how it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it bills; outweighs what was measured.
+    pub billed_secs: Option<i32>,
+    pub transcript: Option<String>,
+    pub summary: Option<String>,
+    /// There is nothing more to come.
+    pub complete: bool,
+}
+
+/// An outcome told by the agent or the platform (explicit), or by a machine that listened (a cause).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     #[serde(rename = "type")]
@@ -58,6 +77,16 @@ pub struct Outcome {
     pub appointment_time: Option<DateTime<Utc>>,
     #[serde(rename = "callbackTime", skip_serializing_if = "Option::is_none")]
     pub callback_time: Option<DateTime<Utc>>,
+    #[serde(default = "Weight::explicit", skip_serializing_if = "Weight::is_explicit")]
+    pub weight: Weight,
+}
+
+impl Outcome {
+    /// An outcome without a time, told by somebody who knows.
+    #[must_use]
+    pub fn of(disposition: Disposition) -> Self {
+        Self { disposition, appointment_time: None, callback_time: None, weight: Weight::Explicit }
+    }
 }
 
 /// Strength of evidence, weakest first; stored as its number.
@@ -73,6 +102,15 @@ pub enum Weight {
 }
 
 impl Weight {
+    fn explicit() -> Self {
+        Self::Explicit
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_explicit(&self) -> bool {
+        *self == Self::Explicit
+    }
+
     #[must_use]
     pub fn as_sql(self) -> i16 {
         match self {
@@ -103,9 +141,13 @@ impl Word {
     pub fn event_type(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
+            Self::Prepared { .. } => "prepared",
             Self::Started => "started",
             Self::Told { .. } => "told",
+            Self::HungUp { .. } => "hung_up",
+            Self::Lapsed { .. } => "lapsed",
             Self::Ended(_) => "ended",
+            Self::Recorded(_) => "recorded",
             Self::Refused { .. } => "refused",
             Self::Capacity { .. } => "capacity",
             Self::NotSent { .. } => "not_sent",

@@ -1,24 +1,23 @@
 //! One dial: look again if the claim is not fresh, ask the provider, tell what it answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::PgPool;
 
 use crate::domain::failpoint;
+use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::template::{Missing, render};
 use crate::domain::word::Word;
 use crate::executor::Settings;
 use crate::executor::lease::Lease;
+use crate::executor::pulse::Pulse;
+use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Inbox};
-use crate::provider::{Dial, Placed, Provider, signature};
-use crate::queue::{self, Claimed, Hold};
-
-/// A provider that cannot be reached is tried again after this, doubled each time.
-const UNREACHABLE_HOLD: Duration = Duration::from_secs(1);
-const UNREACHABLE_HOLD_MAX: Duration = Duration::from_secs(60);
+use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, Script, signature};
+use crate::queue::{self, Claimed};
+use crate::store::scripts;
 
 /// What every dial needs; shared by all of them.
 pub struct Line {
@@ -27,17 +26,16 @@ pub struct Line {
     pub inbox: Inbox,
     pub lease: Arc<Lease>,
     pub settings: Settings,
-    /// A request failed to reach the provider, and none has succeeded since.
-    pub unreachable: AtomicBool,
+    pub pulse: Pulse,
 }
 
 /// Dials one claimed call. `claimed` is when its claim was begun, by the monotonic clock.
 pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
     let attempt = call.attempt_id;
-    let word = match bar_to(line, &call, claimed).await {
+    let word = match bar_to(line, call.attempt_id, call.call_id, claimed).await {
         Some(word) => word,
-        None => match scripted(call) {
-            Ok(call) => ask(line, call).await,
+        None => match scripted(line, call).await {
+            Ok((call, script)) => ask(line, call, script, claimed).await,
             Err(word) => word,
         },
     };
@@ -47,12 +45,12 @@ pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
 
 /// Why this call must not be dialed now, if it must not. The claim looked at everything; when it is not fresh any more,
 /// window, pause, do-not-call and cancel are looked at again.
-async fn bar_to(line: &Line, call: &Claimed, claimed: Instant) -> Option<Word> {
+async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant) -> Option<Word> {
     if claimed.elapsed() > line.settings.look_again_after {
-        match queue::look_again(&line.pool, call.attempt_id, line.settings.dial_guard_secs).await {
+        match queue::look_again(&line.pool, attempt, line.settings.dial_guard_secs).await {
             Ok(None) => {}
             Ok(Some(bar)) => {
-                tracing::info!(call.id = %call.call_id, bar, "call withheld right before the dial");
+                tracing::info!(call.id = %call, bar, "call withheld right before the dial");
                 return Some(Word::Withheld { bar });
             }
             Err(error) => {
@@ -67,29 +65,53 @@ async fn bar_to(line: &Line, call: &Claimed, claimed: Instant) -> Option<Word> {
     }
 }
 
-/// A prospect's script and first message with the names filled in; one without a value is found here, before the dial.
-fn scripted(mut call: Claimed) -> Result<Claimed, Word> {
-    let (Some(_), Some(variables)) = (call.prospect_id, call.variables.as_object()) else {
-        return Ok(call);
-    };
+/// The call with its script: what is stored under that name, and variables filled in. A name without a value is found here, before
+/// the dial.
+async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Option<Script>), Word> {
+    let id = call.call_id;
     let missing = |missing: Missing| {
-        tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
+        tracing::warn!(call.id = %id, variable = missing.name, "a script names what nobody knows; not dialed");
         Word::Withheld { bar: "VARIABLE_MISSING".to_owned() }
     };
-    let script = render(&call.script_id, variables).map_err(missing)?;
-    let first = call.agent.as_ref().and_then(|agent| agent.get("firstMessage")).and_then(Value::as_str);
-    let first = first.map(|first| render(first, variables).map_err(missing)).transpose()?;
-    if let (Some(first), Some(agent)) = (first, call.agent.as_mut().and_then(Value::as_object_mut)) {
-        agent.insert("firstMessage".to_owned(), first.into());
+    let none = Map::new();
+    let variables = call.variables.as_object().unwrap_or(&none);
+    let stored = if line.provider.reads_scripts() {
+        let found = scripts::named_by_call(&line.pool, id, &call.script_id).await;
+        found.map_err(|error| Word::NotSent { reason: format!("could not read the script: {error}") })?
+    } else {
+        None
+    };
+    if let Some(stored) = stored {
+        let filled = |text: Option<String>| text.map(|text| render(&text, variables)).transpose().map_err(missing);
+        let script = Script {
+            prompt: filled(stored.prompt)?,
+            first_message: filled(stored.first_message)?,
+            agent_id: stored.agent_id,
+            voice: stored.voice,
+            language: stored.language,
+            tools: stored.tools.as_array().cloned().unwrap_or_default(),
+            max_duration_secs: stored.max_duration_secs,
+        };
+        return Ok((call, Some(script)));
     }
-    call.script_id = script;
-    Ok(call)
+    if line.provider.reads_scripts() {
+        tracing::warn!(call.id = %id, "its scriptId names no script: it is taken for the prompt itself");
+    }
+    if call.prospect_id.is_some() {
+        let script = render(&call.script_id, variables).map_err(missing)?;
+        let first = call.agent.as_ref().and_then(|agent| agent.get("firstMessage")).and_then(Value::as_str);
+        let first = first.map(|first| render(first, variables).map_err(missing)).transpose()?;
+        if let (Some(first), Some(agent)) = (first, call.agent.as_mut().and_then(Value::as_object_mut)) {
+            agent.insert("firstMessage".to_owned(), first.into());
+        }
+        call.script_id = script;
+    }
+    Ok((call, None))
 }
 
-async fn ask(line: &Line, call: Claimed) -> Word {
+async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instant) -> Word {
     let settings = &line.settings;
-    let token = signature::token(&settings.token_key, call.attempt_id);
-    let dial = Dial {
+    let mut dial = Dial {
         attempt_id: call.attempt_id,
         call_id: call.call_id,
         to: call.phone,
@@ -97,16 +119,36 @@ async fn ask(line: &Line, call: Claimed) -> Word {
         metadata: call.metadata,
         variables: call.variables,
         agent: call.agent,
+        script,
         secs_max: call.minutes_max.map(|minutes| minutes.saturating_mul(60)),
-        webhook_url: format!("{}?attemptId={}&token={token}", settings.webhook_url, call.attempt_id),
+        report_to: report_to(settings, call.attempt_id),
+        prepared: None,
         claimed_at: call.claimed_at,
     };
-    failpoint::hit("dial.before_request");
     let sent = Instant::now();
-    // The provider has a timeout of its own; this one holds whatever it does.
-    let placed = tokio::time::timeout(settings.dial_timeout + Duration::from_secs(1), line.provider.place(&dial)).await;
-    let placed = placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() });
-    failpoint::hit("dial.after_request");
+    // The provider has timeouts of its own; these hold whatever it does.
+    let patience = settings.dial_timeout + Duration::from_secs(1);
+    let prepared = tokio::time::timeout(patience, line.provider.prepare(&dial)).await;
+    let placed =
+        match prepared.unwrap_or_else(|_| Err(Placed::NotSent { reason: "timeout while preparing".to_owned() })) {
+            Err(placed) => placed,
+            Ok(prepared) => {
+                if let Some(step) = &prepared {
+                    if let Err(word) = written_down(line, dial.attempt_id, step).await {
+                        return word;
+                    }
+                    // That took its time: window, pause, do-not-call and cancel are looked at again.
+                    if let Some(word) = bar_to(line, dial.attempt_id, dial.call_id, claimed).await {
+                        return word;
+                    }
+                }
+                dial.prepared = prepared;
+                failpoint::hit("dial.before_request");
+                let placed = tokio::time::timeout(patience, line.provider.place(&dial)).await;
+                failpoint::hit("dial.after_request");
+                placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() })
+            }
+        };
     metrics::counter!("outdial_dials_total", "answer" => placed.as_str()).increment(1);
     metrics::histogram!("outdial_dial_seconds").record(sent.elapsed());
     if !matches!(placed, Placed::Accepted { .. }) {
@@ -115,37 +157,54 @@ async fn ask(line: &Line, call: Claimed) -> Word {
     word_for(line, placed, sent).await
 }
 
-/// The answer as a word; a provider that is full or away is left alone for a while, on every instance.
-async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
-    let settings = &line.settings;
-    match placed {
-        Placed::Accepted { provider_call_id } => {
-            if line.unreachable.swap(false, Ordering::Relaxed) {
-                ignore_outage(queue::clear_hold(&line.pool, line.provider.name()).await);
-            }
-            Word::Accepted { provider_call_id }
-        }
-        Placed::Refused { reason } => Word::Refused { reason },
-        Placed::Capacity { retry_after } => {
-            let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
-            hold(line, Hold::Capacity { secs: wait.as_secs_f64() }).await;
-            Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
-        }
-        Placed::NotSent { reason } => {
-            line.unreachable.store(true, Ordering::Relaxed);
-            let secs_max = UNREACHABLE_HOLD_MAX.as_secs_f64();
-            hold(line, Hold::Unreachable { secs: UNREACHABLE_HOLD.as_secs_f64(), secs_max }).await;
-            Word::NotSent { reason }
-        }
-        Placed::Ambiguous { reason } => {
-            let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
-            Word::Doubt { reason, sent_ms_ago }
+/// Where a provider reports about an attempt.
+pub(super) fn report_to(settings: &Settings, attempt: AttemptId) -> ReportTo {
+    let token = signature::token(&settings.token_key, attempt);
+    ReportTo { base: settings.public_url.clone(), query: format!("attemptId={attempt}&token={token}") }
+}
+
+/// Commits the first of two steps before the second is taken: after a crash in between it is known where to look.
+async fn written_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<(), Word> {
+    let word = Word::Prepared { provider_call_id: step.provider_call_id.clone() };
+    let committed = line.inbox.hear(Heard::about(attempt, word, "prepare")).await;
+    failpoint::hit("dial.after_prepare");
+    match committed {
+        Ok(Became::Applied) => Ok(()),
+        Ok(Became::Unchanged | Became::Stray) | Err(_) => {
+            Err(Word::NotSent { reason: "the first step could not be written down".to_owned() })
         }
     }
 }
 
-async fn hold(line: &Line, hold: Hold) {
-    ignore_outage(queue::hold_provider(&line.pool, line.provider.name(), hold).await);
+/// The answer as a word; a provider that is full or away is left alone for a while, on every instance.
+async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
+    let settings = &line.settings;
+    match placed {
+        Placed::Accepted { provider_call_id, carrier_call_id } => {
+            line.pulse.answered(&line.pool, line.provider.name(), &settings.breaker).await;
+            Word::Accepted { provider_call_id, carrier_call_id }
+        }
+        Placed::Refused { reason } => {
+            line.pulse.answered(&line.pool, line.provider.name(), &settings.breaker).await;
+            Word::Refused { reason }
+        }
+        Placed::Capacity { retry_after } => {
+            let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
+            let name = line.provider.name();
+            ignore_outage(queue::hold_provider(&line.pool, name, wait, settings.ceiling_recovery).await);
+            line.pulse.answered(&line.pool, name, &settings.breaker).await;
+            Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
+        }
+        Placed::NotSent { reason } | Placed::Barred { reason } => {
+            line.pulse.failed(&line.pool, line.provider.name(), &settings.breaker).await;
+            Word::NotSent { reason }
+        }
+        Placed::Ambiguous { reason } => {
+            line.pulse.failed(&line.pool, line.provider.name(), &settings.breaker).await;
+            let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Word::Doubt { reason, sent_ms_ago }
+        }
+    }
 }
 
 /// A hold is a courtesy: without it the next claim tries sooner. The claim itself fails while Postgres is away.

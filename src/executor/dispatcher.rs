@@ -185,6 +185,9 @@ impl Dispatcher {
                 }
                 batch.settled(&self.line.inbox, &report);
                 let mut claim = claim;
+                if claim.probing {
+                    self.line.pulse.is_awaited();
+                }
                 let calls = std::mem::take(&mut claim.calls);
                 let claimed = calls.len();
                 self.launch(calls, permits, claim.begun.unwrap_or(began));

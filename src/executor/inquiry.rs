@@ -16,6 +16,10 @@ use crate::queue::{self, Inquiry};
 
 /// How often the table is looked at for questions that are due.
 const TICK: Duration = Duration::from_millis(500);
+/// A record that is not complete yet is asked for again after as long as the call has ended, at least so long, for a day: a carrier may
+/// bill hours later.
+const RECORD_AGAIN: Duration = Duration::from_secs(10);
+const RECORD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Questions taken at once.
 const BATCH_MAX: i64 = 200;
 
@@ -39,35 +43,58 @@ pub async fn run(line: Arc<Line>, stop: CancellationToken) {
 pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
     let again_in = line.settings.inquiry.as_secs_f64();
     let inquiries = queue::inquire(&line.pool, BATCH_MAX, again_in).await?;
-    let count = inquiries.len();
+    let mut count = inquiries.len();
     futures::stream::iter(inquiries)
         .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| ask(line, inquiry))
         .await;
+    if line.provider.keeps_records() {
+        let give_up = RECORD_PATIENCE.as_secs_f64();
+        let ended = queue::take_records(&line.pool, BATCH_MAX, RECORD_AGAIN.as_secs_f64(), give_up).await?;
+        count += ended.len();
+        futures::stream::iter(ended)
+            .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| fetch_record(line, inquiry))
+            .await;
+    }
     Ok(count)
 }
 
-async fn ask(line: &Line, inquiry: Inquiry) {
-    let question = Question {
+/// Fetches what the provider has written down of a call that has ended.
+async fn fetch_record(line: &Line, inquiry: Inquiry) {
+    let question = question_of(inquiry);
+    for word in line.provider.record(&question).await {
+        line.inbox.tell(Heard::about(question.attempt_id, word, "record"));
+    }
+}
+
+fn question_of(inquiry: Inquiry) -> Question {
+    Question {
         attempt_id: inquiry.attempt_id,
         call_id: inquiry.call_id,
         provider_call_id: inquiry.provider_call_id,
+        carrier_call_id: inquiry.carrier_call_id,
+        phone: inquiry.phone,
         claimed_at: inquiry.claimed_at,
-    };
-    if inquiry.hang_up && inquiry.state == AttemptState::Accepted {
+    }
+}
+
+async fn ask(line: &Line, inquiry: Inquiry) {
+    let (state, hang_up) = (inquiry.state, inquiry.hang_up);
+    let question = question_of(inquiry);
+    if hang_up && state == AttemptState::Accepted {
         let asked = line.provider.hang_up(&question).await;
         tracing::info!(call.id = %question.call_id, ?asked, "hang-up asked of the provider");
         if asked == HungUp::Asked {
             return;
         }
     }
-    let found = match inquiry.state {
+    let found = match state {
         AttemptState::Unknown => line.provider.find_by_attempt(&question).await,
         AttemptState::Accepted | AttemptState::Dialing | AttemptState::Ended => line.provider.status(&question).await,
     };
     let word = match found {
         Found::Known(word) => word,
         // Only doubt is ended by a "not found"; an accepted call waits for its webhook or the maximum call time.
-        Found::NotFound if inquiry.state == AttemptState::Unknown => Word::NotFound,
+        Found::NotFound if state == AttemptState::Unknown => Word::NotFound,
         Found::NotFound | Found::CannotSay => return,
     };
     line.inbox.tell(Heard::about(question.attempt_id, word, "poll"));

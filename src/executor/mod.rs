@@ -8,8 +8,11 @@ pub mod dial;
 pub mod dispatcher;
 pub mod inquiry;
 pub mod lease;
+pub mod pulse;
 
 use std::time::Duration;
+
+use crate::queue::Breaker;
 
 /// What the executor follows; see config.toml for each.
 #[derive(Clone, Debug)]
@@ -28,8 +31,11 @@ pub struct Settings {
     pub inquiries_in_flight: usize,
     pub retry_after_min: Duration,
     pub retry_after_max: Duration,
-    /// Webhook URLs are this, then the attempt's id and token.
-    pub webhook_url: String,
+    /// How long a learned ceiling takes to rise to the global limit again.
+    pub ceiling_recovery: Duration,
+    pub breaker: Breaker,
+    /// The URL of this service, as providers reach it.
+    pub public_url: String,
     /// Key of the token in webhook URLs.
     pub token_key: Vec<u8>,
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::domain::call::{AttemptState, CallState, rank};
 use crate::domain::disposition::{Class, Disposition};
 use crate::domain::retry::{Policy, UserRule};
-use crate::domain::word::{Ended, Outcome, Weight, Word};
+use crate::domain::word::{Ended, Outcome, Record, Weight, Word};
 use crate::queue::{CallChange, Facts, Settlement};
 
 /// The settings a decision follows.
@@ -28,16 +28,26 @@ pub struct Rules {
     pub inquiry: Duration,
     /// Dials in one round, for a promised callback.
     pub max_attempts: i16,
+    /// The provider is asked for its record so long after a call has ended; none: it keeps none.
+    pub record_after: Option<Duration>,
 }
 
 /// Look-ups in a row that must find nothing before an attempt in doubt is released.
 const MISSES_NEEDED: i16 = 2;
+/// When the carrier has let go of a call, the agent's side is asked about it after so many seconds, should it not say so before.
+const HUNG_UP_CHECK_SECS: f64 = 2.0;
 
 /// What to write for this word on these facts; none: nothing changes.
 #[must_use]
 pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Settlement> {
     match word {
-        Word::Accepted { provider_call_id } => accepted(facts, provider_call_id.clone(), rules),
+        Word::Accepted { provider_call_id, carrier_call_id } => {
+            accepted(facts, provider_call_id.clone(), carrier_call_id.clone(), rules)
+        }
+        Word::Prepared { provider_call_id } => prepared(facts, provider_call_id),
+        Word::HungUp { hangup_cause } => hung_up(facts, hangup_cause.as_ref(), rules),
+        Word::Lapsed { hangup_cause } => lapsed(facts, hangup_cause, rules, dice),
+        Word::Recorded(record) => recorded(facts, record),
         Word::Started => started(facts, rules),
         Word::Told { outcome } => told(facts, outcome, rules, dice),
         Word::Ended(ended) => over(facts, ended, rules, dice),
@@ -72,17 +82,21 @@ fn same(facts: &Facts) -> Settlement {
         revision: facts.revision,
         state: None,
         provider_call_id: None,
+        carrier_call_id: None,
         dialed: false,
         weight: None,
         disposition: None,
         hangup_cause: None,
         duration_secs: None,
         told: None,
+        billed: false,
         transcript: None,
+        summary: None,
         misses: facts.misses,
         started: false,
         sent_secs_ago: None,
         check_in_secs: None,
+        record_in_secs: None,
         call_was: facts.call_state,
         rank_was: facts.rank,
         call: None,
@@ -90,17 +104,65 @@ fn same(facts: &Facts) -> Settlement {
 }
 
 /// The provider has it. An attempt in doubt is adopted by this.
-fn accepted(facts: &Facts, provider_call_id: Option<String>, rules: &Rules) -> Option<Settlement> {
+fn accepted(
+    facts: &Facts,
+    provider_call_id: Option<String>,
+    carrier_call_id: Option<String>,
+    rules: &Rules,
+) -> Option<Settlement> {
     let fresh = matches!(facts.state, AttemptState::Dialing | AttemptState::Unknown);
-    let names_it = provider_call_id.is_some() && facts.provider_call_id.is_none();
-    (fresh || names_it).then(|| Settlement {
+    let provider_call_id = provider_call_id.filter(|_| facts.provider_call_id.is_none());
+    let carrier_call_id = carrier_call_id.filter(|_| !facts.known.carrier_call);
+    (fresh || provider_call_id.is_some() || carrier_call_id.is_some()).then(|| Settlement {
         state: fresh.then_some(AttemptState::Accepted),
         dialed: !facts.dialed && fresh,
-        provider_call_id: provider_call_id.filter(|_| names_it),
+        provider_call_id,
+        carrier_call_id,
         check_in_secs: fresh.then_some(rules.inquiry.as_secs_f64()),
         misses: 0,
         ..same(facts)
     })
+}
+
+/// The first of two steps is done. Only while we still may take the second: what is in doubt is not dialed any more.
+fn prepared(facts: &Facts, provider_call_id: &str) -> Option<Settlement> {
+    (facts.state == AttemptState::Dialing && facts.provider_call_id.is_none())
+        .then(|| Settlement { provider_call_id: Some(provider_call_id.to_owned()), ..same(facts) })
+}
+
+/// Nobody has joined what was prepared. Where the carrier may have been asked, the phone may have rung: that was a dial. It was not
+/// asked when not even the first step was written down, for that comes first.
+fn lapsed(facts: &Facts, cause: &str, rules: &Rules, dice: f64) -> Option<Settlement> {
+    match facts.state {
+        AttemptState::Unknown if facts.provider_call_id.is_none() => released(facts, AttemptState::Unknown, None),
+        AttemptState::Unknown | AttemptState::Accepted => {
+            over(facts, &ours(Disposition::NoAnswer, Weight::Status, cause), rules, dice)
+        }
+        AttemptState::Dialing | AttemptState::Ended => None,
+    }
+}
+
+/// The carrier had it and has let go of it: the provider is asked soon how that went.
+fn hung_up(facts: &Facts, cause: Option<&String>, rules: &Rules) -> Option<Settlement> {
+    if facts.state == AttemptState::Ended || facts.known.cause {
+        return None;
+    }
+    let adopted = accepted(facts, None, None, rules).unwrap_or_else(|| same(facts));
+    Some(Settlement { hangup_cause: cause.cloned(), check_in_secs: Some(HUNG_UP_CHECK_SECS), ..adopted })
+}
+
+/// What the provider has on record fills in what is missing; what it bills outweighs what was measured.
+fn recorded(facts: &Facts, record: &Record) -> Option<Settlement> {
+    let billed_secs = record.billed_secs.filter(|_| !facts.known.billed);
+    let more = Settlement {
+        duration_secs: billed_secs,
+        billed: billed_secs.is_some(),
+        transcript: record.transcript.clone().filter(|_| !facts.known.transcript),
+        summary: record.summary.clone().filter(|_| !facts.known.summary),
+        record_in_secs: (record.complete && facts.state == AttemptState::Ended).then_some(f64::INFINITY),
+        ..same(facts)
+    };
+    (more != same(facts)).then_some(more)
 }
 
 /// Somebody is talking: it is accepted, whatever we knew.
@@ -108,20 +170,20 @@ fn started(facts: &Facts, rules: &Rules) -> Option<Settlement> {
     if facts.state == AttemptState::Ended || facts.known.started {
         return None;
     }
-    let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
+    let adopted = accepted(facts, None, None, rules).unwrap_or_else(|| same(facts));
     Some(Settlement { started: true, ..adopted })
 }
 
 /// An outcome told during the call acts when the call ends; told after its end, it corrects.
 fn told(facts: &Facts, outcome: &Outcome, rules: &Rules, dice: f64) -> Option<Settlement> {
     if facts.state == AttemptState::Ended {
-        let ended = Ended { outcome: Some(outcome.clone()), ..ours(outcome.disposition, Weight::Explicit, "told") };
+        let ended = Ended { outcome: Some(outcome.clone()), ..ours(outcome.disposition, outcome.weight, "told") };
         return over(facts, &Ended { hangup_cause: None, ..ended }, rules, dice);
     }
-    if facts.told.is_some() {
+    if told_before(facts).is_some_and(|before| before.weight >= outcome.weight) {
         return None;
     }
-    let adopted = accepted(facts, None, rules).unwrap_or_else(|| same(facts));
+    let adopted = accepted(facts, None, None, rules).unwrap_or_else(|| same(facts));
     Some(Settlement { told: Some(json!(outcome)), ..adopted })
 }
 
@@ -140,10 +202,12 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
         dialed: counts,
         weight: Some(ended.weight),
         disposition: Some(ended.disposition),
-        hangup_cause: ended.hangup_cause.clone(),
-        duration_secs: ended.duration_secs,
+        // The carrier's own cause, told when it let go, stays.
+        hangup_cause: ended.hangup_cause.clone().filter(|_| corrects || !facts.known.cause),
+        duration_secs: ended.duration_secs.filter(|_| !facts.known.billed),
         told: ended.outcome.as_ref().map(|outcome| json!(outcome)),
         transcript: ended.transcript.clone(),
+        record_in_secs: rules.record_after.filter(|_| !corrects).map(|after| after.as_secs_f64()),
         call: change,
         ..same(facts)
     })
@@ -163,16 +227,16 @@ fn filled_in(facts: &Facts, ended: &Ended) -> Option<Settlement> {
 
 /// An outcome told earlier stands behind a bare end.
 fn with_what_was_told(facts: &Facts, ended: &Ended) -> Ended {
-    let told = facts.told.clone().and_then(|told| serde_json::from_value::<Outcome>(told).ok());
-    match told {
-        Some(outcome) if ended.weight < Weight::Explicit => Ended {
-            disposition: outcome.disposition,
-            weight: Weight::Explicit,
-            outcome: Some(outcome),
-            ..ended.clone()
-        },
+    match told_before(facts) {
+        Some(outcome) if ended.weight < outcome.weight => {
+            Ended { disposition: outcome.disposition, weight: outcome.weight, outcome: Some(outcome), ..ended.clone() }
+        }
         _ => ended.clone(),
     }
+}
+
+fn told_before(facts: &Facts) -> Option<Outcome> {
+    facts.told.clone().and_then(|told| serde_json::from_value(told).ok())
 }
 
 /// What becomes of the call, or none when it stays as it is.

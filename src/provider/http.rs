@@ -2,12 +2,9 @@
 //!
 //! The contract has no look-up; one can be configured. Without it, doubt waits for a webhook.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -16,10 +13,10 @@ use serde_json::json;
 use crate::config;
 use crate::domain::word::{Ended, Word};
 use crate::provider::webhook::status_word;
-use crate::provider::{Dial, Found, HungUp, Placed, Provider, Question};
+use crate::provider::{Dial, Found, HungUp, Placed, Provider, Question, wire};
 
-/// An answer longer than this is not read.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Where it reports to.
+const STATUS_PATH: &str = "/api/v1/callbacks/call-status";
 
 /// A client of the generic contract.
 #[derive(Debug)]
@@ -47,15 +44,7 @@ impl Http {
     /// # Errors
     /// The client cannot be built (no roots of trust on this machine).
     pub fn new(settings: config::Http, timeout: Duration) -> anyhow::Result<Self> {
-        // Redirects are not followed: a call must not be placed twice because a server moved.
-        let client = Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout.min(Duration::from_secs(5)))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(concat!("outdial/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client, settings })
+        Ok(Self { client: wire::client(timeout)?, settings })
     }
 
     async fn look_up(&self, question: &Question) -> Found {
@@ -73,7 +62,7 @@ impl Http {
         if !response.status().is_success() {
             return Found::CannotSay;
         }
-        let Some(body) = read_bounded(response).await else {
+        let Some(body) = wire::read(response).await else {
             return Found::CannotSay;
         };
         let Ok(found) = serde_json::from_slice::<LookedUp>(&body) else {
@@ -86,13 +75,13 @@ impl Http {
                 ..ended
             })),
             // Whatever else it calls it, it has it.
-            _ => Found::Known(Word::Accepted { provider_call_id: found.call_id }),
+            _ => Found::Known(Word::Accepted { provider_call_id: found.call_id, carrier_call_id: None }),
         }
     }
 
     async fn answer(&self, response: Response) -> Placed {
         let status = response.status();
-        let retry_after = retry_after(response.headers());
+        let retry_after = wire::retry_after(response.headers());
         let capacity = matches!(status, StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS)
             || (status == StatusCode::SERVICE_UNAVAILABLE && self.settings.capacity_on_503);
         if capacity {
@@ -105,9 +94,9 @@ impl Http {
             // 5xx, redirects, 408 and 409 (it knows this key already): it may have the call.
             return Placed::Ambiguous { reason: format!("HTTP {}", status.as_u16()) };
         }
-        match read_bounded(response).await.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
+        match wire::read(response).await.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
             Some(Accepted { call_id: Some(call_id) }) if !call_id.is_empty() => {
-                Placed::Accepted { provider_call_id: Some(call_id) }
+                Placed::Accepted { provider_call_id: Some(call_id), carrier_call_id: None }
             }
             _ => Placed::Ambiguous { reason: format!("HTTP {} without a callId", status.as_u16()) },
         }
@@ -125,7 +114,7 @@ impl Provider for Http {
             "to": dial.to.as_str(),
             "scriptId": dial.script_id,
             "metadata": dial.metadata,
-            "webhookUrl": dial.webhook_url,
+            "webhookUrl": dial.report_to.url(STATUS_PATH),
         });
         if let (Some(body), Some(variables)) =
             (body.as_object_mut(), dial.variables.as_object().filter(|v| !v.is_empty()))
@@ -144,9 +133,7 @@ impl Provider for Http {
             .json(&body);
         match request.send().await {
             Ok(response) => self.answer(response).await,
-            // A connection that never stood: DNS, refused, TLS. No byte of the request left.
-            Err(error) if error.is_connect() || error.is_builder() => Placed::NotSent { reason: reason_of(&error) },
-            Err(error) => Placed::Ambiguous { reason: reason_of(&error) },
+            Err(error) => wire::unanswered(&error),
         }
     }
 
@@ -161,36 +148,4 @@ impl Provider for Http {
     async fn hang_up(&self, _question: &Question) -> HungUp {
         HungUp::NoWay
     }
-}
-
-/// The innermost reason, without the URL: it may hold a key.
-fn reason_of(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut text = if error.is_timeout() { "timeout".to_owned() } else { "request failed".to_owned() };
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text.chars().take(200).collect()
-}
-
-async fn read_bounded(mut response: Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            return None;
-        }
-    }
-    Some(body)
-}
-
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = text.parse::<u64>() {
-        return Some(Duration::from_secs(secs));
-    }
-    let at = DateTime::parse_from_rfc2822(text).ok()?;
-    (at.with_timezone(&Utc) - Utc::now()).to_std().ok()
 }

@@ -4,15 +4,20 @@
 //! **Invariant:** a provider never sees Postgres or axum. Doubt begins with the first byte of a request: what failed before is
 //! [`Placed::NotSent`], what failed after is [`Placed::Ambiguous`], and only the first may be dialed again.
 
+pub mod causes;
 pub mod http;
 pub mod signature;
 pub mod simulator;
+pub mod telnyx;
+pub mod ultravox;
 pub mod webhook;
+mod wire;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -31,12 +36,56 @@ pub struct Dial {
     pub variables: Value,
     /// `language`, `voice`, `firstMessage` of the user's settings, where there are any.
     pub agent: Option<Value>,
+    /// What `script_id` names, variables filled in; none: it names nothing that is stored here.
+    pub script: Option<Script>,
     /// The longest it may last: what is reserved of the user's minutes.
     pub secs_max: Option<i32>,
-    /// Where the provider reports to; carries the attempt's id.
-    pub webhook_url: String,
+    /// Where the provider reports to, and the query that names the attempt and proves that the URL is ours.
+    pub report_to: ReportTo,
+    /// The first of two steps, where placing takes two.
+    pub prepared: Option<Prepared>,
     /// The database's time of the claim.
     pub claimed_at: DateTime<Utc>,
+}
+
+/// What the agent is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Script {
+    /// Either this
+    pub prompt: Option<String>,
+    /// or an agent kept at the provider.
+    pub agent_id: Option<String>,
+    pub voice: Option<String>,
+    pub language: Option<String>,
+    pub first_message: Option<String>,
+    /// In the provider's own shape.
+    pub tools: Vec<Value>,
+    pub max_duration_secs: Option<i32>,
+}
+
+/// The URLs of this service that concern one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportTo {
+    /// Without a slash at the end.
+    pub base: String,
+    /// `attemptId=…&token=…`
+    pub query: String,
+}
+
+impl ReportTo {
+    /// A path of this service, for this attempt.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}?{}", self.base, self.query)
+    }
+}
+
+/// What the first of two steps has made: nobody's phone was asked for yet.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub provider_call_id: String,
+    /// What the carrier connects the phone to. A secret.
+    pub join_url: SecretString,
 }
 
 /// The answer to a dial.
@@ -44,23 +93,19 @@ pub struct Dial {
 pub enum Placed {
     Accepted {
         provider_call_id: Option<String>,
+        /// The leg to the phone, where the carrier is another.
+        carrier_call_id: Option<String>,
     },
     /// It would refuse again.
-    Refused {
-        reason: String,
-    },
+    Refused { reason: String },
     /// It is full; no dial. `retry_after` as it asked.
-    Capacity {
-        retry_after: Option<Duration>,
-    },
+    Capacity { retry_after: Option<Duration> },
     /// No byte of the request left: no dial.
-    NotSent {
-        reason: String,
-    },
+    NotSent { reason: String },
+    /// It refuses us, not this call (the key, the account): no dial, and no better with the next.
+    Barred { reason: String },
     /// It may or may not have it.
-    Ambiguous {
-        reason: String,
-    },
+    Ambiguous { reason: String },
 }
 
 impl Placed {
@@ -72,6 +117,7 @@ impl Placed {
             Self::Refused { .. } => "refused",
             Self::Capacity { .. } => "capacity",
             Self::NotSent { .. } => "not_sent",
+            Self::Barred { .. } => "barred",
             Self::Ambiguous { .. } => "ambiguous",
         }
     }
@@ -83,6 +129,8 @@ pub struct Question {
     pub attempt_id: AttemptId,
     pub call_id: CallId,
     pub provider_call_id: Option<String>,
+    pub carrier_call_id: Option<String>,
+    pub phone: String,
     pub claimed_at: DateTime<Utc>,
 }
 
@@ -103,6 +151,7 @@ pub enum HungUp {
     Asked,
     /// This provider has no way to hang up.
     NoWay,
+    /// Not now: it may ring still, or be over already.
     Failed,
 }
 
@@ -124,6 +173,24 @@ pub trait Provider: Send + Sync {
     /// The name kept with each attempt.
     fn name(&self) -> &'static str;
 
+    /// Whether scripts stored here are looked up for it; otherwise `script_id` is passed on as it is.
+    fn reads_scripts(&self) -> bool {
+        false
+    }
+
+    /// Whether it keeps records of ended calls that are worth asking for.
+    fn keeps_records(&self) -> bool {
+        false
+    }
+
+    /// The first step of two, after which nobody's phone rings yet; it is written down before [`Self::place`]. None: one step.
+    ///
+    /// # Errors
+    /// The answer that ends this dial; never a doubt, since nobody was dialed.
+    async fn prepare(&self, _dial: &Dial) -> Result<Option<Prepared>, Placed> {
+        Ok(None)
+    }
+
     /// Asks for the call. Never retries by itself.
     async fn place(&self, dial: &Dial) -> Placed;
 
@@ -132,6 +199,11 @@ pub trait Provider: Send + Sync {
 
     /// Asks how a call it accepted is doing.
     async fn status(&self, question: &Question) -> Found;
+
+    /// What it has on record of a call that has ended: outcomes nobody told, then the record itself. Nothing: ask again later.
+    async fn record(&self, _question: &Question) -> Vec<Word> {
+        Vec::new()
+    }
 
     /// Asks for an end of the call.
     async fn hang_up(&self, question: &Question) -> HungUp;

@@ -103,6 +103,16 @@ fn plain_hex(secret: &SecretString, headers: Headers<'_>, body: &[u8]) -> bool {
     mac.verify_slice(&given).is_ok()
 }
 
+/// A secret of this installation for one purpose, as text: HMAC of the purpose by its key.
+#[must_use]
+pub fn derived_secret(key: &[u8], purpose: &str) -> String {
+    let Some(mut mac) = keyed(key) else {
+        return String::new();
+    };
+    mac.update(purpose.as_bytes());
+    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+}
+
 /// The token of an attempt's webhook URL: HMAC of its id by the key of this installation.
 #[must_use]
 pub fn token(key: &[u8], attempt: AttemptId) -> String {
@@ -127,11 +137,11 @@ pub fn is_our_token(key: &[u8], attempt: AttemptId, given: &str) -> bool {
 }
 
 /// An empty key signs nothing.
-fn keyed(key: &[u8]) -> Option<HmacSha256> {
+pub(super) fn keyed(key: &[u8]) -> Option<HmacSha256> {
     if key.is_empty() { None } else { HmacSha256::new_from_slice(key).ok() }
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }

@@ -79,7 +79,7 @@ impl Simulator {
     fn word_at(&self, attempt: AttemptId, claimed_at: DateTime<Utc>, now: DateTime<Utc>) -> Word {
         let course = self.course(attempt);
         if (now - claimed_at).to_std().unwrap_or_default() < course.lasts {
-            return Word::Accepted { provider_call_id: Some(call_id_of(attempt)) };
+            return Word::Accepted { provider_call_id: Some(call_id_of(attempt)), carrier_call_id: None };
         }
         Word::Ended(Ended {
             disposition: course.disposition,
@@ -168,7 +168,7 @@ impl Provider for Simulator {
         info!(attempt.id = %dial.attempt_id, call.id = %dial.call_id, script = %dial.script_id,
               lasts_ms = u64::try_from(course.lasts.as_millis()).unwrap_or(u64::MAX), "simulated call rings");
         self.put(Instant::now() + course.lasts, dial.attempt_id, false);
-        Placed::Accepted { provider_call_id: Some(call_id_of(dial.attempt_id)) }
+        Placed::Accepted { provider_call_id: Some(call_id_of(dial.attempt_id)), carrier_call_id: None }
     }
 
     async fn find_by_attempt(&self, question: &Question) -> Found {

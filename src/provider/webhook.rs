@@ -19,6 +19,8 @@ pub struct Report {
     pub word: Word,
     /// When it was so at the provider.
     pub at: Option<DateTime<Utc>>,
+    /// The sender's id of the event, where its body has one.
+    pub key: Option<String>,
 }
 
 /// Why a webhook cannot be read: the field and the reason.
@@ -29,7 +31,7 @@ pub struct Error {
     pub message: String,
 }
 
-fn error(field: &'static str, message: impl Into<String>) -> Error {
+pub(super) fn error(field: &'static str, message: impl Into<String>) -> Error {
     Error { field, message: message.into() }
 }
 
@@ -89,7 +91,9 @@ pub fn status_word(status: &str) -> Option<Word> {
         })
     };
     Some(match status.trim().to_ascii_uppercase().replace(['-', ' '], "_").as_str() {
-        "QUEUED" | "RINGING" | "INITIATED" | "ACCEPTED" => Word::Accepted { provider_call_id: None },
+        "QUEUED" | "RINGING" | "INITIATED" | "ACCEPTED" => {
+            Word::Accepted { provider_call_id: None, carrier_call_id: None }
+        }
         "IN_PROGRESS" | "STARTED" | "ANSWERED" => Word::Started,
         "COMPLETED" => ended(Disposition::Completed, Weight::Status),
         "FAILED" => ended(Disposition::Failed, Weight::Status),
@@ -115,11 +119,11 @@ impl StatusReport {
                 hangup_cause: self.failure_reason.map(|reason| shortened(&reason)),
                 ..ended
             }),
-            Word::Accepted { .. } => Word::Accepted { provider_call_id: self.call_id.clone() },
+            Word::Accepted { .. } => Word::Accepted { provider_call_id: self.call_id.clone(), carrier_call_id: None },
             other => other,
         };
         let (attempt_id, provider_call_id) = ids(self.conversation_id, self.call_id);
-        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at })
+        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at, key: None })
     }
 }
 
@@ -159,12 +163,14 @@ impl OutcomeReport {
             }
         };
         let (attempt_id, provider_call_id) = ids(self.conversation_id, self.call_id);
-        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at })
+        Ok(Report { attempt_id, provider_call_id, word, at: self.completed_at, key: None })
     }
 }
 
 impl OutcomeBody {
-    fn read(self) -> Result<Outcome, Error> {
+    /// # Errors
+    /// An unknown type, a time that is missing or absurd.
+    pub fn read(self) -> Result<Outcome, Error> {
         let disposition = match self.r#type.as_str() {
             "APPOINTMENT_SET" => Disposition::AppointmentSet,
             "CALLBACK_REQUESTED" => Disposition::CallbackRequested,
@@ -187,7 +193,11 @@ impl OutcomeBody {
         if disposition == Disposition::AppointmentSet && self.appointment_time.is_none() {
             return Err(error("outcome.appointmentTime", "is needed by APPOINTMENT_SET"));
         }
-        Ok(Outcome { disposition, appointment_time: self.appointment_time, callback_time: self.callback_time })
+        Ok(Outcome {
+            appointment_time: self.appointment_time,
+            callback_time: self.callback_time,
+            ..Outcome::of(disposition)
+        })
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Claim {
     pub next_in_secs: Option<f64>,
     /// Seconds until the provider is asked again.
     pub held_secs: Option<f64>,
+    /// The provider's breaker is half open: the answer to what was claimed decides.
+    pub probing: bool,
     /// When it began to look, by the monotonic clock.
     pub begun: Option<Instant>,
 }
@@ -124,6 +126,7 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
         claim.room = usize::try_from(row.room).unwrap_or_default();
         claim.live = row.live;
         claim.obstructed = row.obstructed;
+        claim.probing = row.probing;
         claim.next_in_secs = row.next_at.map(|at| secs_until(row.at, at));
         claim.held_secs = row.held_until.map(|at| secs_until(row.at, at));
         claim.looked = Looked { lanes: std::mem::take(&mut row.lanes), users: std::mem::take(&mut row.users) };
@@ -144,6 +147,7 @@ struct Row {
     room: i32,
     live: i64,
     held_until: Option<DateTime<Utc>>,
+    probing: bool,
     next_at: Option<DateTime<Utc>>,
     lanes: Vec<Uuid>,
     users: Vec<Uuid>,

@@ -14,6 +14,7 @@ mod claim;
 mod do_not_call;
 mod enqueue;
 mod prospects;
+mod provider;
 mod quotas;
 pub mod recruit;
 mod rescue;
@@ -26,14 +27,13 @@ pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
 pub use do_not_call::{change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
+pub use provider::{Breaker, Judged, hold_provider, judge_provider};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
 pub use rescue::{
     Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
-    record_strays, release_orphans, slots_used, unsent,
+    record_strays, release_orphans, slots_used, take_records, unsent,
 };
-pub use settle::{
-    CallChange, Event, Facts, Hold, Known, Settled, Settlement, clear_hold, facts, free, hold_provider, resolve, settle,
-};
+pub use settle::{CallChange, Event, Facts, Known, Settled, Settlement, facts, free, resolve, settle};
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
 
 use chrono::{DateTime, Utc};

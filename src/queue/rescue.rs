@@ -34,6 +34,8 @@ pub struct Inquiry {
     pub call_id: CallId,
     pub state: AttemptState,
     pub provider_call_id: Option<String>,
+    pub carrier_call_id: Option<String>,
+    pub phone: String,
     pub claimed_at: DateTime<Utc>,
     pub hang_up: bool,
 }
@@ -43,16 +45,48 @@ pub struct Inquiry {
 /// # Errors
 /// Postgres is away.
 pub async fn inquire(pool: &PgPool, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
-    let rows = sqlx::query_file!("sql/queue/inquire.sql", limit, again_in_secs).fetch_all(pool).await?;
-    let inquiries = rows.into_iter().map(|row| Inquiry {
-        attempt_id: AttemptId(row.id),
-        call_id: CallId(row.call_id),
-        state: row.state,
-        provider_call_id: row.provider_call_id,
-        claimed_at: row.claimed_at,
-        hang_up: row.hang_up,
-    });
-    Ok(inquiries.collect())
+    let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/inquire.sql", limit, again_in_secs).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(InquiryRow::into_inquiry).collect())
+}
+
+/// Takes ended attempts whose record is still to be fetched; each is handed out ever more rarely, until `give_up_secs` after its end.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn take_records(
+    pool: &PgPool,
+    limit: i64,
+    again_in_secs: f64,
+    give_up_secs: f64,
+) -> sqlx::Result<Vec<Inquiry>> {
+    let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/take_records.sql", limit, again_in_secs, give_up_secs);
+    Ok(rows.fetch_all(pool).await?.into_iter().map(InquiryRow::into_inquiry).collect())
+}
+
+struct InquiryRow {
+    id: Uuid,
+    call_id: Uuid,
+    state: AttemptState,
+    provider_call_id: Option<String>,
+    carrier_call_id: Option<String>,
+    phone: String,
+    claimed_at: DateTime<Utc>,
+    hang_up: bool,
+}
+
+impl InquiryRow {
+    fn into_inquiry(self) -> Inquiry {
+        Inquiry {
+            attempt_id: AttemptId(self.id),
+            call_id: CallId(self.call_id),
+            state: self.state,
+            provider_call_id: self.provider_call_id,
+            carrier_call_id: self.carrier_call_id,
+            phone: self.phone,
+            claimed_at: self.claimed_at,
+            hang_up: self.hang_up,
+        }
+    }
 }
 
 /// Attempts open for longer than a call may last.

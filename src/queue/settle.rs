@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState};
@@ -55,8 +55,11 @@ impl Facts {
         self.misses = done.misses;
         self.told = done.told.clone().or(self.told);
         self.provider_call_id = done.provider_call_id.clone().or(self.provider_call_id);
+        self.known.carrier_call |= done.carrier_call_id.is_some();
         self.known.started |= done.started;
         self.known.duration |= done.duration_secs.is_some();
+        self.known.billed |= done.billed;
+        self.known.summary |= done.summary.is_some();
         self.known.cause |= done.hangup_cause.is_some();
         self.known.transcript |= done.transcript.is_some();
         if done.dialed {
@@ -70,10 +73,14 @@ impl Facts {
 /// Details of an attempt that some word has told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
+    pub carrier_call: bool,
     pub started: bool,
     pub duration: bool,
+    /// The duration is what the provider bills.
+    pub billed: bool,
     pub cause: bool,
     pub transcript: bool,
+    pub summary: bool,
 }
 
 /// A decided change, made on `facts` of that revision.
@@ -84,6 +91,7 @@ pub struct Settlement {
     /// None: stays.
     pub state: Option<AttemptState>,
     pub provider_call_id: Option<String>,
+    pub carrier_call_id: Option<String>,
     /// Counts one more dial.
     pub dialed: bool,
     pub weight: Option<Weight>,
@@ -91,12 +99,17 @@ pub struct Settlement {
     pub hangup_cause: Option<String>,
     pub duration_secs: Option<i32>,
     pub told: Option<Value>,
+    /// The duration is what the provider bills.
+    pub billed: bool,
     pub transcript: Option<String>,
+    pub summary: Option<String>,
     pub misses: i16,
     pub started: bool,
     /// The request may have left so many seconds ago.
     pub sent_secs_ago: Option<f64>,
     pub check_in_secs: Option<f64>,
+    /// The provider is to be asked for the record in so many seconds; infinity: nothing is missing.
+    pub record_in_secs: Option<f64>,
     /// The call's state in the facts: the fence.
     pub call_was: CallState,
     /// The call's rank in the facts.
@@ -153,10 +166,13 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         told: row.told,
         provider_call_id: row.provider_call_id,
         known: Known {
+            carrier_call: row.has_carrier_call,
             started: row.started,
             duration: row.has_duration,
+            billed: row.billed,
             cause: row.has_cause,
             transcript: row.has_transcript,
+            summary: row.has_summary,
         },
         unheard_secs: row.unheard_secs,
         call_state: row.call_state,
@@ -300,6 +316,10 @@ async fn write(connection: &mut PgConnection, batch: &[Settlement], events: &[Ev
         &column(events, |e| e.kind.to_owned()),
         &column(events, |e| e.source.to_owned()),
         &column(events, |e| e.body.clone()),
+        &column(batch, |s| s.carrier_call_id.clone()) as _,
+        &column(batch, |s| s.summary.clone()) as _,
+        &column(batch, |s| s.billed),
+        &column(batch, |s| s.record_in_secs) as _,
     )
     .fetch_all(connection)
     .await
@@ -311,38 +331,5 @@ async fn write(connection: &mut PgConnection, batch: &[Settlement], events: &[Ev
 /// Postgres is away.
 pub async fn free(connection: &mut PgConnection, users: &[UserId], campaigns: &[CampaignId]) -> sqlx::Result<()> {
     sqlx::query_file!("sql/queue/free.sql", users as _, campaigns as _).execute(connection).await?;
-    Ok(())
-}
-
-/// Why a provider is left alone for a while.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Hold {
-    /// It said it is full.
-    Capacity { secs: f64 },
-    /// It could not be reached: the hold doubles with each failure in a row.
-    Unreachable { secs: f64, secs_max: f64 },
-}
-
-/// Takes no more calls for this provider for a while, on any instance.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Hold) -> sqlx::Result<()> {
-    let (reason, secs, unreachable, secs_max) = match hold {
-        Hold::Capacity { secs } => ("PROVIDER_CAPACITY", secs, false, secs),
-        Hold::Unreachable { secs, secs_max } => ("BREAKER_OPEN", secs, true, secs_max),
-    };
-    sqlx::query_file!("sql/queue/hold_provider.sql", provider, reason, secs, unreachable, secs_max)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// The provider was reached.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn clear_hold(pool: &PgPool, provider: &str) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/clear_hold.sql", provider).execute(pool).await?;
     Ok(())
 }

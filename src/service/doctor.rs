@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use crate::config::{Config, ProviderKind};
+use crate::config::{Config, ProviderKind, UltravoxMode};
 use crate::db;
-use crate::service::prepare_database;
+use crate::provider::telnyx;
+use crate::service::{self, prepare_database};
 use crate::store::{installation, keys};
 
 /// What the examination found.
@@ -41,7 +42,7 @@ impl Report {
 pub async fn examine(config: &Config) -> Report {
     let mut report = Report { text: String::new(), healthy: true };
     examine_database(config, &mut report).await;
-    examine_provider(config, &mut report);
+    examine_provider(config, &mut report).await;
     examine_access(config, &mut report);
     for name in &config.unneeded {
         report.note(&format!("{name} is set and has no effect"));
@@ -88,7 +89,7 @@ async fn examine_invariants(db: &db::Db, report: &mut Report) {
     }
 }
 
-fn examine_provider(config: &Config, report: &mut Report) {
+async fn examine_provider(config: &Config, report: &mut Report) {
     let url = &config.server.public_url;
     match config.provider.kind {
         ProviderKind::Simulator => report.good("provider: simulator; nobody's phone rings"),
@@ -100,11 +101,71 @@ fn examine_provider(config: &Config, report: &mut Report) {
             if config.provider.http.lookup_url.is_empty() {
                 report.note("provider: no look-up; a call in doubt waits for its webhook, or FAILS as UNKNOWN after calls.max_call_secs");
             }
-            if url.contains("localhost") || url.contains("127.0.0.1") {
+            if is_local(url) {
                 report.note(&format!("webhooks: the provider is told {url}, which only this machine can reach (SERVICE_URL, WEBHOOK_BASE_URL)"));
             }
         }
-        ProviderKind::Ultravox | ProviderKind::Unset => report.bad("provider: none that can dial"),
+        ProviderKind::Ultravox => examine_ultravox(config, report).await,
+        ProviderKind::Unset => report.bad("provider: none that can dial"),
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    url.contains("localhost") || url.contains("127.0.0.1") || url.contains("[::1]")
+}
+
+/// Keys and account by asking; addresses and numbers by their form. Nobody is called.
+async fn examine_ultravox(config: &Config, report: &mut Report) {
+    let (settings, telnyx) = (&config.ultravox, &config.telnyx);
+    let we_dial = settings.mode == UltravoxMode::TelnyxDials;
+    report.good(match settings.mode {
+        UltravoxMode::UltravoxDials => "provider: ultravox, dialing through the Telnyx account stored there",
+        UltravoxMode::TelnyxDials => "provider: ultravox, with our own dials by Telnyx Call Control",
+    });
+    let client = match service::ultravox(config, b"doctor") {
+        Ok(client) => client,
+        Err(error) => return report.bad(&format!("provider: {error:#}")),
+    };
+    match client.examine().await {
+        Ok(account) => {
+            let allowed = account.allowed_concurrent_calls;
+            let shown = allowed.map_or("any number of".to_owned(), |n| n.to_string());
+            report.good(&format!("ultravox: the key is good; the account allows {shown} calls at once"));
+            if allowed.is_some_and(|allowed| allowed < i64::from(config.calls.max_concurrent)) {
+                report.note(&format!(
+                    "ultravox: calls.max_concurrent is {}; what is refused is asked again later, at no dial's cost",
+                    config.calls.max_concurrent
+                ));
+            }
+        }
+        Err(reason) => report.bad(&format!("ultravox: {reason} (ULTRAVOX_API_KEY, ULTRAVOX_API_URL)")),
+    }
+    if we_dial {
+        match client.carrier().examine().await {
+            Ok(()) => report.good("telnyx: the key is good and opens the connection"),
+            Err(reason) => report.bad(&format!("telnyx: {reason} (TELNYX_API_KEY, TELNYX_CONNECTION_ID)")),
+        }
+        report.note("telnyx: a new account may have 2 calls at once, a verified one 10, and 30 dials a second; set provider.dials_per_second to stay below");
+    } else if telnyx.api_key.expose_secret().is_empty() {
+        report.note("telnyx: without TELNYX_API_KEY a call that still rings cannot be hung up");
+    }
+    report.good(&format!("telnyx: the callee is shown {} (TELNYX_FROM_NUMBER)", telnyx.from_number));
+    if telnyx.public_key.is_empty() {
+        report.note(
+            "telnyx: its webhooks are believed by the token of our URL; set TELNYX_PUBLIC_KEY to require signatures",
+        );
+    } else if telnyx::webhook::is_public_key(&telnyx.public_key) {
+        report.good("telnyx: webhooks must be signed");
+    } else {
+        report.bad("telnyx: TELNYX_PUBLIC_KEY is not base64 of 32 bytes: every webhook of theirs would be refused");
+    }
+    let url = &config.server.public_url;
+    if is_local(url) {
+        report.bad(&format!("webhooks: {url} cannot be reached from outside: set SERVICE_URL to an https address of this service. Until then calls are followed by asking, every executor.inquiry_secs"));
+    } else if url.starts_with("https://") {
+        report.good(&format!("webhooks: {url} (SERVICE_URL)"));
+    } else {
+        report.note(&format!("webhooks: {url} is not https: what is said on calls travels in the open (SERVICE_URL)"));
     }
 }
 

@@ -8,7 +8,6 @@ pub mod doctor;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -27,6 +26,7 @@ use crate::domain::ids::{InstanceId, new_id};
 use crate::executor::dial::Line;
 use crate::executor::dispatcher::Dispatcher;
 use crate::executor::lease::Lease;
+use crate::executor::pulse::Pulse;
 use crate::executor::{self, inquiry};
 use crate::notifier;
 use crate::outcome::decide::Rules;
@@ -34,8 +34,9 @@ use crate::outcome::inbox::{Heard, Inbox, settle_forever};
 use crate::planner;
 use crate::provider::http::Http;
 use crate::provider::simulator::Simulator;
-use crate::provider::{Provider, Said};
-use crate::queue::Enqueuer;
+use crate::provider::ultravox::Ultravox;
+use crate::provider::{Provider, Said, signature};
+use crate::queue::{Breaker, Enqueuer};
 use crate::scheduler::{self, Scheduler, imports};
 use crate::store::{installation, instances, keys};
 use crate::telemetry;
@@ -226,6 +227,7 @@ impl Service {
                 secrets: config.webhooks.secrets(),
                 tolerance_secs: config.webhooks.tolerance_secs,
                 loopback: config.server.is_loopback(),
+                native: native_webhooks(config, &token_key),
                 token_key,
             },
             limits: Limits {
@@ -346,12 +348,43 @@ async fn start_line(
             let timeout = Duration::from_secs(config.provider.dial_timeout_secs);
             Arc::new(Http::new(config.provider.http.clone(), timeout)?)
         }
-        ProviderKind::Ultravox | ProviderKind::Unset => {
-            bail!("provider.kind: {} cannot dial", config.provider.kind.as_str())
-        }
+        ProviderKind::Ultravox => Arc::new(ultravox(config, &token_key)?),
+        ProviderKind::Unset => bail!("provider.kind: {} cannot dial", config.provider.kind.as_str()),
     };
     spawn(tasks, "ear", listen(said, inbox.clone(), stop.settling.clone()));
     Ok(Arc::new(line_of(config, db, inbox, instance, provider, token_key)))
+}
+
+/// The client of Ultravox, for dialing and for `doctor`.
+///
+/// # Errors
+/// It cannot be built.
+pub fn ultravox(config: &Config, token_key: &[u8]) -> anyhow::Result<Ultravox> {
+    let timeout = Duration::from_secs(config.provider.dial_timeout_secs);
+    let (settings, telnyx, causes) = (config.ultravox.clone(), config.telnyx.clone(), config.causes.clone());
+    let mut secrets = settings.webhook_secrets();
+    if secrets.is_empty() {
+        secrets.push(own_ultravox_secret(token_key));
+    }
+    Ultravox::new(settings, telnyx, causes, secrets, timeout)
+}
+
+/// The secret Ultravox signs with where none is set: nobody has to set up anything there.
+fn own_ultravox_secret(token_key: &[u8]) -> SecretString {
+    SecretString::from(signature::derived_secret(token_key, "webhooks of ultravox"))
+}
+
+/// Whom we believe of those who sign in their own way. Calls made before a secret was set are signed with our own.
+fn native_webhooks(config: &Config, token_key: &[u8]) -> webhooks::Native {
+    let mut ultravox_secrets = config.ultravox.webhook_secrets();
+    ultravox_secrets.push(own_ultravox_secret(token_key));
+    webhooks::Native {
+        ultravox_secrets,
+        ultravox_tolerance_secs: config.ultravox.webhook_tolerance_secs,
+        telnyx_public_key: config.telnyx.public_key.trim().to_owned(),
+        telnyx_tolerance_secs: config.telnyx.webhook_tolerance_secs,
+        causes: config.causes.clone(),
+    }
 }
 
 /// Everything a dial needs, for a given provider.
@@ -364,7 +397,6 @@ pub fn line_of(
     provider: Arc<dyn Provider>,
     token_key: Vec<u8>,
 ) -> Line {
-    let base = config.server.public_url.trim_end_matches('/');
     Line {
         pool: db.work.clone(),
         provider,
@@ -385,11 +417,18 @@ pub fn line_of(
             inquiries_in_flight: config.executor.inquiries_in_flight,
             retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
             retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
-            webhook_url: format!("{base}/api/v1/callbacks/call-status"),
+            ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
+            breaker: Breaker {
+                window: Duration::from_secs(config.provider.breaker.window_secs),
+                failures_min: config.provider.breaker.failures_min,
+                ratio: config.provider.breaker.ratio,
+                open: Duration::from_secs_f64(config.provider.breaker.open_secs),
+                open_max: Duration::from_secs_f64(config.provider.breaker.open_secs_max),
+            },
+            public_url: config.server.public_url.trim_end_matches('/').to_owned(),
             token_key,
         },
-        // A hold may be left from a time before this process: the first success clears it.
-        unreachable: AtomicBool::new(true),
+        pulse: Pulse::default(),
     }
 }
 
@@ -418,6 +457,8 @@ pub fn rules_of(config: &Config) -> Rules {
         lookup_grace: Duration::from_secs(config.provider.lookup_grace_secs),
         inquiry: Duration::from_secs(config.executor.inquiry_secs),
         max_attempts: config.calls.max_attempts,
+        record_after: (config.provider.kind == ProviderKind::Ultravox)
+            .then(|| Duration::from_secs_f64(config.ultravox.record_after_secs)),
     }
 }
 

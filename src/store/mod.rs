@@ -13,6 +13,7 @@ pub mod planning;
 pub mod plans;
 pub mod prospects;
 pub mod schedules;
+pub mod scripts;
 pub mod settings;
 pub mod strays;
 pub mod suppressions;

@@ -245,11 +245,7 @@ async fn words_that_come_together_are_all_heard() {
     test_db.enqueue_for(user, 2).await;
     let mut connection = test_db.pool().acquire().await.expect("a connection");
     let calls = claim(&mut connection, 10).await;
-    let booked = Outcome {
-        disposition: Disposition::AppointmentSet,
-        appointment_time: Some(chrono::Utc::now()),
-        callback_time: None,
-    };
+    let booked = Outcome { appointment_time: Some(chrono::Utc::now()), ..Outcome::of(Disposition::AppointmentSet) };
     let words = [
         (0, ended(Disposition::Completed, None, None)),
         (0, ended(Disposition::Completed, Some(61), None)),
@@ -390,7 +386,7 @@ async fn outcomes_become_statuses() {
     let calls = claim(&mut connection, 100).await;
     assert_eq!(calls.len(), 10);
     let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
-    let told = |disposition, callback_time| Some(Outcome { disposition, appointment_time: None, callback_time });
+    let told = |disposition, callback_time| Some(Outcome { callback_time, ..Outcome::of(disposition) });
     use Disposition as D;
     let stories = [
         (D::AppointmentSet, told(D::AppointmentSet, None), "BOOKED"),
@@ -590,8 +586,7 @@ async fn what_is_said_during_a_call_stands() {
     say(3, "RESCHEDULED", Some(tomorrow), false).await;
     say(4, "RESCHEDULED", Some(tomorrow), false).await;
     let mut memory: Memory = calls.iter().map(|call| (call.attempt_id, call.facts.clone())).collect();
-    let callback =
-        Outcome { disposition: Disposition::CallbackRequested, appointment_time: None, callback_time: Some(tomorrow) };
+    let callback = Outcome { callback_time: Some(tomorrow), ..Outcome::of(Disposition::CallbackRequested) };
     settle_by_memory(&test_db, calls[0].attempt_id, ended(Disposition::Busy, None, None), &mut memory).await;
     settle_by_memory(
         &test_db,

@@ -114,7 +114,7 @@ impl Scene {
     }
 }
 
-const ACCEPTED: Placed = Placed::Accepted { provider_call_id: None };
+const ACCEPTED: Placed = Placed::Accepted { provider_call_id: None, carrier_call_id: None };
 
 /// Paused, closed, suppressed or canceled between claim and request: nobody is asked, and it counts no dial.
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,8 @@ async fn each_answer_does_what_it_should() {
     for (answer, expected, held) in [
         (Placed::Refused { reason: reason() }, "failed 1 REFUSED", None),
         (Placed::Capacity { retry_after: Some(Duration::from_secs(86_400)) }, "waiting 0 -", Some("PROVIDER_CAPACITY")),
-        (Placed::NotSent { reason: reason() }, "waiting 0 -", Some("BREAKER_OPEN")),
+        (Placed::NotSent { reason: reason() }, "waiting 0 -", None),
+        (Placed::Barred { reason: reason() }, "waiting 0 -", None),
         (Placed::Ambiguous { reason: reason() }, "live 0 -", None),
     ] {
         let scene = Scene::new(answer.clone()).await;
@@ -161,7 +162,7 @@ async fn each_answer_does_what_it_should() {
         scene.dial_late("select 1").await;
         scene.call_is(expected).await;
         let hold: Option<(String, f64)> = sqlx::query_as(
-            "select reason, extract(epoch from hold_until - now())::float8 from provider_holds where hold_until > now()",
+            "select reason, extract(epoch from hold_until - now())::float8 from provider_states where hold_until > now()",
         )
         .fetch_optional(scene.test_db.pool())
         .await
@@ -176,13 +177,93 @@ async fn each_answer_does_what_it_should() {
     }
 }
 
+/// The breaker opens when dials go unanswered, lets one through after its hold, opens for twice as long when that fails too, and
+/// closes on an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_opens_probes_and_closes() {
+    let scene = Scene::new(Placed::NotSent { reason: "refused".to_owned() }).await;
+    let numbers: Vec<String> = (0..6).map(|n| format!("+1415555010{n}")).collect();
+    scene.test_db.enqueue(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let held = "select extract(epoch from hold_until - now())::float8 from provider_states";
+    let held = async || sqlx::query_scalar::<_, f64>(held).fetch_one(scene.test_db.pool()).await.expect("a state");
+    let dial_all = async |calls: Vec<Claimed>| {
+        for call in calls {
+            dial(&scene.line, call, Instant::now()).await;
+        }
+        scene.settle().await;
+    };
+    let breaker =
+        async || scene.test_db.text("select breaker || ' ' || coalesce(hold_reason, '-') from ops.limits").await;
+    scene.test_db.run("insert into installation (token_key, provider) values ('k', 'scripted')").await;
+    dial_all(scene.claim().await).await;
+    assert!((0.5..=1.0).contains(&held().await), "{}", held().await);
+    assert_eq!(breaker().await, "open BREAKER_OPEN");
+    assert!(scene.claim().await.is_empty(), "claimed while the breaker is open");
+    let over = "update provider_states set hold_until = now() - interval '1 second'";
+    scene.test_db.run(over).await;
+    let probe = scene.claim().await;
+    assert_eq!(probe.len(), 1, "one at a time while it is half open");
+    assert_eq!(breaker().await, "half-open BREAKER_OPEN");
+    assert!(scene.claim().await.is_empty());
+    dial_all(probe).await;
+    assert!((1.5..=2.0).contains(&held().await), "twice as long: {}", held().await);
+    scene.test_db.run(over).await;
+    *scene.provider.answer.lock().expect("no panic while held") = ACCEPTED;
+    dial_all(scene.claim().await).await;
+    assert_eq!(breaker().await, "closed -");
+    assert_eq!(scene.claim().await.len(), 5);
+    scene.test_db.assert_sound().await;
+}
+
+/// A provider that is full is asked for no more than it had; the ceiling rises by itself, and costs no dial.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learned_ceiling_holds_and_rises() {
+    let scene = Scene::new(ACCEPTED).await;
+    let numbers: Vec<String> = (0..40).map(|n| format!("+141555501{n:02}")).collect();
+    scene.test_db.enqueue(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    scene.test_db.run("insert into installation (token_key, provider) values ('k', 'scripted')").await;
+    for call in scene.claim().await {
+        dial(&scene.line, call, Instant::now()).await;
+    }
+    scene.settle().await;
+    *scene.provider.answer.lock().expect("no panic while held") = Placed::Capacity { retry_after: None };
+    for call in scene.claim().await {
+        dial(&scene.line, call, Instant::now()).await;
+    }
+    scene.settle().await;
+    let state = "select provider_ceiling || ' ' || global_live || ' ' || coalesce(hold_reason, '-') from ops.limits";
+    assert_eq!(scene.test_db.text(state).await, "5 5 PROVIDER_CAPACITY");
+    assert_eq!(scene.test_db.count("select count(*) from calls where dials > 0").await, 5, "a refusal is no dial");
+    scene.test_db.run("update provider_states set hold_until = now()").await;
+    assert!(scene.claim().await.is_empty(), "five are live, and five is what it takes");
+    // Two fifths of the way from 5 to the global 30.
+    scene
+        .test_db
+        .run("update provider_states set ceiling_at = now() - interval '121 seconds', ceiling_until = now() + interval '179 seconds'")
+        .await;
+    let mut more = 0;
+    while let claimed @ 1.. = scene.claim().await.len() {
+        more += claimed;
+    }
+    assert_eq!(more, 10);
+    scene
+        .test_db
+        .run("update provider_states set ceiling_until = now(), ceiling_at = now() - interval '1 second'")
+        .await;
+    assert_eq!(scene.claim().await.len(), 5);
+    scene.test_db.assert_sound().await;
+}
+
 /// Doubt is asked about, and a call that is found is adopted, not dialed again.
 #[tokio::test(flavor = "multi_thread")]
 async fn doubt_is_looked_up_and_adopted() {
     let scene = Scene::new(Placed::Ambiguous { reason: "timeout".to_owned() }).await;
     scene.test_db.enqueue(&["+14155550100"]).await;
     scene.dial_late("select 1").await;
-    let found = Found::Known(outdial::domain::word::Word::Accepted { provider_call_id: Some("theirs".to_owned()) });
+    let found = Found::Known(outdial::domain::word::Word::Accepted {
+        provider_call_id: Some("theirs".to_owned()),
+        carrier_call_id: None,
+    });
     *scene.provider.found.lock().expect("no panic while held") = found;
     assert_eq!(inquiry::ask_all(&scene.line).await.expect("asked"), 1);
     scene.settle().await;

@@ -67,7 +67,7 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     let client = client();
     provider.loses_strays.store(true, Ordering::Relaxed);
     let mut created = 0;
-    let mut reached: HashMap<&'static str, bool> = failpoint::NAMES.iter().map(|name| (*name, false)).collect();
+    let mut reached: HashMap<&'static str, bool> = of_one_step().map(|name| (name, false)).collect();
     for (life, death) in deaths(seed).into_iter().enumerate() {
         let failpoint = if let Death::At(point) = &death { Some(point.clone()) } else { None };
         let mut process = Process::start(&log, &settings(&provider, &data, failpoint));
@@ -122,8 +122,13 @@ async fn nothing_is_lost_and_nobody_called_twice() {
     process.kill();
 }
 
+/// The failpoints on the road of a provider that places in one step; tests/it/ultravox_kill.rs has the other.
+fn of_one_step() -> impl Iterator<Item = &'static str> {
+    failpoint::NAMES.iter().copied().filter(|name| *name != "dial.after_prepare")
+}
+
 fn deaths(seed: u64) -> Vec<Death> {
-    let at_points = failpoint::NAMES.iter().enumerate().map(|(nth, name)| {
+    let at_points = of_one_step().enumerate().map(|(nth, name)| {
         // A life has two files, and each is read in one piece.
         let hits = if name.starts_with("upload.") { 2 } else { 4 };
         Death::At(format!("{name}:{}", 1 + splitmix(seed ^ u64::try_from(nth).unwrap()) % hits))

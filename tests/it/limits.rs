@@ -87,6 +87,7 @@ impl World {
             lookup_grace: Duration::ZERO,
             inquiry: Duration::from_secs(30),
             max_attempts: 3,
+            record_after: None,
         };
         Self { test_db, dice: StdRng::seed_from_u64(seed), lanes, calls: Vec::new(), live: Vec::new(), rules }
     }
@@ -192,16 +193,12 @@ impl World {
         match self.dice.random_range(0..10) {
             0..4 => ended(Disposition::Completed, None),
             4..6 => ended(Disposition::Busy, None),
-            6 => Word::Accepted { provider_call_id: None },
+            6 => Word::Accepted { provider_call_id: None, carrier_call_id: None },
             7 => Word::NotSent { reason: "test".to_owned() },
             8 => Word::Doubt { reason: "test".to_owned(), sent_ms_ago: 0 },
             _ => ended(
                 Disposition::CallbackRequested,
-                Some(Outcome {
-                    disposition: Disposition::CallbackRequested,
-                    appointment_time: None,
-                    callback_time: Some(Utc::now()),
-                }),
+                Some(Outcome { callback_time: Some(Utc::now()), ..Outcome::of(Disposition::CallbackRequested) }),
             ),
         }
     }

@@ -80,7 +80,8 @@ async fn hot_statements_use_their_indexes() {
         let settle = format!(
             "settle({ids}, '{{0,0}}', '{{ended,ended}}', '{{a,b}}', '{{t,t}}', '{{2,2}}', '{{COMPLETED,COMPLETED}}', '{{a,b}}', '{{1,1}}',
              array[null,null]::jsonb[], '{{a,b}}', '{{0,0}}', '{{f,f}}', '{{0,0}}', '{{0,0}}', '{{live,live}}', '{{completed,completed}}',
-             '{{0,0}}', array[null,null]::timestamptz[], '{{0,0}}', '{{1,1}}', {ids}, '{{a,b}}', '{{a,b}}', '{{a,b}}', array['{{}}','{{}}']::jsonb[])"
+             '{{0,0}}', array[null,null]::timestamptz[], '{{0,0}}', '{{1,1}}', {ids}, '{{a,b}}', '{{a,b}}', '{{a,b}}', array['{{}}','{{}}']::jsonb[],
+             '{{a,b}}', '{{a,b}}', '{{f,f}}', '{{1,1}}')"
         );
         for execute in [
             claim_of(30),

@@ -146,8 +146,7 @@ async fn a_promised_callback_waits_for_its_time() {
     let (claim_1, _) = claim(&test_db, 1).await;
     let attempt = claim_1.calls[0].attempt_id;
     let at = chrono::Utc::now() + chrono::TimeDelta::hours(2);
-    let outcome =
-        Outcome { disposition: Disposition::CallbackRequested, appointment_time: None, callback_time: Some(at) };
+    let outcome = Outcome { callback_time: Some(at), ..Outcome::of(Disposition::CallbackRequested) };
     settle(&test_db, vec![Heard::about(attempt, Word::Told { outcome }, "test")]).await;
     assert_eq!(test_db.count("select count(*) from calls where state = 'live'").await, 1, "the call goes on");
     settle(&test_db, vec![Heard::about(attempt, Word::ended(Disposition::Completed, None), "test")]).await;

@@ -160,6 +160,11 @@ impl TestDb {
         sqlx::query_scalar(sqlx::AssertSqlSafe(whole)).fetch_one(&self.db.read).await.expect(sql)
     }
 
+    /// The one text this query gives.
+    pub async fn text(&self, sql: &'static str) -> String {
+        sqlx::query_scalar(sql).fetch_one(&self.db.read).await.expect(sql)
+    }
+
     /// Runs SQL for its effect.
     pub async fn run(&self, sql: &'static str) {
         self.db.read.execute(sqlx::raw_sql(sql)).await.expect(sql);

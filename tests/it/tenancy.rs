@@ -47,6 +47,9 @@ async fn tenant(service: &TestService, name: &str, digit: usize) -> Tenant {
     let call = create("calls", json!({"to": numbers[0], "scriptId": format!("script of {name}"), "externalId": format!("call-{name}"), "scheduledAt": chrono::Utc::now() + chrono::TimeDelta::hours(9)})).await;
     let schedule = create("schedules", json!({"name": format!("schedule of {name}"), "externalId": format!("sched-{name}"), "timeZone": "Etc/UTC", "hours": hours})).await;
     let campaign = create("campaigns", json!({"name": format!("campaign of {name}"), "externalId": format!("camp-{name}"), "scriptId": "s", "paused": true})).await;
+    let script =
+        create("scripts", json!({"externalId": format!("script-{name}"), "prompt": format!("the prompt of {name}")}))
+            .await;
     let number = create("phone-numbers", json!({"number": numbers[1], "externalId": format!("num-{name}")})).await;
     let own = async |path: &str, body: Value| {
         let (status, body) = service.post(&format!("/api/v1/users/{name}/{path}"), body).await;
@@ -76,6 +79,7 @@ async fn tenant(service: &TestService, name: &str, digit: usize) -> Tenant {
         schedule.clone(),
         campaign.clone(),
         number.clone(),
+        script.clone(),
         prospect.clone(),
         endpoint.clone(),
         conversation.clone(),
@@ -101,6 +105,8 @@ async fn tenant(service: &TestService, name: &str, digit: usize) -> Tenant {
             ("/schedules/{id}", vec![format!("sched-{name}")]),
             ("/campaigns/{id}", vec![campaign]),
             ("/campaigns/{id}", vec![format!("camp-{name}")]),
+            ("/scripts/{id}", vec![script]),
+            ("/scripts/{id}", vec![format!("script-{name}")]),
             ("/phone-numbers/{id}", vec![number]),
             ("/phone-numbers/{id}", vec![format!("num-{name}")]),
             ("/uploads/{id}", vec![upload]),
@@ -127,6 +133,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
             json!({"area": "US", "source": "s", "asOf": "2026-01-01", "hours": [{"days": ["mon"], "opens": "00:00", "closes": "00:00"}]})
         }
         ("patch", "{id}" | "{prospect}") if path.contains("calls") => json!({"priority": "high"}),
+        ("patch", "{id}") if path.contains("scripts") => json!({"prompt": "stolen"}),
         ("patch", "{endpoint}") => json!({"disabled": true}),
         ("patch", _) => json!({"name": "stolen"}),
         _ => return None,
@@ -183,11 +190,12 @@ async fn nothing_of_a_user_is_reached_with_anothers_key() {
             json!({"name": "s", "timeZone": "Etc/UTC", "hours": [{"days": ["mon"], "opens": "09:00", "closes": "17:00"}], "userId": "ann"}),
         ),
         ("phone-numbers", json!({"number": "+14155559999", "userId": "ann"})),
+        ("scripts", json!({"externalId": "x", "prompt": "p", "userId": "ann"})),
     ] {
         let request = service.client.post(format!("{}/api/v1/{path}", service.base)).bearer_auth(&bob.key).json(&body);
         assert_eq!(answer(request).await.0, 400, "{path}");
     }
-    for path in ["users", "calls", "campaigns", "schedules", "phone-numbers", "appointments"] {
+    for path in ["users", "calls", "campaigns", "schedules", "phone-numbers", "scripts", "appointments"] {
         let request = service.client.get(format!("{}/api/v1/{path}?userId=ann", service.base)).bearer_auth(&bob.key);
         assert_eq!(answer(request).await.0, 400, "{path}");
     }

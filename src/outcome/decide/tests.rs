@@ -11,6 +11,7 @@ const RULES: Rules = Rules {
     lookup_grace: Duration::from_secs(10),
     inquiry: Duration::from_secs(30),
     max_attempts: 3,
+    record_after: None,
 };
 
 /// A call that has just been claimed for its first dial.
@@ -65,7 +66,7 @@ fn ended(disposition: Disposition, weight: Weight) -> Word {
 }
 
 fn told(disposition: Disposition) -> Word {
-    Word::Told { outcome: Outcome { disposition, appointment_time: None, callback_time: None } }
+    Word::Told { outcome: Outcome::of(disposition) }
 }
 
 /// Each word on a fresh attempt: what becomes of attempt and call, and whether it was a dial.
@@ -73,7 +74,7 @@ fn told(disposition: Disposition) -> Word {
 fn each_word_on_a_fresh_attempt() {
     let none = || "x".to_owned();
     for (word, attempt, call, dials) in [
-        (Word::Accepted { provider_call_id: None }, AttemptState::Accepted, CallState::Live, 1),
+        (Word::Accepted { provider_call_id: None, carrier_call_id: None }, AttemptState::Accepted, CallState::Live, 1),
         (Word::Started, AttemptState::Accepted, CallState::Live, 1),
         (told(Disposition::AppointmentSet), AttemptState::Accepted, CallState::Live, 1),
         (ended(Disposition::Completed, Weight::Status), AttemptState::Ended, CallState::Completed, 1),
@@ -106,7 +107,7 @@ fn doubt_is_never_guessed_away() {
     assert_eq!(after(quiet.clone(), &[Word::NotFound]).0.state, AttemptState::Unknown);
     let released = after(quiet, &[Word::NotFound, Word::NotFound]).0;
     assert_eq!((released.state, released.call_state, released.dials), (AttemptState::Ended, CallState::Waiting, 0));
-    let adopted = after(doubted, &[Word::Accepted { provider_call_id: None }]).0;
+    let adopted = after(doubted, &[Word::Accepted { provider_call_id: None, carrier_call_id: None }]).0;
     assert_eq!((adopted.state, adopted.dials), (AttemptState::Accepted, 1));
 }
 
@@ -133,7 +134,7 @@ fn an_old_attempt_does_not_move_its_call() {
 
 fn some_words() -> impl Strategy<Value = Vec<Word>> {
     let word = prop_oneof![
-        Just(Word::Accepted { provider_call_id: Some("p".to_owned()) }),
+        Just(Word::Accepted { provider_call_id: Some("p".to_owned()), carrier_call_id: None }),
         Just(Word::Started),
         Just(told(Disposition::AppointmentSet)),
         Just(ended(Disposition::Failed, Weight::Status)),

@@ -1,0 +1,321 @@
+//! Ultravox: the agent that talks. Two ways to the phone: Ultravox dials through the Telnyx account stored there, or we dial by
+//! Telnyx Call Control and connect the phone to the agent that waits ([`UltravoxMode`]).
+//!
+//! There is no idempotency key: after doubt a call is looked up by `metadata.attempt_id`, and never asked for again. Where we dial,
+//! a call that merely exists says nothing about a phone: only the carrier's word, or somebody who has joined, does.
+//! `DELETE` erases a call and is never used to hang up.
+
+mod request;
+pub mod tool;
+pub mod webhook;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::config::{self, Causes, UltravoxMode};
+use crate::domain::word::Word;
+use crate::provider::telnyx::Telnyx;
+use crate::provider::ultravox::webhook::Call;
+use crate::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question, wire};
+
+/// Pages of a list that are followed.
+const PAGES_MAX: usize = 20;
+
+/// A client of Ultravox, and of the carrier where we dial ourselves.
+#[derive(Debug)]
+pub struct Ultravox {
+    client: Client,
+    settings: config::Ultravox,
+    from_number: String,
+    /// Their webhooks are signed with these: they are handed over with each call.
+    secrets: Vec<SecretString>,
+    causes: Causes,
+    carrier: Telnyx,
+}
+
+/// A message of a call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    pub role: String,
+    pub text: Option<String>,
+    pub tool_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
+    next: Option<String>,
+    results: Vec<T>,
+}
+
+/// What `doctor` is told of an account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
+    pub name: Option<String>,
+    pub active_calls: Option<i64>,
+    pub allowed_concurrent_calls: Option<i64>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+enum Silence {
+    /// There is no such thing.
+    Gone,
+    /// They did not say, and why.
+    Mute(String),
+}
+
+impl Ultravox {
+    /// # Errors
+    /// A client cannot be built (no roots of trust on this machine).
+    pub fn new(
+        settings: config::Ultravox,
+        telnyx: config::Telnyx,
+        causes: Causes,
+        secrets: Vec<SecretString>,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let from_number = telnyx.from_number.clone();
+        let carrier = Telnyx::new(telnyx, settings.ring_secs, timeout)?;
+        Ok(Self { client: wire::client(timeout)?, settings, from_number, secrets, causes, carrier })
+    }
+
+    fn we_dial(&self) -> bool {
+        self.settings.mode == UltravoxMode::TelnyxDials
+    }
+
+    fn base(&self) -> &str {
+        self.settings.api_url.trim_end_matches('/')
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
+        request.header("X-API-Key", self.settings.api_key.expose_secret())
+    }
+
+    /// Asks for a call. The one place that does.
+    async fn create(&self, dial: &Dial) -> Result<Call, Placed> {
+        let (path, body) = request::create(self, dial);
+        let response = self.with_key(self.client.post(format!("{}{path}", self.base()))).json(&body).send().await;
+        let response = response.map_err(|error| wire::unanswered(&error))?;
+        let status = response.status();
+        let retry_after = wire::retry_after(response.headers());
+        if status.is_success() {
+            let body = wire::read(response).await;
+            return body
+                .and_then(|body| serde_json::from_slice::<Call>(&body).ok())
+                .ok_or_else(|| Placed::Ambiguous { reason: format!("HTTP {} without a callId", status.as_u16()) });
+        }
+        let reason = refusal(response).await;
+        Err(match status {
+            // Documented as "no capacity, try later": nothing was created.
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::PAYMENT_REQUIRED => {
+                Placed::Capacity { retry_after }
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason },
+            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Placed::Refused { reason },
+            _ => Placed::Ambiguous { reason },
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Silence> {
+        let response = self.with_key(self.client.get(url)).send().await;
+        let response = response.map_err(|error| Silence::Mute(wire::reason_of(&error)))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => return Err(Silence::Gone),
+            status if !status.is_success() => return Err(Silence::Mute(refusal(response).await)),
+            _ => {}
+        }
+        let body = wire::read(response).await.ok_or_else(|| Silence::Mute("the answer broke off".to_owned()))?;
+        serde_json::from_slice(&body).map_err(|error| Silence::Mute(error.to_string()))
+    }
+
+    /// Every row of a list, until `enough` says so. Their `next` is followed as it is, but only to where our key belongs.
+    async fn pages<T: DeserializeOwned>(&self, path: &str, enough: impl Fn(&[T]) -> bool) -> Result<Vec<T>, Silence> {
+        let mut rows = Vec::new();
+        let mut url = format!("{}{path}", self.base());
+        for _ in 0..PAGES_MAX {
+            let page: Page<T> = self.get(&url).await?;
+            rows.extend(page.results);
+            match page.next.filter(|_| !enough(&rows)) {
+                None => return Ok(rows),
+                Some(next) if next.starts_with(&format!("{}/", self.base())) => url = next,
+                Some(_) => return Err(Silence::Mute("the next page is at another address".to_owned())),
+            }
+        }
+        Err(Silence::Mute(format!("more than {PAGES_MAX} pages")))
+    }
+
+    async fn call(&self, id: &str) -> Result<Call, Silence> {
+        self.get(&format!("{}/api/calls/{id}", self.base())).await
+    }
+
+    /// The call of an attempt: by their id where we know it, else by ours. Whether the filter was heeded is looked at again here.
+    async fn call_of(&self, question: &Question) -> Result<Option<Call>, Silence> {
+        if let Some(id) = &question.provider_call_id {
+            return match self.call(id).await {
+                Err(Silence::Gone) => Ok(None),
+                other => other.map(Some),
+            };
+        }
+        let path = format!("/api/calls?metadata.attempt_id={}&pageSize=100", question.attempt_id);
+        let ours = |call: &Call| call.attempt_id() == Some(question.attempt_id);
+        let calls = self.pages(&path, |calls: &[Call]| calls.iter().any(ours)).await?;
+        Ok(calls.into_iter().find(ours))
+    }
+
+    /// Whether the key is good, and what the account may do, for `doctor`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub async fn examine(&self) -> Result<Account, String> {
+        let account = self.get(&format!("{}/api/accounts/me", self.base())).await;
+        account.map_err(|silence| match silence {
+            Silence::Gone => "HTTP 404: is ULTRAVOX_API_URL right?".to_owned(),
+            Silence::Mute(reason) => reason,
+        })
+    }
+
+    /// The carrier's side, for `doctor`.
+    #[must_use]
+    pub fn carrier(&self) -> &Telnyx {
+        &self.carrier
+    }
+}
+
+/// A refusal in words: their body's shape is not documented.
+async fn refusal(response: Response) -> String {
+    let status = response.status().as_u16();
+    let body = wire::read(response).await.unwrap_or_default();
+    wire::quoted(format!("HTTP {status} {}", String::from_utf8_lossy(&body)).trim())
+}
+
+#[async_trait]
+impl Provider for Ultravox {
+    fn name(&self) -> &'static str {
+        "ultravox"
+    }
+
+    fn reads_scripts(&self) -> bool {
+        true
+    }
+
+    fn keeps_records(&self) -> bool {
+        true
+    }
+
+    async fn prepare(&self, dial: &Dial) -> Result<Option<Prepared>, Placed> {
+        if !self.we_dial() {
+            return Ok(None);
+        }
+        match self.create(dial).await {
+            Ok(Call { call_id, join_url: Some(url), .. }) if !call_id.is_empty() => {
+                Ok(Some(Prepared { provider_call_id: call_id, join_url: SecretString::from(url) }))
+            }
+            // An agent may wait somewhere for nobody; it will give up by itself. No phone was asked for.
+            Ok(_) => Err(Placed::NotSent { reason: "Ultravox gave no joinUrl".to_owned() }),
+            Err(Placed::Ambiguous { reason }) => Err(Placed::NotSent { reason }),
+            Err(placed) => Err(placed),
+        }
+    }
+
+    async fn place(&self, dial: &Dial) -> Placed {
+        match &dial.prepared {
+            Some(agent) => self.carrier.dial(dial, agent, request::secs_max(self, dial)).await,
+            None if self.we_dial() => {
+                Placed::NotSent { reason: "there is no agent to connect the phone to".to_owned() }
+            }
+            None => match self.create(dial).await {
+                Ok(call) if !call.call_id.is_empty() => {
+                    Placed::Accepted { provider_call_id: Some(call.call_id), carrier_call_id: None }
+                }
+                Ok(_) => Placed::Ambiguous { reason: "Ultravox gave no callId".to_owned() },
+                Err(placed) => placed,
+            },
+        }
+    }
+
+    async fn find_by_attempt(&self, question: &Question) -> Found {
+        if self.we_dial()
+            && let Ok(Some(leg)) = self.carrier.find_live(question.attempt_id).await
+        {
+            return Found::Known(Word::Accepted { provider_call_id: None, carrier_call_id: Some(leg) });
+        }
+        match self.call_of(question).await {
+            Ok(Some(call)) => call.word(&self.causes).map_or(Found::CannotSay, Found::Known),
+            // The first of two steps was taken, and we know no more: the carrier may have the second.
+            Ok(None) if question.provider_call_id.is_some() => Found::CannotSay,
+            Ok(None) => Found::NotFound,
+            Err(_) => Found::CannotSay,
+        }
+    }
+
+    async fn status(&self, question: &Question) -> Found {
+        match self.call_of(question).await {
+            Ok(Some(call)) => call.word(&self.causes).map_or(Found::CannotSay, Found::Known),
+            Ok(None) => Found::NotFound,
+            Err(_) => Found::CannotSay,
+        }
+    }
+
+    async fn record(&self, question: &Question) -> Vec<Word> {
+        // The agent has gone; the carrier would keep the line open for nobody.
+        if let Some(leg) = question.carrier_call_id.as_deref().filter(|_| self.we_dial()) {
+            let _ = self.carrier.hang_up(leg).await;
+        }
+        let Ok(Some(call)) = self.call_of(question).await else {
+            return Vec::new();
+        };
+        if call.ended.is_none() {
+            return Vec::new();
+        }
+        // Whole: without the mode, earlier stages are left out.
+        let path = format!("/api/calls/{}/messages?mode=in_call&pageSize=100", call.call_id);
+        let messages = match call.joined {
+            Some(_) => self.pages::<Message>(&path, |_| false).await.ok(),
+            None => Some(Vec::new()),
+        };
+        let told = messages.as_deref().and_then(tool::told_in);
+        let record = call.record(messages.as_deref().map(transcript_of));
+        let told = told.or_else(|| record.summary.as_deref().and_then(tool::told_by_summary));
+        told.map(|outcome| Word::Told { outcome }).into_iter().chain([Word::Recorded(record)]).collect()
+    }
+
+    async fn hang_up(&self, question: &Question) -> HungUp {
+        // A phone that rings can only be silenced by the carrier.
+        if let Some(leg) = question.carrier_call_id.as_deref().filter(|_| self.carrier.has_key())
+            && self.carrier.hang_up(leg).await == HungUp::Asked
+        {
+            return HungUp::Asked;
+        }
+        let Some(id) = &question.provider_call_id else {
+            return HungUp::Failed;
+        };
+        let url = format!("{}/api/calls/{id}/send_data_message", self.base());
+        match self.with_key(self.client.post(url)).json(&json!({"type": "hang_up"})).send().await {
+            Ok(response) if response.status().is_success() => HungUp::Asked,
+            // 422: nobody has joined yet, or it is over.
+            Ok(_) | Err(_) => HungUp::Failed,
+        }
+    }
+}
+
+/// What was said, a line each.
+fn transcript_of(messages: &[Message]) -> String {
+    let lines = messages.iter().filter_map(|message| {
+        let speaker = match message.role.as_str() {
+            "MESSAGE_ROLE_AGENT" => "Agent",
+            "MESSAGE_ROLE_USER" => "Callee",
+            _ => return None,
+        };
+        Some(format!("{speaker}: {}", message.text.as_deref().filter(|text| !text.is_empty())?))
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}

@@ -1,0 +1,77 @@
+//! What all providers over HTTP share: a client that never repeats a request by itself, bounded answers, `Retry-After`.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response};
+
+use crate::provider::Placed;
+
+/// An answer longer than this is not read.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// So much of an answer is quoted in a reason.
+const QUOTE_CHARS_MAX: usize = 200;
+
+/// A client. Redirects are not followed: a call must not be placed twice because a server moved.
+///
+/// # Errors
+/// It cannot be built (no roots of trust on this machine).
+pub fn client(timeout: Duration) -> reqwest::Result<Client> {
+    Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(5)))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .user_agent(concat!("outdial/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// A request for a call that got no answer. A connection that never stood (DNS, refused, TLS) took no byte of it.
+#[must_use]
+pub fn unanswered(error: &reqwest::Error) -> Placed {
+    let reason = reason_of(error);
+    if error.is_connect() || error.is_builder() { Placed::NotSent { reason } } else { Placed::Ambiguous { reason } }
+}
+
+/// The innermost reason, without the URL: it may hold a key.
+#[must_use]
+pub fn reason_of(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    let mut text = if error.is_timeout() { "timeout".to_owned() } else { "request failed".to_owned() };
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    quoted(&text)
+}
+
+/// The beginning of a text.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    text.chars().take(QUOTE_CHARS_MAX).collect()
+}
+
+/// The whole body; none when it breaks off or is too long.
+pub async fn read(mut response: Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(body)
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = text.parse::<u64>() {
+        return Some(Duration::from_secs(secs));
+    }
+    let at = DateTime::parse_from_rfc2822(text).ok()?;
+    (at.with_timezone(&Utc) - Utc::now()).to_std().ok()
+}

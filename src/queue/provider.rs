@@ -1,0 +1,67 @@
+//! What all processes know of a provider: whether it is full, and whether it answers at all. The claim follows it.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+/// When the circuit breaker opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Breaker {
+    /// Answers and failures are counted over so long.
+    pub window: Duration,
+    /// It opens on so many failures,
+    pub failures_min: i32,
+    /// when they are at least this part of all.
+    pub ratio: f64,
+    /// The first hold; each opening in a row doubles it,
+    pub open: Duration,
+    /// up to this.
+    pub open_max: Duration,
+}
+
+/// How the breaker stands after a report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// No call is claimed for so many seconds.
+    pub open_secs: Option<f64>,
+    /// After that one dial at a time is let through, until one is answered.
+    pub half_open: bool,
+}
+
+/// The provider is full: no claim for `hold`, on any instance, and no more live calls than it has now; that limit rises again
+/// over `recovery`.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Duration, recovery: Duration) -> sqlx::Result<()> {
+    let (hold, recovery) = (hold.as_secs_f64(), recovery.as_secs_f64().max(1.0));
+    sqlx::query_file!("sql/queue/hold_provider.sql", provider, hold, recovery).execute(pool).await?;
+    Ok(())
+}
+
+/// Reports dials that were answered, in whatever sense, and those that were not.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn judge_provider(
+    pool: &PgPool,
+    provider: &str,
+    answered: i32,
+    failed: i32,
+    breaker: &Breaker,
+) -> sqlx::Result<Judged> {
+    let row = sqlx::query_file!(
+        "sql/queue/judge_provider.sql",
+        provider,
+        answered,
+        failed,
+        breaker.window.as_secs_f64(),
+        breaker.failures_min,
+        breaker.ratio,
+        breaker.open.as_secs_f64(),
+        breaker.open_max.as_secs_f64(),
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Judged { open_secs: row.open.then_some(row.held_secs), half_open: row.half_open })
+}
