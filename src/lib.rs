@@ -10,6 +10,7 @@ pub mod config;
 pub mod db;
 pub mod domain;
 pub mod executor;
+pub mod fake_providers;
 pub mod notifier;
 pub mod outcome;
 pub mod planner;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use outdial::config::{self, Config};
+use outdial::fake_providers::{Manners, World};
 use outdial::service::{self, Role, Service};
 use outdial::{api, bench, db, telemetry};
 use secrecy::ExposeSecret;
@@ -49,6 +50,20 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run a fake Ultravox and a fake Telnyx to try the product with: nobody's phone rings.
+    FakeProviders {
+        #[arg(long, default_value_t = 4000)]
+        port: u16,
+        /// Divides times.
+        #[arg(long, default_value_t = 1.0)]
+        speed: f64,
+        /// Everything that can go wrong does: refusals, lost answers, webhooks doubled, late, badly signed or never sent.
+        #[arg(long)]
+        rough: bool,
+        /// The same seed makes the same phones behave in the same way.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Measure the queue: `bench <workload> <N> [key=value …]`, on the empty database DATABASE_URL names.
     Bench { workload: String, n: usize, options: Vec<String> },
 }
@@ -85,6 +100,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
         Some(Command::Openapi) => return print(&serde_json::to_string_pretty(&api::document())?),
+        Some(Command::FakeProviders { port, speed, rough, seed }) => {
+            return fake_providers(port, speed, rough, seed).await;
+        }
         Some(Command::Bench { workload, n, options }) => return bench::run(&workload, n, &options).await,
         _ => {}
     }
@@ -97,8 +115,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Doctor) => doctor(&config).await,
         Some(Command::Key { command: KeyCommand::Create { name, .. } }) => create_key(&config, &name).await,
         Some(Command::Psql { arguments }) => psql(&config, &arguments).await,
-        Some(Command::Openapi | Command::Bench { .. }) => Ok(()),
+        Some(Command::Openapi | Command::FakeProviders { .. } | Command::Bench { .. }) => Ok(()),
     }
+}
+
+async fn fake_providers(port: u16, speed: f64, rough: bool, seed: u64) -> anyhow::Result<()> {
+    anyhow::ensure!(speed > 0.0, "--speed must be above 0");
+    let manners = if rough { Manners::rough(seed, speed) } else { Manners::gentle(seed, speed) };
+    let world = World::start(port, manners).await.with_context(|| format!("listening on port {port}"))?;
+    let settings: Vec<String> =
+        world.settings().into_iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
+    print(&format!(
+        "A fake Ultravox and a fake Telnyx listen on {}. For a service that calls there:\n\n{}\n\nAdd OUTDIAL_ULTRAVOX__MODE=telnyx-dials for the other way to the phone. Ctrl-C ends them.",
+        world.url(),
+        settings.join("\n")
+    ))?;
+    shutdown_asked().await;
+    Ok(())
 }
 
 /// How long a start waits for a Postgres that is away.

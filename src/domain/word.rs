@@ -20,8 +20,9 @@ pub enum Word {
     Started,
     /// An outcome told during the call; it acts when the call ends.
     Told { outcome: Outcome },
-    /// The carrier's leg is over, without a word on whether anybody was talked to: that the agent's side tells.
-    HungUp { hangup_cause: Option<String> },
+    /// One of two sides is over, the carrier's leg or the agent. What that makes of the call, and whether the other is over too, is
+    /// asked. Only the carrier's word says that a phone was dialed.
+    OneSideOver { by_carrier: bool, hangup_cause: Option<String> },
     /// What was prepared has ended unused: nobody was talked to, and nobody will be.
     Lapsed { hangup_cause: String },
     /// The call is over.
@@ -144,7 +145,7 @@ impl Word {
             Self::Prepared { .. } => "prepared",
             Self::Started => "started",
             Self::Told { .. } => "told",
-            Self::HungUp { .. } => "hung_up",
+            Self::OneSideOver { .. } => "one_side_over",
             Self::Lapsed { .. } => "lapsed",
             Self::Ended(_) => "ended",
             Self::Recorded(_) => "recorded",

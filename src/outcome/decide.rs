@@ -34,8 +34,8 @@ pub struct Rules {
 
 /// Look-ups in a row that must find nothing before an attempt in doubt is released.
 const MISSES_NEEDED: i16 = 2;
-/// When the carrier has let go of a call, the agent's side is asked about it after so many seconds, should it not say so before.
-const HUNG_UP_CHECK_SECS: f64 = 2.0;
+/// When one side of a call is over the provider is asked about the whole after so many seconds.
+const ONE_SIDE_OVER_CHECK_SECS: f64 = 0.2;
 
 /// What to write for this word on these facts; none: nothing changes.
 #[must_use]
@@ -45,7 +45,9 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
             accepted(facts, provider_call_id.clone(), carrier_call_id.clone(), rules)
         }
         Word::Prepared { provider_call_id } => prepared(facts, provider_call_id),
-        Word::HungUp { hangup_cause } => hung_up(facts, hangup_cause.as_ref(), rules),
+        Word::OneSideOver { by_carrier, hangup_cause } => {
+            one_side_over(facts, *by_carrier, hangup_cause.as_ref(), rules)
+        }
         Word::Lapsed { hangup_cause } => lapsed(facts, hangup_cause, rules, dice),
         Word::Recorded(record) => recorded(facts, record),
         Word::Started => started(facts, rules),
@@ -142,13 +144,19 @@ fn lapsed(facts: &Facts, cause: &str, rules: &Rules, dice: f64) -> Option<Settle
     }
 }
 
-/// The carrier had it and has let go of it: the provider is asked soon how that went.
-fn hung_up(facts: &Facts, cause: Option<&String>, rules: &Rules) -> Option<Settlement> {
-    if facts.state == AttemptState::Ended || facts.known.cause {
+/// The carrier or the agent has let go: the provider is asked soon what that makes of the call.
+fn one_side_over(facts: &Facts, by_carrier: bool, cause: Option<&String>, rules: &Rules) -> Option<Settlement> {
+    let asks = match facts.state {
+        AttemptState::Ended => false,
+        AttemptState::Dialing => by_carrier,
+        AttemptState::Accepted | AttemptState::Unknown => true,
+    };
+    if !asks {
         return None;
     }
-    let adopted = accepted(facts, None, None, rules).unwrap_or_else(|| same(facts));
-    Some(Settlement { hangup_cause: cause.cloned(), check_in_secs: Some(HUNG_UP_CHECK_SECS), ..adopted })
+    let adopted = accepted(facts, None, None, rules).filter(|_| by_carrier).unwrap_or_else(|| same(facts));
+    let hangup_cause = cause.filter(|_| !facts.known.cause).cloned();
+    Some(Settlement { hangup_cause, check_in_secs: Some(ONE_SIDE_OVER_CHECK_SECS), ..adopted })
 }
 
 /// What the provider has on record fills in what is missing; what it bills outweighs what was measured.

@@ -26,7 +26,7 @@ pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>) -> Word 
         .or_else(|| cause.and_then(|cause| listed(&causes.telnyx, cause)));
     let disposition = match (by_cause, cause) {
         (Some(disposition), _) => disposition,
-        (None, Some("normal_clearing")) => return Word::HungUp { hangup_cause: raw },
+        (None, Some("normal_clearing")) => return Word::OneSideOver { by_carrier: true, hangup_cause: raw },
         (None, _) => code.and_then(|code| listed(&causes.sip, code)).unwrap_or(Disposition::Failed),
     };
     ended(disposition, raw)

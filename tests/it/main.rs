@@ -25,4 +25,6 @@ mod races;
 mod schema;
 mod support;
 mod tenancy;
+mod ultravox;
+mod ultravox_kill;
 mod webhooks;

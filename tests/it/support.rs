@@ -408,7 +408,7 @@ impl Drop for Process {
 }
 
 /// A port nobody has; handed out once in this process.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
     loop {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -88,6 +88,11 @@ fn each_word_on_a_fresh_attempt() {
         (Word::Doubt { reason: none(), sent_ms_ago: 5 }, AttemptState::Unknown, CallState::Live, 0),
         (Word::NotFound, AttemptState::Dialing, CallState::Live, 0),
         (Word::Overdue, AttemptState::Ended, CallState::Failed, 1),
+        (Word::Prepared { provider_call_id: none() }, AttemptState::Dialing, CallState::Live, 0),
+        (Word::OneSideOver { by_carrier: true, hangup_cause: None }, AttemptState::Accepted, CallState::Live, 1),
+        (Word::OneSideOver { by_carrier: false, hangup_cause: None }, AttemptState::Dialing, CallState::Live, 0),
+        (Word::Lapsed { hangup_cause: none() }, AttemptState::Dialing, CallState::Live, 0),
+        (Word::Recorded(record(Some(60))), AttemptState::Dialing, CallState::Live, 0),
     ] {
         let (facts, _) = after(claimed(), std::slice::from_ref(&word));
         assert_eq!((facts.state, facts.call_state, facts.dials), (attempt, call, dials), "{word:?}");
@@ -109,6 +114,68 @@ fn doubt_is_never_guessed_away() {
     assert_eq!((released.state, released.call_state, released.dials), (AttemptState::Ended, CallState::Waiting, 0));
     let adopted = after(doubted, &[Word::Accepted { provider_call_id: None, carrier_call_id: None }]).0;
     assert_eq!((adopted.state, adopted.dials), (AttemptState::Accepted, 1));
+}
+
+fn record(billed_secs: Option<i32>) -> Record {
+    Record { billed_secs, transcript: None, summary: None, complete: false }
+}
+
+/// Where placing takes two steps: what was prepared and lapsed was a dial when the second step may have been taken, and none when not
+/// even the first was written down. Neither the agent's end nor its record adopts what is in doubt.
+#[test]
+fn what_lapses_was_a_dial_only_where_it_may_have_been() {
+    let doubt = Word::Doubt { reason: "timeout".to_owned(), sent_ms_ago: 0 };
+    let lapsed = Word::Lapsed { hangup_cause: "unjoined".to_owned() };
+    let prepared = Word::Prepared { provider_call_id: "p".to_owned() };
+    let agent_left = Word::OneSideOver { by_carrier: false, hangup_cause: None };
+    let (one, said) = after(claimed(), &[prepared.clone(), doubt.clone(), lapsed.clone()]);
+    assert_eq!(
+        (one.state, one.call_state, one.dials, said),
+        (AttemptState::Ended, CallState::Waiting, 1, Some(Disposition::NoAnswer))
+    );
+    let (none, said) = after(claimed(), &[doubt.clone(), lapsed]);
+    assert_eq!((none.state, none.call_state, none.dials, said), (AttemptState::Ended, CallState::Waiting, 0, None));
+    for word in [agent_left, Word::Recorded(record(Some(60))), prepared.clone()] {
+        let (facts, _) = after(claimed(), &[prepared.clone(), doubt.clone(), word]);
+        assert_eq!((facts.state, facts.dials), (AttemptState::Unknown, 0));
+    }
+    // A first step written down too late is no leave to take the second.
+    assert!(decide(&after(claimed(), &[doubt]).0, &prepared, &RULES, 0.5).is_none());
+}
+
+/// A machine that was heard makes a bare end a voicemail; what the agent tells outweighs it, in any order.
+#[test]
+fn a_machine_is_outweighed_by_the_agent() {
+    let heard = Outcome { weight: Weight::Cause, ..Outcome::of(Disposition::Voicemail) };
+    let heard = Word::Told { outcome: heard };
+    let bare = ended(Disposition::Completed, Weight::Status);
+    for words in [[heard.clone(), bare.clone()], [bare.clone(), heard.clone()]] {
+        assert_eq!(after(claimed(), &words).1, Some(Disposition::Voicemail), "{words:?}");
+    }
+    let told = told(Disposition::AppointmentSet);
+    for words in
+        [[heard.clone(), told.clone(), bare.clone()], [told.clone(), heard.clone(), bare.clone()], [bare, told, heard]]
+    {
+        assert_eq!(after(claimed(), &words).1, Some(Disposition::AppointmentSet), "{words:?}");
+    }
+}
+
+/// What is billed stands, whatever was measured before or is told after.
+#[test]
+fn the_bill_stands() {
+    let measured = Word::Ended(Ended { duration_secs: Some(50), ..ours(Disposition::Completed, Weight::Status, "x") });
+    let billed = Word::Recorded(record(Some(60)));
+    for words in [[measured.clone(), billed.clone()], [billed, measured]] {
+        let mut duration = None;
+        let mut facts = claimed();
+        for word in &words {
+            if let Some(settlement) = decide(&facts, word, &RULES, 0.5) {
+                duration = settlement.duration_secs.or(duration);
+                facts = facts.after(&settlement);
+            }
+        }
+        assert_eq!(duration, Some(60), "{words:?}");
+    }
 }
 
 /// The last dial that fails ends the call; a cancel asked during the call ends it too, unless somebody was reached.
@@ -137,6 +204,8 @@ fn some_words() -> impl Strategy<Value = Vec<Word>> {
         Just(Word::Accepted { provider_call_id: Some("p".to_owned()), carrier_call_id: None }),
         Just(Word::Started),
         Just(told(Disposition::AppointmentSet)),
+        Just(Word::OneSideOver { by_carrier: true, hangup_cause: Some("normal_clearing".to_owned()) }),
+        Just(Word::Recorded(record(Some(60)))),
         Just(ended(Disposition::Failed, Weight::Status)),
         Just(ended(Disposition::NoAnswer, Weight::Cause)),
         Just(ended(Disposition::NotInterested, Weight::Explicit)),

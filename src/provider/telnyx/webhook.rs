@@ -121,7 +121,9 @@ pub fn read_form(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> 
             Some(Word::Accepted { provider_call_id: None, carrier_call_id: sid.clone() })
         }
         "in-progress" | "answered" => heard.or(Some(Word::Started)),
-        "completed" => heard.or(Some(Word::HungUp { hangup_cause: cause.or(Some(status.clone())) })),
+        "completed" => {
+            heard.or(Some(Word::OneSideOver { by_carrier: true, hangup_cause: cause.or(Some(status.clone())) }))
+        }
         _ if cause.is_some() => Some(causes::carrier(causes, cause.as_deref(), sip.as_deref())),
         _ => causes::texml(causes, &status),
     };
@@ -217,7 +219,10 @@ mod tests {
         assert_eq!(event("call.machine.detection.ended", r#"{"result":"not_sure"}"#), None);
         assert_eq!(event("call.cost", "{}"), None);
         assert_eq!(event("something.new", r#"{"client_state":null}"#), None);
-        assert!(matches!(event("call.hangup", r#"{"hangup_cause":"normal_clearing"}"#), Some(Word::HungUp { .. })));
+        assert!(matches!(
+            event("call.hangup", r#"{"hangup_cause":"normal_clearing"}"#),
+            Some(Word::OneSideOver { .. })
+        ));
         assert!(read(b"[]", &shipped()).is_err());
     }
 }

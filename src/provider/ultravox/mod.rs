@@ -171,6 +171,26 @@ impl Ultravox {
         Ok(calls.into_iter().find(ours))
     }
 
+    /// What a call says of its attempt. Where we dial it is over only when the line to the phone is, too: the carrier would keep it open
+    /// for nobody.
+    async fn told_by(&self, call: &Call, question: &Question) -> Found {
+        if call.ended.is_some() && call.waits_for_our_dial() {
+            let leg = match &question.carrier_call_id {
+                Some(leg) => Ok(Some(leg.clone())),
+                None => self.carrier.find_live(question.attempt_id).await,
+            };
+            let over = match leg {
+                Ok(Some(leg)) => self.carrier.hang_up(&leg).await,
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !over {
+                return Found::CannotSay;
+            }
+        }
+        call.word(&self.causes).map_or(Found::CannotSay, Found::Known)
+    }
+
     /// Whether the key is good, and what the account may do, for `doctor`.
     ///
     /// # Errors
@@ -249,7 +269,7 @@ impl Provider for Ultravox {
             return Found::Known(Word::Accepted { provider_call_id: None, carrier_call_id: Some(leg) });
         }
         match self.call_of(question).await {
-            Ok(Some(call)) => call.word(&self.causes).map_or(Found::CannotSay, Found::Known),
+            Ok(Some(call)) => self.told_by(&call, question).await,
             // The first of two steps was taken, and we know no more: the carrier may have the second.
             Ok(None) if question.provider_call_id.is_some() => Found::CannotSay,
             Ok(None) => Found::NotFound,
@@ -259,17 +279,13 @@ impl Provider for Ultravox {
 
     async fn status(&self, question: &Question) -> Found {
         match self.call_of(question).await {
-            Ok(Some(call)) => call.word(&self.causes).map_or(Found::CannotSay, Found::Known),
+            Ok(Some(call)) => self.told_by(&call, question).await,
             Ok(None) => Found::NotFound,
             Err(_) => Found::CannotSay,
         }
     }
 
     async fn record(&self, question: &Question) -> Vec<Word> {
-        // The agent has gone; the carrier would keep the line open for nobody.
-        if let Some(leg) = question.carrier_call_id.as_deref().filter(|_| self.we_dial()) {
-            let _ = self.carrier.hang_up(leg).await;
-        }
         let Ok(Some(call)) = self.call_of(question).await else {
             return Vec::new();
         };
@@ -291,7 +307,7 @@ impl Provider for Ultravox {
     async fn hang_up(&self, question: &Question) -> HungUp {
         // A phone that rings can only be silenced by the carrier.
         if let Some(leg) = question.carrier_call_id.as_deref().filter(|_| self.carrier.has_key())
-            && self.carrier.hang_up(leg).await == HungUp::Asked
+            && self.carrier.hang_up(leg).await
         {
             return HungUp::Asked;
         }

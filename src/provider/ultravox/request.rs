@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::provider::Dial;
 use crate::provider::ultravox::{Ultravox, tool};
 
+/// What the agent is asked to say to somebody silent, where no first message is set.
+const GREETING: &str = "Greet the person and say why you are calling.";
+
 /// The path and body that ask for a call. An agent kept there has its own prompt and tools; ours is added to them.
 pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
     let settings = &to.settings;
@@ -64,7 +67,7 @@ pub(super) fn secs_max(to: &Ultravox, dial: &Dial) -> i32 {
 fn first_speaker(first_message: Option<&str>, delay_secs: f64) -> Value {
     match first_message {
         Some(text) => json!({"user": {"fallback": {"delay": format!("{delay_secs}s"), "text": text}}}),
-        None => json!({"user": {"fallback": {"delay": format!("{delay_secs}s")}}}),
+        None => json!({"user": {"fallback": {"delay": format!("{delay_secs}s"), "prompt": GREETING}}}),
     }
 }
 

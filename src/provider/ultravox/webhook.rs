@@ -170,6 +170,8 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
     }
     let word = match event.as_str() {
         "call.joined" => Some(Word::Started),
+        // The line to the phone may be up still: whether it is, is asked before the call is over.
+        "call.ended" if call.waits_for_our_dial() => Some(Word::OneSideOver { by_carrier: false, hangup_cause: None }),
         "call.ended" => call.word(causes),
         "call.billed" => Some(Word::Recorded(Record { complete: false, ..call.record(None) })),
         // call.started says what the answer to our request said; others we do not know.
@@ -263,7 +265,9 @@ mod tests {
     fn a_call_that_waited_for_our_dial_lapses() {
         let body = ENDED.replace(r#""attempt_id":"att_01""#, r#""dials":"telnyx""#);
         let report = read(body.as_bytes(), &shipped()).expect("read").expect("a word");
-        assert_eq!(report.word, Word::Lapsed { hangup_cause: "unjoined".to_owned() });
+        assert_eq!(report.word, Word::OneSideOver { by_carrier: false, hangup_cause: None });
+        let call = serde_json::from_str::<Event>(&body).expect("an event").call;
+        assert_eq!(call.word(&shipped()), Some(Word::Lapsed { hangup_cause: "unjoined".to_owned() }));
     }
 
     #[test]

@@ -1,0 +1,317 @@
+//! A fake Ultravox and a fake Telnyx on a real socket, for trying the product and for its tests: `outdial fake-providers`.
+//!
+//! Made from their documents, and apart from our adapters: nothing is shared with them, so that a misreading on one side shows. They
+//! refuse what the real ones refuse, keep their own account of every phone that rang ([`World::rung`]), and misbehave as they are told
+//! ([`Manners`]). Times are divided by a speed. **Invariant:** nobody's phone rings.
+
+mod delivery;
+mod telnyx;
+mod ultravox;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::domain::ids::splitmix;
+
+/// The key both are asked with; any other is refused.
+pub const KEY: &str = "fakefake.fakefakefakefakefakefakefakefake";
+/// The connection legs belong to.
+pub const CONNECTION: &str = "1684641123236054244";
+/// The public key of the fake Telnyx (its seed is the bytes 1 to 32).
+pub const TELNYX_PUBLIC_KEY: &str = "ebVWLo/mVPlAeLES6KmLp5AfhTrmlb7X4OORC60ElmQ=";
+
+/// How the fakes behave; chances are in a hundred.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manners {
+    /// The same seed makes the same phones behave in the same way.
+    pub seed: u64,
+    /// Divides times.
+    pub speed: f64,
+    /// Calls at once; more are refused with 429 (Ultravox) or 90041 (Telnyx).
+    pub concurrent_max: usize,
+    /// What becomes of a phone that rings; the rest is a person who answers.
+    pub busy: u64,
+    pub no_answer: u64,
+    pub machine: u64,
+    pub not_found: u64,
+    /// Refused before anything is made: 429 with and without `Retry-After`, 503.
+    pub refused: u64,
+    /// Accepted, and the answer is lost: an error, a broken body, or silence.
+    pub answers_lost: u64,
+    /// Webhooks that come twice, late, with a bad signature first, or not at all.
+    pub doubled: u64,
+    pub delayed: u64,
+    pub badly_signed: u64,
+    pub undelivered: u64,
+    /// Reports of the agent that do not arrive.
+    pub tools_unheard: u64,
+}
+
+impl Manners {
+    /// Nothing goes wrong; people answer or do not.
+    #[must_use]
+    pub fn gentle(seed: u64, speed: f64) -> Self {
+        Self {
+            seed,
+            speed,
+            concurrent_max: 1000,
+            busy: 15,
+            no_answer: 20,
+            machine: 10,
+            not_found: 3,
+            refused: 0,
+            answers_lost: 0,
+            doubled: 0,
+            delayed: 0,
+            badly_signed: 0,
+            undelivered: 0,
+            tools_unheard: 0,
+        }
+    }
+
+    /// Everything that can go wrong does, often.
+    #[must_use]
+    pub fn rough(seed: u64, speed: f64) -> Self {
+        Self {
+            concurrent_max: 12,
+            refused: 10,
+            answers_lost: 15,
+            doubled: 25,
+            delayed: 25,
+            badly_signed: 15,
+            undelivered: 10,
+            tools_unheard: 20,
+            ..Self::gentle(seed, speed)
+        }
+    }
+}
+
+/// What became of a phone that rang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Busy,
+    NoAnswer,
+    NotFound,
+    Machine,
+    Person,
+    /// Hung up by whoever had called, before anybody answered.
+    Canceled,
+}
+
+/// A phone that rang, as the fakes' own account has it.
+#[derive(Clone, Debug)]
+pub struct Rung {
+    /// The attempt it was for, as the request said.
+    pub attempt: String,
+    pub to: String,
+    pub at: DateTime<Utc>,
+    pub ending: Ending,
+    /// What the agent had to report.
+    pub outcome: Option<&'static str>,
+    /// What is billed, in seconds.
+    pub billed_secs: u32,
+    pub over: bool,
+}
+
+/// A request for a call, as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub path: String,
+    pub body: Value,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    rung: Vec<Rung>,
+    asked: Vec<Asked>,
+    calls: HashMap<String, ultravox::Call>,
+    legs: HashMap<String, telnyx::Leg>,
+    /// Rings of each number, and requests of each attempt.
+    rings: HashMap<String, u64>,
+    tries: HashMap<String, u64>,
+    badly_signed_taken: usize,
+    overlaps: usize,
+    most_at_once: usize,
+}
+
+/// The world of the fakes: their settings and their account.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub address: SocketAddr,
+    manners: Manners,
+    account: Arc<Mutex<Account>>,
+    client: reqwest::Client,
+    /// Told when a call or leg has changed.
+    changed: Arc<Notify>,
+}
+
+impl World {
+    /// Starts both on one port; they run as long as the process.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn start(port: u16, manners: Manners) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let world = Self {
+            address: listener.local_addr()?,
+            manners,
+            account: Arc::default(),
+            client: reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?,
+            changed: Arc::default(),
+        };
+        let router = Router::new().merge(ultravox::router()).merge(telnyx::router()).with_state(world.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(world)
+    }
+
+    /// Where both are.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The settings with which a service calls here, by the names people set.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(String, String)> {
+        [
+            ("ULTRAVOX_API_KEY", KEY.to_owned()),
+            ("ULTRAVOX_API_URL", self.url()),
+            ("TELNYX_API_KEY", KEY.to_owned()),
+            ("TELNYX_API_URL", self.url()),
+            ("TELNYX_CONNECTION_ID", CONNECTION.to_owned()),
+            ("TELNYX_PUBLIC_KEY", TELNYX_PUBLIC_KEY.to_owned()),
+            ("TELNYX_FROM_NUMBER", "+14155550000".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Every phone that rang, in order.
+    #[must_use]
+    pub fn rung(&self) -> Vec<Rung> {
+        self.account().rung.clone()
+    }
+
+    /// Every request for a call that was well formed.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Asked> {
+        self.account().asked.clone()
+    }
+
+    /// Phones that rang while they were on another call of ours.
+    #[must_use]
+    pub fn overlaps(&self) -> usize {
+        self.account().overlaps
+    }
+
+    /// The most phones that rang or talked at once.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.account().most_at_once
+    }
+
+    /// Webhooks with a bad signature that were taken all the same.
+    #[must_use]
+    pub fn badly_signed_taken(&self) -> usize {
+        self.account().badly_signed_taken
+    }
+
+    /// Whether every phone that rang is silent again.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.account().rung.iter().all(|rung| rung.over)
+    }
+
+    fn secs(&self, secs: f64) -> Duration {
+        Duration::from_secs_f64(secs / self.manners.speed)
+    }
+
+    async fn pause(&self, secs: f64) {
+        tokio::time::sleep(self.secs(secs)).await;
+    }
+
+    /// A number from 0 to 99 for this key and purpose, always the same.
+    fn dice(&self, key: &str, purpose: u64) -> u64 {
+        let hash = key.bytes().fold(self.manners.seed, |hash, byte| splitmix(hash ^ u64::from(byte)));
+        splitmix(hash ^ splitmix(purpose)) % 100
+    }
+
+    /// How often this attempt was asked for, this time included: a second try has other luck.
+    fn nth_try(&self, attempt: &str) -> u64 {
+        let mut account = self.account();
+        let tries = account.tries.entry(attempt.to_owned()).or_default();
+        *tries += 1;
+        *tries
+    }
+
+    /// A phone begins to ring.
+    fn ring(&self, attempt: &str, to: &str) -> Rung {
+        let mut account = self.account();
+        let nth = account.rings.entry(to.to_owned()).or_default();
+        *nth += 1;
+        let key = format!("{to} {nth}");
+        let (roll, manners) = (self.dice(&key, 1), &self.manners);
+        let bounds = [
+            (Ending::Busy, manners.busy),
+            (Ending::NoAnswer, manners.no_answer),
+            (Ending::Machine, manners.machine),
+            (Ending::NotFound, manners.not_found),
+        ];
+        let mut floor = 0;
+        let ending = bounds.into_iter().find_map(|(ending, chance)| {
+            floor += chance;
+            (roll < floor).then_some(ending)
+        });
+        let ending = ending.unwrap_or(Ending::Person);
+        let outcome = match (ending, self.dice(&key, 2)) {
+            (Ending::Person, 0..30) => Some("APPOINTMENT_SET"),
+            (Ending::Person, 30..55) => Some("NOT_INTERESTED"),
+            (Ending::Person, 55..65) => Some("DO_NOT_CALL"),
+            (Ending::Person, 65..90) => Some("COMPLETED"),
+            _ => None,
+        };
+        // Talk is billed in steps of six seconds.
+        let talk = u32::try_from(self.dice(&key, 3)).unwrap_or_default();
+        let billed_secs = match ending {
+            Ending::Person => (5 + 2 * talk).next_multiple_of(6),
+            Ending::Machine => 12,
+            _ => 0,
+        };
+        account.overlaps += usize::from(account.rung.iter().any(|other| other.to == to && !other.over));
+        let rung = Rung {
+            attempt: attempt.to_owned(),
+            to: to.to_owned(),
+            at: Utc::now(),
+            ending,
+            outcome,
+            billed_secs,
+            over: false,
+        };
+        account.rung.push(rung.clone());
+        let at_once = account.rung.iter().filter(|rung| !rung.over).count();
+        account.most_at_once = account.most_at_once.max(at_once);
+        rung
+    }
+
+    /// The phone is silent again.
+    fn rung_out(&self, rung: &Rung, ending: Ending) {
+        let mut account = self.account();
+        let same = |other: &&mut Rung| other.attempt == rung.attempt && other.at == rung.at;
+        if let Some(kept) = account.rung.iter_mut().find(same) {
+            kept.over = true;
+            kept.ending = ending;
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The fake Telnyx: Call Control. A leg rings a phone; who answers is connected to the Ultravox call whose `joinUrl` is the leg's
+//! `stream_url`. The leg stays up until somebody hangs up.
+
+use std::collections::HashMap;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::fake_providers::delivery::{Signer, Webhook};
+use crate::fake_providers::ultravox::lose_answer;
+use crate::fake_providers::{Asked, CONNECTION, Ending, KEY, Rung, World};
+
+/// What a dial may hold here.
+const FIELDS: &[&str] = &[
+    "connection_id",
+    "to",
+    "from",
+    "command_id",
+    "client_state",
+    "webhook_url",
+    "webhook_url_method",
+    "timeout_secs",
+    "time_limit_secs",
+    "answering_machine_detection",
+    "stream_url",
+    "stream_track",
+    "stream_codec",
+    "stream_bidirectional_mode",
+    "stream_bidirectional_codec",
+    "stream_bidirectional_sampling_rate",
+    "stream_bidirectional_target_legs",
+];
+/// Commands with a known `command_id` are left alone for so long.
+const DEDUPE_SECS: f64 = 60.0;
+
+/// A leg as the fake keeps it.
+#[derive(Clone, Debug)]
+pub(super) struct Leg {
+    pub id: String,
+    pub request: Value,
+    pub asked: DateTime<Utc>,
+    pub alive: bool,
+    pub hung_up: bool,
+    /// The phone it rings.
+    pub rung: Option<Rung>,
+}
+
+pub(super) fn router() -> Router<World> {
+    Router::new()
+        .route("/v2/calls", post(dial))
+        .route("/v2/calls/{id}", get(get_leg))
+        .route("/v2/calls/{id}/actions/hangup", post(hang_up))
+        .route("/v2/connections/{id}/active_calls", get(list_active))
+}
+
+fn answer(status: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+fn fault(status: u16, code: &str, detail: &str) -> Response<Body> {
+    answer(status, &json!({"errors": [{"code": code, "title": "Error", "detail": detail}]}))
+}
+
+fn is_allowed(headers: &HeaderMap) -> bool {
+    headers.get("authorization").is_some_and(|key| key.as_bytes() == format!("Bearer {KEY}").as_bytes())
+}
+
+async fn dial(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    if !is_allowed(&headers) {
+        return fault(401, "10009", "Authentication failed");
+    }
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+    if request.as_object().is_none_or(|given| given.keys().any(|name| !FIELDS.contains(&name.as_str()))) {
+        return fault(422, "10015", "unknown parameter");
+    }
+    if !text("to").starts_with('+') {
+        return fault(422, "10016", "Phone number must be in +E164 format");
+    }
+    if text("connection_id") != CONNECTION || request["stream_codec"] != request["stream_bidirectional_codec"] {
+        return fault(422, "10015", "Bad Request");
+    }
+    let attempt = STANDARD.decode(text("client_state")).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(attempt) = attempt else {
+        return fault(422, "90017", "client_state must be base64");
+    };
+    let luck = format!("{attempt} {} leg", world.nth_try(&attempt));
+    let roll = world.dice(&luck, 20);
+    if roll < world.manners.refused {
+        return fault(429, if roll % 2 == 0 { "90103" } else { "10011" }, "Dials per second limit exceeded");
+    }
+    let leg = Leg {
+        id: format!("v3:{}", Uuid::new_v4()),
+        request: request.clone(),
+        asked: Utc::now(),
+        alive: true,
+        hung_up: false,
+        rung: None,
+    };
+    let known = {
+        let mut account = world.account();
+        if account.legs.values().filter(|leg| leg.alive).count() >= world.manners.concurrent_max {
+            return fault(403, "90041", "User channel limit exceeded D1");
+        }
+        let window = world.secs(DEDUPE_SECS);
+        let is_known = |other: &&Leg| {
+            other.request["command_id"] == request["command_id"]
+                && (leg.asked - other.asked).to_std().is_ok_and(|age| age < window)
+        };
+        let known = account.legs.values().find(is_known).cloned();
+        if known.is_none() {
+            account.asked.push(Asked { path: "/v2/calls".to_owned(), body: request });
+            account.legs.insert(leg.id.clone(), leg.clone());
+        }
+        known
+    };
+    let shown = known.as_ref().unwrap_or(&leg).shown();
+    if known.is_none() {
+        tokio::spawn(carry_out(world.clone(), leg, attempt));
+    }
+    if world.dice(&luck, 21) < world.manners.answers_lost {
+        return lose_answer(&world, &luck).await;
+    }
+    answer(200, &json!({"data": shown}))
+}
+
+impl Leg {
+    fn shown(&self) -> Value {
+        json!({"record_type": "call", "call_control_id": self.id, "call_leg_id": self.id, "call_session_id": self.id,
+               "is_alive": false, "client_state": self.request["client_state"]})
+    }
+
+    fn event(&self, world: &World, kind: &str, more: &[(&str, &str)]) {
+        let mut payload: HashMap<&str, Value> = more.iter().map(|(name, value)| (*name, json!(value))).collect();
+        payload.insert("call_control_id", json!(self.id));
+        payload.insert("client_state", self.request["client_state"].clone());
+        payload.insert("connection_id", json!(CONNECTION));
+        payload.insert("to", self.request["to"].clone());
+        // Some events were seen with underscores.
+        let name = if world.dice(&self.id, 40) < 10 { kind.replace('.', "_") } else { kind.to_owned() };
+        let at = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let body = json!({
+            "data": {"record_type": "event", "event_type": name, "id": Uuid::new_v4(), "occurred_at": at, "payload": payload},
+            "meta": {"attempt": 1, "delivered_to": self.request["webhook_url"]},
+        });
+        world.send(Webhook {
+            url: self.request["webhook_url"].as_str().unwrap_or_default().to_owned(),
+            key: format!("{} {kind}", self.request["command_id"]),
+            content_type: "application/json",
+            body: body.to_string().into_bytes(),
+            signer: Signer::Telnyx,
+        });
+    }
+}
+
+async fn carry_out(world: World, leg: Leg, attempt: String) {
+    let rung = world.ring(&attempt, leg.request["to"].as_str().unwrap_or_default());
+    if let Some(kept) = world.account().legs.get_mut(&leg.id) {
+        kept.rung = Some(rung.clone());
+    }
+    leg.event(&world, "call.initiated", &[("direction", "outgoing"), ("state", "parked")]);
+    let mut canceled = hung_up_within(&world, &leg.id, 5.0).await;
+    let mut cause = ("normal_clearing", "200");
+    if !canceled {
+        match rung.ending {
+            Ending::Person | Ending::Machine => {
+                leg.event(&world, "call.answered", &[("state", "answered")]);
+                let heard = if rung.ending == Ending::Machine { "machine" } else { "human" };
+                leg.event(&world, "call.machine.detection.ended", &[("result", heard)]);
+                let url = leg.request["stream_url"].as_str().unwrap_or_default();
+                let agent = url.split('/').nth(4).unwrap_or_default().to_owned();
+                world.talk(&agent, &rung).await;
+                // The agent has gone; the line stays open until it is hung up.
+                let limit = leg.request["time_limit_secs"].as_f64().unwrap_or(14_400.0);
+                if !hung_up_within(&world, &leg.id, limit).await {
+                    cause = ("time_limit", "200");
+                }
+            }
+            Ending::Busy => cause = ("user_busy", "486"),
+            Ending::NotFound => cause = ("not_found", "404"),
+            Ending::NoAnswer | Ending::Canceled => {
+                canceled = hung_up_within(&world, &leg.id, 20.0).await;
+                cause = ("timeout", "487");
+            }
+        }
+    }
+    if canceled {
+        cause = ("originator_cancel", "487");
+    }
+    if let Some(leg) = world.account().legs.get_mut(&leg.id) {
+        leg.alive = false;
+    }
+    world.rung_out(&rung, if canceled { Ending::Canceled } else { rung.ending });
+    let more =
+        [("hangup_cause", cause.0), ("sip_hangup_cause", cause.1), ("hangup_source", "callee"), ("state", "hangup")];
+    leg.event(&world, "call.hangup", &more);
+}
+
+/// Whether the leg was hung up within so many seconds.
+async fn hung_up_within(world: &World, id: &str, secs: f64) -> bool {
+    let over = tokio::time::sleep(world.secs(secs));
+    tokio::pin!(over);
+    loop {
+        let changed = world.changed.notified();
+        if world.account().legs.get(id).is_some_and(|leg| leg.hung_up) {
+            return true;
+        }
+        tokio::select! {
+            () = &mut over => return false,
+            () = changed => {}
+        }
+    }
+}
+
+async fn hang_up(
+    State(world): State<World>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(_): Json<Value>,
+) -> Response<Body> {
+    if !is_allowed(&headers) {
+        return fault(401, "10009", "Authentication failed");
+    }
+    let alive = match world.account().legs.get_mut(&id) {
+        None => return fault(404, "10005", "Resource not found"),
+        Some(leg) => {
+            leg.hung_up = true;
+            leg.alive
+        }
+    };
+    world.silence(&id);
+    world.changed.notify_waiters();
+    if alive { answer(200, &json!({"data": {"result": "ok"}})) } else { fault(422, "90018", "Call has already ended") }
+}
+
+impl World {
+    /// The phone of a leg is silent from the moment on that its hang-up was answered.
+    fn silence(&self, leg: &str) {
+        let rung = self.account().legs.get(leg).and_then(|leg| leg.rung.clone());
+        if let Some(rung) = rung {
+            self.rung_out(&rung, rung.ending);
+        }
+    }
+}
+
+async fn get_leg(State(world): State<World>, Path(id): Path<String>) -> Response<Body> {
+    match world.account().legs.get(&id) {
+        Some(leg) => answer(200, &json!({"data": {"call_control_id": leg.id, "is_alive": leg.alive}})),
+        None => fault(404, "10005", "Resource not found"),
+    }
+}
+
+async fn list_active(State(world): State<World>, Path(id): Path<String>, headers: HeaderMap) -> Response<Body> {
+    if !is_allowed(&headers) {
+        return fault(401, "10009", "Authentication failed");
+    }
+    if id != CONNECTION {
+        return fault(404, "10005", "Resource not found");
+    }
+    let live: Vec<Value> = world.account().legs.values().filter(|leg| leg.alive).map(Leg::shown).collect();
+    answer(200, &json!({"data": live, "meta": {"cursors": {"after": null, "before": null}, "total_items": live.len()}}))
+}

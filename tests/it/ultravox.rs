@@ -1,0 +1,367 @@
+//! Ultravox and Telnyx against their fakes, both ways to the phone: what is asked of them, field by field; whom we believe; and whole
+//! campaigns with everything going wrong, held against the fakes' own account.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use outdial::config::{Config, from_parts};
+use outdial::domain::ids::{AttemptId, CallId};
+use outdial::domain::phone::PhoneNumber;
+use outdial::fake_providers::{Ending, Manners, Rung, World};
+use outdial::provider::ultravox::Ultravox;
+use outdial::provider::{Dial, Placed, Provider, ReportTo, Script};
+use outdial::service::Role;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::support::{TestDb, TestService, client, free_port};
+
+pub const MODES: [&str; 2] = ["ultravox-dials", "telnyx-dials"];
+
+/// The settings of a service that calls the fakes.
+pub fn settings(world: &World, mode: &str, port: u16) -> Vec<(String, String)> {
+    let mut settings = world.settings();
+    settings.extend(
+        [
+            ("OUTDIAL_ULTRAVOX__MODE", mode),
+            ("PORT", &port.to_string()),
+            ("SERVICE_URL", &format!("http://127.0.0.1:{port}")),
+            ("OUTDIAL_PROVIDER__DIAL_TIMEOUT_SECS", "1"),
+            ("OUTDIAL_PROVIDER__LOOKUP_GRACE_SECS", "1"),
+            ("OUTDIAL_PROVIDER__CEILING_RECOVERY_SECS", "2"),
+            ("OUTDIAL_PROVIDER__RETRY_AFTER_SECS_MAX", "1"),
+            ("OUTDIAL_PROVIDER__BREAKER__OPEN_SECS", "0.2"),
+            ("OUTDIAL_PROVIDER__BREAKER__OPEN_SECS_MAX", "0.5"),
+            ("OUTDIAL_EXECUTOR__INQUIRY_SECS", "1"),
+            ("OUTDIAL_ULTRAVOX__RECORD_AFTER_SECS", "0.3"),
+            ("OUTDIAL_RETRY__BASE_SECS", "0.5"),
+            ("OUTDIAL_SCHEDULER__TICK_MS", "100"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    settings
+}
+
+/// The fakes, on a port of their own.
+pub async fn fakes(manners: Manners) -> World {
+    drop(client());
+    World::start(0, manners).await.expect("a port")
+}
+
+async fn service(world: &World, mode: &str, more: &[(&str, &str)]) -> TestService {
+    let settings = settings(world, mode, free_port());
+    let mut pairs: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    pairs.extend(more);
+    TestService::start_on(TestDb::new().await, Role::All, &pairs).await
+}
+
+fn config(pairs: Vec<(String, String)>) -> Config {
+    from_parts(None, &pairs.into_iter().collect::<BTreeMap<_, _>>()).expect("settings")
+}
+
+fn dial_of(script: Option<Script>) -> Dial {
+    Dial {
+        attempt_id: AttemptId(Uuid::from_u128(0x0193_b5a0_0000_7000_8000_0000_0000_0001)),
+        call_id: CallId(Uuid::from_u128(0x0193_b5a0_0000_7000_8000_0000_0000_0002)),
+        to: PhoneNumber::parse("+12025550131").expect("a number"),
+        script_id: "You remind people of their appointments.".to_owned(),
+        metadata: json!({"customerName": "Ada"}),
+        variables: json!({"customerName": "Ada"}),
+        agent: Some(json!({"language": "en", "voice": "Mark", "firstMessage": "Hello, is this Ada?"})),
+        script,
+        secs_max: Some(240),
+        report_to: ReportTo { base: "https://dialer.example".to_owned(), query: "attemptId=a&token=t".to_owned() },
+        prepared: None,
+        claimed_at: "2026-01-15T10:30:00Z".parse::<DateTime<Utc>>().expect("a time"),
+    }
+}
+
+/// What is asked of them for this dial, in order; the address of the agent that waits is theirs to choose.
+async fn asked(mode: &str, script: Option<Script>) -> Value {
+    let world = fakes(Manners { no_answer: 100, busy: 0, ..Manners::gentle(1, 1000.0) }).await;
+    let config = config(settings(&world, mode, 3000));
+    let secrets = vec![SecretString::from("old-secret"), SecretString::from("new-secret")];
+    let (causes, timeout) = (config.causes.clone(), Duration::from_secs(5));
+    let provider = Ultravox::new(config.ultravox, config.telnyx, causes, secrets, timeout).expect("a client");
+    let mut dial = dial_of(script);
+    dial.prepared = provider.prepare(&dial).await.expect("prepared");
+    let placed = provider.place(&dial).await;
+    assert!(matches!(placed, Placed::Accepted { provider_call_id: Some(_), .. }), "{placed:?}");
+    let asked = world.asked().into_iter().map(|asked| {
+        let mut body = asked.body;
+        if let Some(url) = body["stream_url"].as_str() {
+            assert!(url.starts_with("ws://127.0.0.1"), "the joinUrl as it was given: {url}");
+            body["stream_url"] = json!("the joinUrl");
+        }
+        json!({"path": asked.path, "body": body})
+    });
+    asked.collect()
+}
+
+/// Every request equals the contract, both ways, with a prompt, a stored script, and an agent kept there. `UPDATE_GOLDEN=1` writes them.
+#[tokio::test]
+async fn requests_equal_the_contract() {
+    let script = Script {
+        prompt: Some("You sell tea to Ada.".to_owned()),
+        voice: Some("Jessica".to_owned()),
+        first_message: Some("Good day!".to_owned()),
+        tools: vec![json!({"toolName": "hangUp"}), json!({"toolName": "leaveVoicemail"})],
+        max_duration_secs: Some(120),
+        ..Script::default()
+    };
+    let agent = Script { agent_id: Some("7f0c1e6e-0000-4000-8000-000000000000".to_owned()), ..Script::default() };
+    for mode in MODES {
+        for (name, script) in [("prompt", None), ("script", Some(script.clone())), ("agent", Some(agent.clone()))] {
+            let found = asked(mode, script).await;
+            let path = format!("{}/tests/golden/{mode}_{name}.json", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&path, serde_json::to_string_pretty(&found).unwrap() + "\n").expect("write");
+            }
+            let golden: Value = serde_json::from_str(&std::fs::read_to_string(&path).expect("golden")).expect("JSON");
+            assert_eq!(found, golden, "{path}");
+        }
+    }
+}
+
+/// The attempts of the database, by id: number, whether dialed, disposition, minutes charged, state.
+async fn attempts(pool: &PgPool) -> HashMap<String, (String, bool, Option<String>, i32)> {
+    let rows: Vec<(Uuid, String, bool, Option<String>, i32)> =
+        sqlx::query_as("select id, phone, dialed, disposition, coalesce(charged_minutes, 0) from attempts")
+            .fetch_all(pool)
+            .await
+            .expect("attempts");
+    rows.into_iter()
+        .map(|(id, phone, dialed, said, minutes)| (id.to_string(), (phone, dialed, said, minutes)))
+        .collect()
+}
+
+/// What an attempt may be called: what the phone did, or what is left of that when the carrier's word never came.
+fn fits(rung: &Rung, disposition: &str) -> bool {
+    match rung.ending {
+        Ending::Person => disposition == rung.outcome.unwrap_or("COMPLETED"),
+        Ending::Busy => ["BUSY", "NO_ANSWER"].contains(&disposition),
+        Ending::NotFound => ["WRONG_NUMBER", "NO_ANSWER"].contains(&disposition),
+        Ending::Machine => ["VOICEMAIL", "COMPLETED"].contains(&disposition),
+        Ending::NoAnswer => disposition == "NO_ANSWER",
+        Ending::Canceled => disposition == "CANCELED",
+    }
+}
+
+const DIALS_MAX: usize = 3;
+
+/// A campaign against the fakes: every phone rang as often as the rules say and never twice for one attempt; states, outcomes and minutes
+/// are those of the fakes' own account. Returns how many attempts carry exactly what the phone did.
+async fn campaign(mode: &str, manners: Manners, numbers: u32) -> usize {
+    let world = fakes(manners).await;
+    let service = service(&world, mode, &[]).await;
+    service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
+    service.post("/api/v1/plans", json!({"name": "p", "externalId": "p", "minutes": 100_000, "duration": 30})).await;
+    let put = service.client.put(format!("{}/api/v1/users/ann/subscription", service.base));
+    assert_eq!(crate::support::answer(put.json(&json!({"planId": "p", "status": "ACTIVE"}))).await.0, 200);
+    let script = json!({"userId": "ann", "externalId": "tea", "prompt": "You sell tea."});
+    assert_eq!(service.post("/api/v1/scripts", script).await.0, 201);
+    // No zone stands in the way of the fakes' numbers, and no hour.
+    service.test_db.run("delete from legal_hours").await;
+    let body = json!({"userId": "ann", "externalId": "c", "name": "c", "scriptId": "tea", "maxRetries": 2,
+                      "retryDelaySeconds": 1, "maxConcurrentCalls": 25, "zonePolicy": "user", "paused": true});
+    assert_eq!(service.post("/api/v1/campaigns", body).await.0, 201);
+    let list: Vec<String> = (0..numbers).map(|nth| format!("+1415555{nth:04}")).collect();
+    let (status, added) = service.post("/api/v1/campaigns/c/phone-numbers?userId=ann", json!({"numbers": list})).await;
+    assert_eq!((status, added["data"]["accepted"].as_u64()), (201, Some(u64::from(numbers))), "{added}");
+    assert_eq!(service.post("/api/v1/campaigns/c/resume?userId=ann", json!({})).await.0, 200);
+    let pool = service.test_db.pool().clone();
+    let deadline = Instant::now() + Duration::from_secs(150);
+    let open = "select count(*) from calls where state in ('waiting', 'parked', 'live')";
+    let unrecorded = "select count(*) from attempts where record_at is not null or (dialed and not billed)";
+    while service.test_db.count(open).await > 0 || service.test_db.count(unrecorded).await > 0 || !world.is_quiet() {
+        assert!(
+            Instant::now() < deadline,
+            "open {} unrecorded {} quiet {}",
+            service.test_db.count(open).await,
+            service.test_db.count(unrecorded).await,
+            world.is_quiet()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (rung, attempts) = (world.rung(), attempts(&pool).await);
+    assert_eq!((world.overlaps(), world.badly_signed_taken()), (0, 0));
+    assert!(world.most_at_once() <= 25, "{}", world.most_at_once());
+
+    let mut by_number: HashMap<&str, Vec<&Rung>> = HashMap::new();
+    let mut exact = 0;
+    for one in &rung {
+        by_number.entry(&one.to).or_default().push(one);
+        let (phone, dialed, said, minutes) = attempts.get(&one.attempt).expect("a phone that rang has its attempt");
+        let said = said.as_deref().unwrap_or("-");
+        assert!(*dialed && *phone == one.to && fits(one, said), "{said} for {one:?}");
+        assert_eq!(u32::try_from(*minutes).unwrap(), one.billed_secs.div_ceil(60), "{one:?}");
+        exact += usize::from(match one.ending {
+            Ending::Busy => said == "BUSY",
+            Ending::NotFound => said == "WRONG_NUMBER",
+            Ending::Machine => said == "VOICEMAIL",
+            _ => true,
+        });
+    }
+    let mut twice: Vec<&str> = rung.iter().map(|one| one.attempt.as_str()).collect();
+    twice.sort_unstable();
+    twice.dedup();
+    assert_eq!(twice.len(), rung.len(), "a phone rang twice for one attempt");
+    let counted = attempts.values().filter(|attempt| attempt.1).count();
+    assert_eq!(counted, rung.len(), "dials counted, and phones that rang");
+    for (number, rings) in &by_number {
+        assert!(rings.len() <= DIALS_MAX, "{number} rang {} times", rings.len());
+        let before = rings.split_last().expect("rings").1;
+        assert!(
+            before.iter().all(|ring| ring.ending != Ending::Person),
+            "{number}: called again after a talk: {rings:?}"
+        );
+        let (state, dials): (String, i16) = sqlx::query_as("select state::text, dials from calls where phone = $1")
+            .bind(number)
+            .fetch_one(&pool)
+            .await
+            .expect("a call");
+        let last = attempts[&rings.last().expect("rings").attempt].2.clone().unwrap_or_default();
+        let reached = ["APPOINTMENT_SET", "NOT_INTERESTED", "DO_NOT_CALL", "COMPLETED"].contains(&last.as_str());
+        match state.as_str() {
+            "completed" => assert!(reached, "{number} {last} {rings:?}"),
+            "failed" => assert!(
+                !reached
+                    && (last == "WRONG_NUMBER"
+                        || usize::try_from(dials).unwrap() == DIALS_MAX
+                        || rings.iter().any(|ring| ring.ending == Ending::NotFound)),
+                "{number} {last} {dials} {rings:?}"
+            ),
+            other => panic!("{number} is {other}"),
+        }
+    }
+    assert_eq!(by_number.len(), list.len(), "every number was called");
+    let charged: u32 = rung.iter().map(|one| one.billed_secs.div_ceil(60)).sum();
+    let left = "select minutes_left from subscriptions";
+    assert_eq!(service.test_db.count(left).await, 100_000 - i64::from(charged), "minutes");
+    println!(
+        "{mode}: {} rings for {} numbers, {exact} exact, {} at once",
+        rung.len(),
+        list.len(),
+        world.most_at_once()
+    );
+    service.finish().await;
+    exact * 100 / rung.len()
+}
+
+/// In peace each attempt carries exactly what the phone did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaign_in_peace() {
+    for mode in MODES {
+        assert_eq!(campaign(mode, Manners::gentle(7, 200.0), 40).await, 100, "{mode}");
+    }
+}
+
+/// With refusals, lost answers, webhooks doubled, late, badly signed or never sent, and agents nobody hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaign_with_everything_going_wrong() {
+    let seed = std::env::var("STORM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_121);
+    println!("seed {seed} (STORM_SEED=… repeats it)");
+    for mode in MODES {
+        assert!(campaign(mode, Manners::rough(seed, 100.0), 60).await >= 80, "{mode}");
+    }
+}
+
+/// Their webhooks without a signature that fits, and the agent's tool without our token, are refused and change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_is_believed() {
+    let world = fakes(Manners { concurrent_max: 0, ..Manners::gentle(1, 100.0) }).await;
+    let service = service(&world, "telnyx-dials", &[]).await;
+    let post = async |path: &str, headers: &[(&str, &str)], body: &str| {
+        let mut request = service.client.post(format!("{}{path}", service.base)).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let json = ("content-type", "application/json");
+    let ended = r#"{"event":"call.ended","call":{"callId":"c","ended":"2026-01-15T10:30:31Z"}}"#;
+    let hangup = r#"{"data":{"event_type":"call.hangup","id":"x","payload":{"hangup_cause":"user_busy"}}}"#;
+    let attempt = "0193b5a0-0000-7000-8000-000000000001";
+    for (path, headers, body) in [
+        ("/webhooks/ultravox".to_owned(), vec![json], ended),
+        (
+            "/webhooks/ultravox".to_owned(),
+            vec![
+                json,
+                ("x-ultravox-webhook-timestamp", "2026-01-15T10:30:32Z"),
+                ("x-ultravox-webhook-signature", "00"),
+            ],
+            ended,
+        ),
+        ("/webhooks/telnyx".to_owned(), vec![json], hangup),
+        (format!("/webhooks/telnyx?attemptId={attempt}&token=dG9rZW4"), vec![json], hangup),
+        ("/webhooks/ultravox/outcome".to_owned(), vec![json], r#"{"type":"DO_NOT_CALL"}"#),
+        (
+            format!("/webhooks/ultravox/outcome?attemptId={attempt}&token=dG9rZW4"),
+            vec![json],
+            r#"{"type":"DO_NOT_CALL"}"#,
+        ),
+    ] {
+        assert_eq!(post(&path, &headers, body).await, 401, "{path} {headers:?}");
+    }
+    assert_eq!(service.test_db.count("select count(*) from stray_events").await, 0);
+    service.finish().await;
+}
+
+/// A call that still rings is hung up at the carrier, where we may; the phone falls silent and nobody is called again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ringing_call_is_hung_up() {
+    // Slow enough that it rings while we act.
+    let world = fakes(Manners { busy: 0, no_answer: 100, ..Manners::gentle(1, 4.0) }).await;
+    let service = service(&world, "telnyx-dials", &[]).await;
+    service.test_db.run("delete from legal_hours").await;
+    let body = json!({"to": "+14155550142", "scriptId": "You sell tea.", "ignoreWindow": true});
+    let (status, call) = service.post("/api/v1/calls", body).await;
+    assert_eq!(status, 201, "{call}");
+    let id = call["data"]["id"].as_str().expect("an id").to_owned();
+    service
+        .wait_until(&format!("/api/v1/calls/{id}"), |call| call["status"] == "IN_PROGRESS" && call["attempts"] == 1)
+        .await;
+    let (status, _) = service.post(&format!("/api/v1/calls/{id}/cancel"), json!({})).await;
+    assert!(status < 300, "{status}");
+    service.wait_for_status(&id, "CANCELED").await;
+    let rung = world.rung();
+    assert_eq!(rung.iter().map(|one| one.ending).collect::<Vec<_>>(), [Ending::Canceled]);
+    service.finish().await;
+}
+
+/// `doctor` asks for the account and the connection, and says what does not fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_examines_keys_and_account() {
+    let world = fakes(Manners { concurrent_max: 5, ..Manners::gentle(1, 1.0) }).await;
+    let test_db = TestDb::new().await;
+    let examine = async |more: &[(&str, &str)]| {
+        let mut pairs = settings(&world, "telnyx-dials", 3000);
+        pairs.push(("DATABASE_URL".to_owned(), test_db.url()));
+        pairs.extend(crate::support::pairs(more));
+        outdial::service::doctor::examine(&config(pairs)).await.text
+    };
+    let text = examine(&[("SERVICE_URL", "https://dialer.example")]).await;
+    for line in [
+        "ok   ultravox: the key is good; the account allows 5 calls at once",
+        "note ultravox: calls.max_concurrent is 30",
+        "ok   telnyx: the key is good and opens the connection",
+        "ok   telnyx: webhooks must be signed",
+        "ok   webhooks: https://dialer.example (SERVICE_URL)",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let text =
+        examine(&[("ULTRAVOX_API_KEY", "wrong"), ("TELNYX_API_KEY", "wrong"), ("TELNYX_PUBLIC_KEY", "short")]).await;
+    for line in [
+        "BAD  ultravox: HTTP 401",
+        "BAD  telnyx: HTTP 401",
+        "BAD  telnyx: TELNYX_PUBLIC_KEY",
+        "BAD  webhooks: http://127.0.0.1:3000",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
