@@ -420,6 +420,11 @@ impl Config {
         if calls.max_concurrent < 1 || calls.max_attempts < 1 || calls.lanes_per_claim < 8 {
             bail!("calls.max_concurrent and calls.max_attempts must be at least 1, calls.lanes_per_claim at least 8");
         }
+        if self.database.work_connections < 5 || self.database.read_connections < 1 {
+            bail!(
+                "database.work_connections must be at least 5 (three are kept by the dispatcher and the enqueuer, the others are shared), database.read_connections at least 1"
+            );
+        }
         if self.executor.dials_in_flight < 1 || self.executor.batch_max < 1 || self.executor.inquiries_in_flight < 1 {
             bail!("executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1");
         }

@@ -201,7 +201,7 @@ pub fn config(pairs: &[(&str, &str)]) -> Config {
         ("PORT", "0"),
         ("OUTDIAL_SCHEDULER__TICK_MS", "50"),
         ("OUTDIAL_SIMULATOR__SPEED", "1000"),
-        ("OUTDIAL_DATABASE__WORK_CONNECTIONS", "4"),
+        ("OUTDIAL_DATABASE__WORK_CONNECTIONS", "5"),
         ("OUTDIAL_DATABASE__READ_CONNECTIONS", "3"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
