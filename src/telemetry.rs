@@ -100,7 +100,8 @@ fn describe() {
     describe_histogram!("outdial_dial_seconds", "How long the provider took to answer a dial");
     describe_histogram!("outdial_webhook_delay_seconds", "End of a call at the provider to our receipt");
     describe_gauge!("outdial_slots_used", "Live calls, by scope");
-    describe_gauge!("outdial_slots_allowed", "Live calls allowed, by scope");
+    describe_gauge!("outdial_slots_allowed", "Live calls allowed, by scope; provider: what its refusals have taught");
+    describe_gauge!("outdial_breaker_open", "1 while the provider's circuit breaker is open or half open");
     describe_gauge!("outdial_unknown_attempts", "Attempts in doubt");
     describe_gauge!("outdial_calls", "Calls by status");
 }

@@ -28,6 +28,14 @@ pub struct Health {
     /// `up` or `down`.
     pub database: &'static str,
     pub provider: String,
+    /// The provider's circuit breaker, over all processes: `closed`; `open`, it does not answer and nothing is dialed; `half-open`, one
+    /// dial at a time tries it.
+    #[schema(example = "closed")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// The most live calls the provider is asked for at the moment, where that was learned from its refusals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_ceiling: Option<i32>,
     pub role: String,
     pub version: &'static str,
 }
@@ -67,11 +75,14 @@ pub async fn get_liveness() -> &'static str {
 async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
     let answers =
         tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), installation::ping(&api.db.read)).await;
-    let up = matches!(answers, Ok(Ok(true)));
+    let ping = answers.ok().and_then(Result::ok);
+    let up = ping.as_ref().is_some_and(|ping| ping.writable);
     let health = Health {
         status: if up { "ok" } else { "unavailable" },
         database: if up { "up" } else { "down" },
         provider: api.about.provider.clone(),
+        breaker: ping.as_ref().and_then(|ping| ping.breaker.clone()),
+        provider_ceiling: ping.and_then(|ping| ping.provider_ceiling),
         role: api.about.role.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };

@@ -48,7 +48,6 @@ impl Pulse {
         let answered = self.answered.swap(0, Ordering::Relaxed);
         match queue::judge_provider(pool, provider, answered, failed, breaker).await {
             Ok(judged) => {
-                metrics::gauge!("outdial_breaker_open").set(if judged.half_open { 1.0 } else { 0.0 });
                 if judged.half_open {
                     self.is_awaited();
                 }

@@ -121,7 +121,7 @@ async fn create(world: World, path: String, fields: &[&str], headers: &HeaderMap
     let roll = world.dice(&luck, 20);
     if roll < world.manners.refused {
         let mut response = answer(if roll % 3 == 2 { 503 } else { 429 }, &json!({"detail": "Too many requests."}));
-        if roll % 2 == 0 {
+        if roll.is_multiple_of(2) {
             response.headers_mut().insert("retry-after", 1.into());
         }
         return response;

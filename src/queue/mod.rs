@@ -30,7 +30,7 @@ pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, upda
 pub use provider::{Breaker, Judged, hold_provider, judge_provider};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
 pub use rescue::{
-    Inquiry, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
+    Inquiry, SlotsUsed, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
     record_strays, release_orphans, slots_used, take_records, unsent,
 };
 pub use settle::{CallChange, Event, Facts, Known, Settled, Settlement, facts, free, resolve, settle};

@@ -183,11 +183,22 @@ pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Live calls, and those of them in doubt.
+/// What is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotsUsed {
+    pub live: i64,
+    /// Of these, in doubt.
+    pub unknown: i64,
+    /// The provider's breaker is open or half open.
+    pub breaker_open: bool,
+    /// The learned limit of the provider, where there is one now.
+    pub provider_ceiling: Option<i32>,
+}
+
+/// The slots in use, and how the provider stands.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn slots_used(pool: &PgPool) -> sqlx::Result<(i64, i64)> {
-    let row = sqlx::query_file!("sql/queue/slots_used.sql").fetch_one(pool).await?;
-    Ok((row.live, row.unknown))
+pub async fn slots_used(pool: &PgPool) -> sqlx::Result<SlotsUsed> {
+    sqlx::query_file_as!(SlotsUsed, "sql/queue/slots_used.sql").fetch_one(pool).await
 }

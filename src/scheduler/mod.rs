@@ -124,11 +124,14 @@ impl Scheduler {
     }
 
     async fn measure(&self) -> sqlx::Result<()> {
-        let (live, unknown) = queue::slots_used(&self.pool).await?;
+        let used = queue::slots_used(&self.pool).await?;
+        let ceiling = used.provider_ceiling.unwrap_or(self.settings.global_limit);
         #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "gauges are f64; counts are small")]
-        let (live, unknown) = (live as f64, unknown as f64);
+        let (live, unknown) = (used.live as f64, used.unknown as f64);
         metrics::gauge!("outdial_slots_used", "scope" => "global").set(live);
         metrics::gauge!("outdial_slots_allowed", "scope" => "global").set(f64::from(self.settings.global_limit));
+        metrics::gauge!("outdial_slots_allowed", "scope" => "provider").set(f64::from(ceiling));
+        metrics::gauge!("outdial_breaker_open").set(f64::from(u8::from(used.breaker_open)));
         metrics::gauge!("outdial_unknown_attempts").set(unknown);
         Ok(())
     }

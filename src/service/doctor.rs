@@ -63,8 +63,13 @@ async fn examine_database(config: &Config, report: &mut Report) {
         Err(error) => report.bad(&format!("database: {error:#}")),
         Ok((db, server)) => {
             match installation::ping(&db.read).await {
-                Ok(true) => report.good("database: answers, can be written, schema up to date"),
-                Ok(false) => report.bad("database: answers, but is read-only (a standby?)"),
+                Ok(ping) if ping.writable => {
+                    report.good("database: answers, can be written, schema up to date");
+                    if ping.breaker.as_deref().is_some_and(|breaker| breaker != "closed") {
+                        report.bad("provider: its circuit breaker is open: it did not answer (ops.limits, ops.provider_errors)");
+                    }
+                }
+                Ok(_) => report.bad("database: answers, but is read-only (a standby?)"),
                 Err(error) => report.bad(&format!("database: {error}")),
             }
             match keys::any_admin(&db.read).await {

@@ -25,12 +25,22 @@ pub async fn settle_in(
     row.fetch_one(pool).await
 }
 
-/// Whether Postgres answers and can be written to.
+/// What a ping finds.
+#[derive(Clone, Debug)]
+pub struct Ping {
+    pub writable: bool,
+    /// closed, open or half-open; none before the first start.
+    pub breaker: Option<String>,
+    /// The most live calls the provider is asked for at the moment, where that was learned from its refusals.
+    pub provider_ceiling: Option<i32>,
+}
+
+/// Whether Postgres answers and can be written to, and how the provider stands.
 ///
 /// # Errors
 /// It does not answer.
-pub async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
-    sqlx::query_file_scalar!("sql/store/ping.sql").fetch_one(pool).await
+pub async fn ping(pool: &PgPool) -> sqlx::Result<Ping> {
+    sqlx::query_file_as!(Ping, "sql/store/ping.sql").fetch_one(pool).await
 }
 
 /// Invariants that do not hold, and how often: nothing, ever.

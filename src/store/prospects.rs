@@ -101,7 +101,10 @@ pub struct Transcribed {
     /// DIALING, UNKNOWN, ACCEPTED or ENDED.
     pub state: String,
     pub dialed: bool,
+    /// The provider's id of the call.
     pub external_call_id: Option<String>,
+    /// The carrier's id of the leg to the phone, where it is another.
+    pub carrier_call_id: Option<String>,
     pub claimed_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
@@ -112,7 +115,11 @@ pub struct Transcribed {
     pub minutes: Option<i32>,
     #[schema(value_type = Option<Object>)]
     pub outcome: Option<Value>,
+    /// The cause in the provider's or carrier's own words.
+    pub hangup_cause: Option<String>,
     pub transcript: Option<String>,
+    /// What the provider made of it, in a few words.
+    pub summary: Option<String>,
 }
 
 /// One conversation of a user (none: of anybody).

@@ -42,7 +42,7 @@ async fn user_with_key(service: &TestService, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn health() {
     let service = TestService::start(&[]).await;
-    let expected = json!({"status": "ok", "database": "up", "provider": "simulator", "role": "all",
+    let expected = json!({"status": "ok", "database": "up", "provider": "simulator", "breaker": "closed", "role": "all",
         "version": env!("CARGO_PKG_VERSION")});
     for path in ["/health", "/health/ready"] {
         let answer = get(&service, path, None).await;
