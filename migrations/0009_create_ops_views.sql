@@ -30,7 +30,7 @@ create view ops.limits as
     i.provider, i.max_concurrent_calls as global_max, (select count(*) from attempts where ended_at is null) as global_live,
     case
       when p.hold_until > clock() then p.reason
-      when p.half_open and exists (select from attempts where ended_at is null and claimed_at >= p.hold_until) then 'BREAKER_OPEN'
+      when p.half_open and exists (select from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) then 'BREAKER_OPEN'
       when (select count(*) from attempts where ended_at is null) >= ceiling_of(p, i.max_concurrent_calls) then 'PROVIDER_CAPACITY'
     end as hold_reason,
     case when p.hold_until > clock() then p.hold_until end as hold_until,

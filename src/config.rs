@@ -200,11 +200,35 @@ pub struct Telnyx {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Causes {
-    pub telnyx: BTreeMap<String, Disposition>,
-    pub sip: BTreeMap<String, Disposition>,
-    pub texml: BTreeMap<String, Disposition>,
+    pub telnyx: BTreeMap<String, Meaning>,
+    pub sip: BTreeMap<String, Meaning>,
+    pub texml: BTreeMap<String, Meaning>,
     pub ultravox: BTreeMap<String, Disposition>,
     pub machine: BTreeMap<String, Disposition>,
+}
+
+/// What a carrier's cause means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Meaning {
+    /// The attempt ended so.
+    Ends(Disposition),
+    /// The way to the phone was shut: tried again soon, and it costs no attempt. `full`: our account's way, so fewer calls at once.
+    TurnedAway { full: bool },
+}
+
+impl TryFrom<String> for Meaning {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "REQUEUE" => Ok(Self::TurnedAway { full: false }),
+            "CAPACITY" => Ok(Self::TurnedAway { full: true }),
+            _ => serde_json::from_value(text.clone().into())
+                .map(Self::Ends)
+                .map_err(|_| format!("{text} is neither a disposition (BUSY, NO_ANSWER, …) nor REQUEUE or CAPACITY")),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -513,10 +537,17 @@ impl Config {
                 "ultravox.mode telnyx-dials needs telnyx.api_key (TELNYX_API_KEY) and telnyx.connection_id (TELNYX_CONNECTION_ID)"
             );
         }
+        let detections = ["disabled", "detect", "detect_beep", "detect_words", "greeting_end", "premium"];
+        if !detections.contains(&telnyx.machine_detection.as_str()) {
+            bail!("telnyx.machine_detection must be one of {}", detections.join(", "));
+        }
         if !(5..=120).contains(&ultravox.ring_secs) || ultravox.join_timeout_secs < ultravox.ring_secs + 15 {
             bail!(
                 "ultravox: ring_secs within 5 to 120, join_timeout_secs at least 15 more: the agent waits for a phone that rings to the end"
             );
+        }
+        if self.calls.max_call_secs < u64::from(ultravox.join_timeout_secs) + 60 {
+            bail!("calls.max_call_secs must leave at least a minute to talk after ultravox.join_timeout_secs");
         }
         if ultravox.max_duration_secs < 30
             || ultravox.first_message_delay_secs < 0.0

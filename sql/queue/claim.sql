@@ -24,7 +24,8 @@ asked as materialized (
   select
     case when p.hold_until > (select at from now) then p.hold_until end as held_until,
     ceiling_of(p, $2::int) as ceiling,
-    case when p.half_open then 1 - (select count(*) from attempts where ended_at is null and claimed_at >= p.hold_until) end as probes
+    case when p.half_open then 1 - (
+      select count(*) from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) end as probes
   from provider_states p
   where p.provider = $4
 ),

@@ -215,7 +215,7 @@ pub async fn update_script(
         .await
 }
 
-/// Deletes a script no campaign calls by. A single call that names it would take the name for the prompt.
+/// Deletes a script that neither a campaign nor a waiting call names: they would take the name for the prompt.
 #[utoipa::path(delete, path = "/scripts/{id}", tag = "campaigns", params(("id" = String, Path, description = "Id or external id"), Whose),
     responses((status = 204, description = "Deleted"), Problems))]
 pub async fn delete_script(
@@ -228,6 +228,9 @@ pub async fn delete_script(
     if scripts::delete(&state.0.db.work, ScriptId(script.id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(Error::conflict("script_in_use", "a campaign calls by this script: cancel it, or give it another, first"))
+        Err(Error::conflict(
+            "script_in_use",
+            "a campaign or a waiting call names this script: cancel it, or give it another, first",
+        ))
     }
 }

@@ -22,11 +22,15 @@ use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Meant};
 use crate::outcome::storable;
 use crate::provider::signature::{self, Headers};
-use crate::provider::webhook::{self, OutcomeBody, OutcomeReport, Report, StatusReport};
+use crate::provider::ultravox::tool::Told;
+use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
 use crate::provider::{telnyx, ultravox};
+use crate::queue;
 
 /// The strictest sender gives up on an answer after 2 s (Telnyx).
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_800);
+/// Fields of their webhooks that are not stored.
+const SECRET_FIELDS: &[&str] = &["joinUrl", "callbacks", "delivered_to", "stream_url", "stream_params"];
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Whom we believe.
@@ -51,6 +55,10 @@ pub struct Native {
     pub telnyx_public_key: String,
     pub telnyx_tolerance_secs: u64,
     pub causes: Causes,
+    /// How long nothing is dialed when the carrier has turned a call away because our account is full,
+    pub full_hold: Duration,
+    /// and how long the ceiling takes to rise again.
+    pub ceiling_recovery: Duration,
 }
 
 /// What our own webhook URL carries.
@@ -125,15 +133,42 @@ async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error>
     if let Some(delay) = report.at.and_then(|at| (Utc::now() - at).to_std().ok()) {
         metrics::histogram!("outdial_webhook_delay_seconds").record(delay);
     }
-    let heard =
-        Heard { about, word: clean(report.word), key: report.key, source: "webhook", body: Some(storable(body)) };
+    let word = clean(report.word);
+    let is_full = matches!(word, Word::TurnedAway { full: true, .. });
+    let heard = Heard { about, word, key: report.key, source: "webhook", body: Some(storable(without_secrets(body))) };
     match tokio::time::timeout(ANSWER_WITHIN, api.inbox.hear(heard)).await {
-        Ok(Ok(Became::Applied)) => Ok(receipt(StatusCode::OK, "applied")),
+        Ok(Ok(Became::Applied)) => {
+            if is_full {
+                hold(api).await;
+            }
+            Ok(receipt(StatusCode::OK, "applied"))
+        }
         Ok(Ok(Became::Unchanged)) => Ok(receipt(StatusCode::OK, "unchanged")),
         Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
         Ok(Err(error)) => Err(Error::unavailable(error.into())),
         // It may be stored all the same: a repeat changes nothing.
         Err(late) => Err(Error::unavailable(late.into())),
+    }
+}
+
+/// The carrier's account is full: fewer calls at once, on every process. A courtesy, as where a dial is refused.
+async fn hold(api: &Api) {
+    let native = &api.webhooks.native;
+    let held = queue::hold_provider(&api.db.work, &api.about.provider, native.full_hold, native.ceiling_recovery).await;
+    if let Err(error) = held {
+        tracing::warn!(%error, "could not note the state of the provider");
+    }
+}
+
+/// A body without what opens something: addresses to join by, our URLs with their tokens, secrets to sign with.
+fn without_secrets(body: Value) -> Value {
+    match body {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter(|(name, _)| !SECRET_FIELDS.contains(&name.as_str()));
+            Value::Object(kept.map(|(name, value)| (name, without_secrets(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_secrets).collect()),
+        other => other,
     }
 }
 
@@ -163,7 +198,7 @@ pub async fn receive_ultravox(state: State, request: Request) -> Result<Answer, 
 }
 
 /// What the agent of an Ultravox call reports as its result, by the tool it was given.
-#[utoipa::path(post, path = "/webhooks/ultravox/outcome", tag = "webhooks", params(OurUrl), request_body = OutcomeBody,
+#[utoipa::path(post, path = "/webhooks/ultravox/outcome", tag = "webhooks", params(OurUrl), request_body = Told,
     responses((status = 200, description = "Committed", body = Data<Receipt>),
               (status = 202, description = "Committed; its call is not known yet", body = Data<Receipt>), Problems))]
 pub async fn receive_reported_outcome(
@@ -174,7 +209,7 @@ pub async fn receive_reported_outcome(
     let attempt = named_by_our_url(&state.0.webhooks, &url)?;
     let body = extract::read(request, &state.0).await?;
     let value: Value = extract::json(&body)?;
-    let told: OutcomeBody = extract::fit(value.clone())?;
+    let told: Told = extract::fit(value.clone())?;
     let outcome = told.read().map_err(unreadable)?;
     let word = Word::Told { outcome };
     let report = Report { attempt_id: Some(attempt), provider_call_id: None, word, at: None, key: None };

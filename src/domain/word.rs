@@ -25,6 +25,8 @@ pub enum Word {
     OneSideOver { by_carrier: bool, hangup_cause: Option<String> },
     /// What was prepared has ended unused: nobody was talked to, and nobody will be.
     Lapsed { hangup_cause: String },
+    /// The way to the phone was shut, by its network or, `full`, to our account: nobody's phone rang.
+    TurnedAway { full: bool, hangup_cause: Option<String> },
     /// The call is over.
     Ended(Ended),
     /// The provider's record of a call that is over.
@@ -147,6 +149,7 @@ impl Word {
             Self::Told { .. } => "told",
             Self::OneSideOver { .. } => "one_side_over",
             Self::Lapsed { .. } => "lapsed",
+            Self::TurnedAway { .. } => "turned_away",
             Self::Ended(_) => "ended",
             Self::Recorded(_) => "recorded",
             Self::Refused { .. } => "refused",

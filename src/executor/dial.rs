@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::domain::failpoint;
@@ -17,7 +17,7 @@ use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Inbox};
 use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, Script, signature};
 use crate::queue::{self, Claimed};
-use crate::store::scripts;
+use crate::store::scripts::{self, Text};
 
 /// What every dial needs; shared by all of them.
 pub struct Line {
@@ -65,48 +65,58 @@ async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant)
     }
 }
 
-/// The call with its script: what is stored under that name, and variables filled in. A name without a value is found here, before
-/// the dial.
+/// The call with its words: what is stored under its script's name, and variables filled in. A name without a value is found here,
+/// before the dial.
 async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Option<Script>), Word> {
-    let id = call.call_id;
-    let missing = |missing: Missing| {
-        tracing::warn!(call.id = %id, variable = missing.name, "a script names what nobody knows; not dialed");
-        Word::Withheld { bar: "VARIABLE_MISSING".to_owned() }
-    };
-    let none = Map::new();
-    let variables = call.variables.as_object().unwrap_or(&none);
-    let stored = if line.provider.reads_scripts() {
-        let found = scripts::named_by_call(&line.pool, id, &call.script_id).await;
-        found.map_err(|error| Word::NotSent { reason: format!("could not read the script: {error}") })?
-    } else {
-        None
-    };
-    if let Some(stored) = stored {
-        let filled = |text: Option<String>| text.map(|text| render(&text, variables)).transpose().map_err(missing);
-        let script = Script {
-            prompt: filled(stored.prompt)?,
-            first_message: filled(stored.first_message)?,
-            agent_id: stored.agent_id,
-            voice: stored.voice,
-            language: stored.language,
-            tools: stored.tools.as_array().cloned().unwrap_or_default(),
-            max_duration_secs: stored.max_duration_secs,
-        };
-        return Ok((call, Some(script)));
-    }
-    if line.provider.reads_scripts() {
-        tracing::warn!(call.id = %id, "its scriptId names no script: it is taken for the prompt itself");
-    }
-    if call.prospect_id.is_some() {
-        let script = render(&call.script_id, variables).map_err(missing)?;
-        let first = call.agent.as_ref().and_then(|agent| agent.get("firstMessage")).and_then(Value::as_str);
-        let first = first.map(|first| render(first, variables).map_err(missing)).transpose()?;
-        if let (Some(first), Some(agent)) = (first, call.agent.as_mut().and_then(Value::as_object_mut)) {
-            agent.insert("firstMessage".to_owned(), first.into());
+    let stored = if line.provider.reads_scripts() { stored_script(line, &call).await? } else { None };
+    match worded(&mut call, stored, line.provider.reads_scripts()) {
+        Ok(script) => Ok((call, script)),
+        Err(missing) => {
+            tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
+            Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned() })
         }
-        call.script_id = script;
     }
-    Ok((call, None))
+}
+
+async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Text>, Word> {
+    let found = scripts::named_by_call(&line.pool, call.call_id, &call.script_id).await;
+    let found = found.map_err(|error| Word::NotSent { reason: format!("could not read the script: {error}") })?;
+    if found.is_none() && call.prospect_id.is_none() {
+        tracing::warn!(call.id = %call.call_id, "its scriptId names no script: it is taken for the prompt itself");
+    }
+    Ok(found)
+}
+
+/// Fills variables into everything that will be `spoken` by what we send. The `scriptId` of a call that has neither a script nor a
+/// prospect is passed on as it is.
+fn worded(call: &mut Claimed, stored: Option<Text>, spoken: bool) -> Result<Option<Script>, Missing> {
+    if stored.is_none() && call.prospect_id.is_none() && !spoken {
+        return Ok(None);
+    }
+    let variables = call.variables.as_object().cloned().unwrap_or_default();
+    let filled = |text: Option<String>| text.map(|text| render(&text, &variables)).transpose();
+    if stored.as_ref().is_none_or(|stored| stored.first_message.is_none())
+        && let Some(agent) = call.agent.as_mut().and_then(Value::as_object_mut)
+        && let Some(first) = filled(agent.get("firstMessage").and_then(Value::as_str).map(str::to_owned))?
+    {
+        agent.insert("firstMessage".to_owned(), first.into());
+    }
+    let Some(stored) = stored else {
+        if call.prospect_id.is_none() {
+            return Ok(None);
+        }
+        call.script_id = render(&call.script_id, &variables)?;
+        return Ok(None);
+    };
+    Ok(Some(Script {
+        prompt: filled(stored.prompt)?,
+        first_message: filled(stored.first_message)?,
+        agent_id: stored.agent_id,
+        voice: stored.voice,
+        language: stored.language,
+        tools: stored.tools.as_array().cloned().unwrap_or_default(),
+        max_duration_secs: stored.max_duration_secs,
+    }))
 }
 
 async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instant) -> Word {

@@ -23,16 +23,31 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Questions taken at once.
 const BATCH_MAX: i64 = 200;
 
-/// Asks until `stop`.
+/// Asks about attempts in doubt and silent calls, until `stop`.
 pub async fn run(line: Arc<Line>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
+    while ticks(&stop).await {
         if let Err(error) = ask_all(&line).await {
             tracing::debug!(%error, "could not look for questions to the provider");
         }
+    }
+}
+
+/// Fetches records of ended calls, until `stop`. Apart from [`run`]: they are many and slow, and a hang-up must not wait for them.
+pub async fn run_records(line: Arc<Line>, stop: CancellationToken) {
+    while ticks(&stop).await {
+        if line.provider.keeps_records()
+            && let Err(error) = fetch_records(&line).await
+        {
+            tracing::debug!(%error, "could not look for records to fetch");
+        }
+    }
+}
+
+/// Waits a tick; false when it is time to stop.
+async fn ticks(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(TICK) => true,
     }
 }
 
@@ -42,19 +57,25 @@ pub async fn run(line: Arc<Line>, stop: CancellationToken) {
 /// Postgres is away.
 pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
     let again_in = line.settings.inquiry.as_secs_f64();
-    let inquiries = queue::inquire(&line.pool, BATCH_MAX, again_in).await?;
-    let mut count = inquiries.len();
+    let inquiries = queue::inquire(&line.pool, line.provider.name(), BATCH_MAX, again_in).await?;
+    let count = inquiries.len();
     futures::stream::iter(inquiries)
         .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| ask(line, inquiry))
         .await;
-    if line.provider.keeps_records() {
-        let give_up = RECORD_PATIENCE.as_secs_f64();
-        let ended = queue::take_records(&line.pool, BATCH_MAX, RECORD_AGAIN.as_secs_f64(), give_up).await?;
-        count += ended.len();
-        futures::stream::iter(ended)
-            .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| fetch_record(line, inquiry))
-            .await;
-    }
+    Ok(count)
+}
+
+/// Fetches the records that are due now; returns how many were asked for.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn fetch_records(line: &Line) -> sqlx::Result<usize> {
+    let (again, give_up) = (RECORD_AGAIN.as_secs_f64(), RECORD_PATIENCE.as_secs_f64());
+    let ended = queue::take_records(&line.pool, line.provider.name(), BATCH_MAX, again, give_up).await?;
+    let count = ended.len();
+    futures::stream::iter(ended)
+        .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| fetch_record(line, inquiry))
+        .await;
     Ok(count)
 }
 
@@ -72,6 +93,7 @@ fn question_of(inquiry: Inquiry) -> Question {
         call_id: inquiry.call_id,
         provider_call_id: inquiry.provider_call_id,
         carrier_call_id: inquiry.carrier_call_id,
+        hangup_cause: inquiry.hangup_cause,
         phone: inquiry.phone,
         claimed_at: inquiry.claimed_at,
     }

@@ -3,7 +3,9 @@
 //! Failures are reported at once. Answers are only counted, and reported with the next failure, or when the breaker waits for
 //! one: a provider that is well costs no write.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sqlx::PgPool;
 
@@ -12,15 +14,22 @@ use crate::queue::{self, Breaker};
 /// The pulse of the provider, as this process feels it.
 #[derive(Debug)]
 pub struct Pulse {
-    answered: AtomicI32,
+    answers: Mutex<Answers>,
     /// The breaker may be waiting for an answer.
     awaited: AtomicBool,
+}
+
+/// Answers not reported yet. Those older than the breaker's window say nothing of today.
+#[derive(Debug)]
+struct Answers {
+    since: Instant,
+    count: i32,
 }
 
 impl Default for Pulse {
     /// An opening may be left from a time before this process: the first answer is reported.
     fn default() -> Self {
-        Self { answered: AtomicI32::new(0), awaited: AtomicBool::new(true) }
+        Self { answers: Mutex::new(Answers { since: Instant::now(), count: 0 }), awaited: AtomicBool::new(true) }
     }
 }
 
@@ -32,7 +41,10 @@ impl Pulse {
 
     /// The provider answered, in whatever sense.
     pub async fn answered(&self, pool: &PgPool, provider: &str, breaker: &Breaker) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut answers = self.answers(breaker);
+            answers.count = answers.count.saturating_add(1);
+        }
         if self.awaited.swap(false, Ordering::Relaxed) {
             self.report(pool, provider, 0, breaker).await;
         }
@@ -40,12 +52,21 @@ impl Pulse {
 
     /// It could not be reached, refuses us, or left us in doubt.
     pub async fn failed(&self, pool: &PgPool, provider: &str, breaker: &Breaker) {
-        self.awaited.store(true, Ordering::Relaxed);
+        self.is_awaited();
         self.report(pool, provider, 1, breaker).await;
     }
 
+    /// The answers of the window, which begins anew when it is over.
+    fn answers(&self, breaker: &Breaker) -> MutexGuard<'_, Answers> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.since.elapsed() > breaker.window {
+            *answers = Answers { since: Instant::now(), count: 0 };
+        }
+        answers
+    }
+
     async fn report(&self, pool: &PgPool, provider: &str, failed: i32, breaker: &Breaker) {
-        let answered = self.answered.swap(0, Ordering::Relaxed);
+        let answered = std::mem::take(&mut self.answers(breaker).count);
         match queue::judge_provider(pool, provider, answered, failed, breaker).await {
             Ok(judged) => {
                 if judged.half_open {

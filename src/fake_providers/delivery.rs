@@ -28,8 +28,12 @@ impl Signer {
         let now = Utc::now();
         match self {
             Self::Ultravox(secrets) => {
-                // With an offset, as their sample has it.
-                let at = now.to_rfc3339_opts(SecondsFormat::Micros, false);
+                // With an offset, as their sample has it, with Z, or naive, as their sample reads it.
+                let at = match now.timestamp_micros() % 3 {
+                    0 => now.to_rfc3339_opts(SecondsFormat::Micros, false),
+                    1 => now.to_rfc3339_opts(SecondsFormat::Micros, true),
+                    _ => now.naive_utc().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+                };
                 let signatures: Vec<String> = secrets.iter().map(|secret| hex_mac(secret, body, &at)).collect();
                 vec![("X-Ultravox-Webhook-Timestamp", at), ("X-Ultravox-Webhook-Signature", signatures.join(","))]
             }

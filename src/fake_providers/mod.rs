@@ -44,6 +44,8 @@ pub struct Manners {
     pub no_answer: u64,
     pub machine: u64,
     pub not_found: u64,
+    /// Answered, and the agent cannot be connected; only where legs and agents are apart.
+    pub deaf: u64,
     /// Refused before anything is made: 429 with and without `Retry-After`, 503.
     pub refused: u64,
     /// Accepted, and the answer is lost: an error, a broken body, or silence.
@@ -69,6 +71,7 @@ impl Manners {
             no_answer: 20,
             machine: 10,
             not_found: 3,
+            deaf: 0,
             refused: 0,
             answers_lost: 0,
             doubled: 0,
@@ -84,6 +87,7 @@ impl Manners {
     pub fn rough(seed: u64, speed: f64) -> Self {
         Self {
             concurrent_max: 12,
+            deaf: 4,
             refused: 10,
             answers_lost: 15,
             doubled: 25,
@@ -104,6 +108,8 @@ pub enum Ending {
     NotFound,
     Machine,
     Person,
+    /// A person who answered and heard nothing.
+    Deaf,
     /// Hung up by whoever had called, before anybody answered.
     Canceled,
 }
@@ -259,7 +265,7 @@ impl World {
     }
 
     /// A phone begins to ring.
-    fn ring(&self, attempt: &str, to: &str) -> Rung {
+    fn ring(&self, attempt: &str, to: &str, by_leg: bool) -> Rung {
         let mut account = self.account();
         let nth = account.rings.entry(to.to_owned()).or_default();
         *nth += 1;
@@ -270,6 +276,7 @@ impl World {
             (Ending::NoAnswer, manners.no_answer),
             (Ending::Machine, manners.machine),
             (Ending::NotFound, manners.not_found),
+            (Ending::Deaf, if by_leg { manners.deaf } else { 0 }),
         ];
         let mut floor = 0;
         let ending = bounds.into_iter().find_map(|(ending, chance)| {
@@ -282,6 +289,8 @@ impl World {
             (Ending::Person, 30..55) => Some("NOT_INTERESTED"),
             (Ending::Person, 55..65) => Some("DO_NOT_CALL"),
             (Ending::Person, 65..90) => Some("COMPLETED"),
+            // Without machine detection it is the agent who notices.
+            (Ending::Machine, _) if !by_leg => Some("VOICEMAIL"),
             _ => None,
         };
         // Talk is billed in steps of six seconds.

@@ -52,6 +52,14 @@ pub(super) struct Leg {
     pub hung_up: bool,
     /// The phone it rings.
     pub rung: Option<Rung>,
+    /// The Ultravox call it is connected to.
+    pub agent: String,
+}
+
+impl Leg {
+    pub(super) fn new(id: String, request: Value, agent: String) -> Self {
+        Self { id, request, asked: Utc::now(), alive: true, hung_up: false, rung: None, agent }
+    }
 }
 
 pub(super) fn router() -> Router<World> {
@@ -59,6 +67,7 @@ pub(super) fn router() -> Router<World> {
         .route("/v2/calls", post(dial))
         .route("/v2/calls/{id}", get(get_leg))
         .route("/v2/calls/{id}/actions/hangup", post(hang_up))
+        .route("/v2/texml/Accounts/{account}/Calls/{sid}", post(end_texml))
         .route("/v2/connections/{id}/active_calls", get(list_active))
 }
 
@@ -100,14 +109,8 @@ async fn dial(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Re
     if roll < world.manners.refused {
         return fault(429, if roll % 2 == 0 { "90103" } else { "10011" }, "Dials per second limit exceeded");
     }
-    let leg = Leg {
-        id: format!("v3:{}", Uuid::new_v4()),
-        request: request.clone(),
-        asked: Utc::now(),
-        alive: true,
-        hung_up: false,
-        rung: None,
-    };
+    let agent = text("stream_url").split('/').nth(4).unwrap_or_default().to_owned();
+    let leg = Leg::new(format!("v3:{}", Uuid::new_v4()), request.clone(), agent);
     let known = {
         let mut account = world.account();
         if account.legs.values().filter(|leg| leg.alive).count() >= world.manners.concurrent_max {
@@ -144,7 +147,9 @@ impl Leg {
     fn event(&self, world: &World, kind: &str, more: &[(&str, &str)]) {
         let mut payload: HashMap<&str, Value> = more.iter().map(|(name, value)| (*name, json!(value))).collect();
         payload.insert("call_control_id", json!(self.id));
-        payload.insert("client_state", self.request["client_state"].clone());
+        // It may be null; then the URL has to tell whose it is.
+        let state = if world.dice(&self.id, 41) < 10 { Value::Null } else { self.request["client_state"].clone() };
+        payload.insert("client_state", state);
         payload.insert("connection_id", json!(CONNECTION));
         payload.insert("to", self.request["to"].clone());
         // Some events were seen with underscores.
@@ -165,7 +170,7 @@ impl Leg {
 }
 
 async fn carry_out(world: World, leg: Leg, attempt: String) {
-    let rung = world.ring(&attempt, leg.request["to"].as_str().unwrap_or_default());
+    let rung = world.ring(&attempt, leg.request["to"].as_str().unwrap_or_default(), true);
     if let Some(kept) = world.account().legs.get_mut(&leg.id) {
         kept.rung = Some(rung.clone());
     }
@@ -176,16 +181,25 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
         match rung.ending {
             Ending::Person | Ending::Machine => {
                 leg.event(&world, "call.answered", &[("state", "answered")]);
-                let heard = if rung.ending == Ending::Machine { "machine" } else { "human" };
-                leg.event(&world, "call.machine.detection.ended", &[("result", heard)]);
-                let url = leg.request["stream_url"].as_str().unwrap_or_default();
-                let agent = url.split('/').nth(4).unwrap_or_default().to_owned();
-                world.talk(&agent, &rung).await;
+                match rung.ending {
+                    // The beep came before the verdict.
+                    Ending::Machine if world.dice(&leg.id, 42) < 30 => {
+                        leg.event(&world, "call.machine.premium.greeting.ended", &[("result", "beep_detected")]);
+                    }
+                    Ending::Machine => leg.event(&world, "call.machine.detection.ended", &[("result", "machine")]),
+                    _ => leg.event(&world, "call.machine.detection.ended", &[("result", "human")]),
+                }
+                world.talk(&leg.agent, &rung).await;
                 // The agent has gone; the line stays open until it is hung up.
                 let limit = leg.request["time_limit_secs"].as_f64().unwrap_or(14_400.0);
                 if !hung_up_within(&world, &leg.id, limit).await {
                     cause = ("time_limit", "200");
                 }
+            }
+            Ending::Deaf => {
+                leg.event(&world, "call.answered", &[("state", "answered")]);
+                leg.event(&world, "streaming.failed", &[("failure_reason", "connection_failed")]);
+                hung_up_within(&world, &leg.id, leg.request["time_limit_secs"].as_f64().unwrap_or(14_400.0)).await;
             }
             Ending::Busy => cause = ("user_busy", "486"),
             Ending::NotFound => cause = ("not_found", "404"),
@@ -208,7 +222,7 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
 }
 
 /// Whether the leg was hung up within so many seconds.
-async fn hung_up_within(world: &World, id: &str, secs: f64) -> bool {
+pub(super) async fn hung_up_within(world: &World, id: &str, secs: f64) -> bool {
     let over = tokio::time::sleep(world.secs(secs));
     tokio::pin!(over);
     loop {
@@ -229,17 +243,35 @@ async fn hang_up(
     headers: HeaderMap,
     Json(_): Json<Value>,
 ) -> Response<Body> {
-    if !is_allowed(&headers) {
+    end_leg(&world, &id, &headers)
+}
+
+/// The other address, for legs that were dialed by TeXML.
+async fn end_texml(
+    State(world): State<World>,
+    Path((_, sid)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: String,
+) -> Response<Body> {
+    if body != "Status=completed" {
+        return fault(422, "10015", "Status is needed");
+    }
+    end_leg(&world, &sid, &headers)
+}
+
+fn end_leg(world: &World, id: &str, headers: &HeaderMap) -> Response<Body> {
+    if !is_allowed(headers) {
         return fault(401, "10009", "Authentication failed");
     }
-    let alive = match world.account().legs.get_mut(&id) {
+    let (alive, agent) = match world.account().legs.get_mut(id) {
         None => return fault(404, "10005", "Resource not found"),
         Some(leg) => {
             leg.hung_up = true;
-            leg.alive
+            (leg.alive, leg.agent.clone())
         }
     };
-    world.silence(&id);
+    world.hang_up(&agent);
+    world.silence(id);
     world.changed.notify_waiters();
     if alive { answer(200, &json!({"data": {"result": "ok"}})) } else { fault(422, "90018", "Call has already ended") }
 }

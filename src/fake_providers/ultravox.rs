@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fake_providers::delivery::{Signer, Webhook};
+use crate::fake_providers::telnyx::{Leg, hung_up_within};
 use crate::fake_providers::{Asked, Ending, KEY, Rung, World};
 
 /// Rows of a page, so that lists have several.
@@ -120,9 +121,17 @@ async fn create(world: World, path: String, fields: &[&str], headers: &HeaderMap
     let luck = format!("{attempt} {}", world.nth_try(&attempt));
     let roll = world.dice(&luck, 20);
     if roll < world.manners.refused {
-        let mut response = answer(if roll % 3 == 2 { 503 } else { 429 }, &json!({"detail": "Too many requests."}));
-        if roll.is_multiple_of(2) {
-            response.headers_mut().insert("retry-after", 1.into());
+        let (status, retry_after) = match world.dice(&luck, 23) % 5 {
+            0 => (429, Some("1".to_owned())),
+            1 => (429, None),
+            2 => (503, Some((Utc::now() + TimeDelta::seconds(1)).to_rfc2822())),
+            3 => (402, None),
+            // Nothing was made, and nothing says so.
+            _ => (503, None),
+        };
+        let mut response = answer(status, &json!({"detail": "Not now."}));
+        if let Some(value) = retry_after.and_then(|text| text.parse().ok()) {
+            response.headers_mut().insert("retry-after", value);
         }
         return response;
     }
@@ -149,7 +158,7 @@ async fn create(world: World, path: String, fields: &[&str], headers: &HeaderMap
         account.calls.insert(call.id.clone(), call.clone());
     }
     if outgoing.is_object() {
-        let rung = world.ring(&attempt, outgoing["to"].as_str().unwrap_or_default());
+        let rung = world.ring(&attempt, outgoing["to"].as_str().unwrap_or_default(), false);
         tokio::spawn(carry_out(world.clone(), call, rung));
     } else {
         tokio::spawn(wait_to_be_joined(world.clone(), call));
@@ -272,7 +281,7 @@ impl World {
             told
         });
         let talked = f64::from(rung.billed_secs);
-        self.pause(talked / 2.0).await;
+        self.talk_on(id, talked / 2.0).await;
         if let Some(told) = &told {
             self.change(id, |call| call.told = Some(told.clone()));
             let tools = call.request["selectedTools"].as_array().or(call.request["toolOverrides"]["add"].as_array());
@@ -284,9 +293,7 @@ impl World {
                 let _ = self.client.post(url).json(told).send().await;
             }
         }
-        if self.account().calls.get(id).is_none_or(|call| !call.hang_up) {
-            self.pause(talked / 2.0).await;
-        }
+        self.talk_on(id, talked / 2.0).await;
         let talk = TimeDelta::seconds(i64::from(rung.billed_secs.saturating_sub(2)));
         let ended = self.change(id, |call| {
             call.ended = call.joined.map(|joined| joined + talk);
@@ -297,6 +304,27 @@ impl World {
         }
         let (world, id, rung) = (self.clone(), id.to_owned(), rung.clone());
         tokio::spawn(async move { world.bill(&id, &rung).await });
+    }
+
+    /// So many seconds more, unless somebody hangs up.
+    async fn talk_on(&self, id: &str, secs: f64) {
+        let over = tokio::time::sleep(self.secs(secs));
+        tokio::pin!(over);
+        loop {
+            let changed = self.changed.notified();
+            if self.account().calls.get(id).is_none_or(|call| call.hang_up) {
+                return;
+            }
+            tokio::select! {
+                () = &mut over => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Somebody hangs up.
+    pub(super) fn hang_up(&self, id: &str) {
+        let _ = self.change(id, |call| call.hang_up = true);
     }
 
     /// The bill and the summary come later.
@@ -332,14 +360,19 @@ impl World {
     }
 }
 
-/// A call Ultravox dials: its carrier tells how the phone fares, where it was told whom.
+/// A call Ultravox dials: its carrier tells how the phone fares, where it was told whom, in either spelling.
 async fn carry_out(world: World, call: Call, rung: Rung) {
     let params = call.request["medium"]["telnyx"]["outgoing"]["additionalParams"].clone();
     let sid = format!("v3:{}", Uuid::new_v4());
+    let mut leg = Leg::new(sid.clone(), json!({"client_state": null}), call.id.clone());
+    leg.rung = Some(rung.clone());
+    world.account().legs.insert(sid.clone(), leg);
     let join_timeout = secs_of(&call.request["joinTimeout"]).unwrap_or(30.0);
     let tell = |status: &str, number: u32, more: &[(&str, &str)]| {
-        let Some(url) = params["StatusCallback"].as_str() else { return };
+        let url = params["StatusCallback"].as_str().or(params["status_callback"].as_str());
+        let Some(url) = url else { return };
         let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("AccountSid", "f5586561-8ff0-4291-a51b-c7dfe4139ff9");
         form.append_pair("CallSid", &sid).append_pair("CallStatus", status);
         form.append_pair("SequenceNumber", &number.to_string()).append_pair("To", &rung.to);
         form.extend_pairs(more);
@@ -352,25 +385,34 @@ async fn carry_out(world: World, call: Call, rung: Rung) {
         });
     };
     tell("initiated", 0, &[]);
-    world.pause(1.0).await;
+    let mut canceled = hung_up_within(&world, &sid, 1.0).await;
     tell("ringing", 1, &[]);
-    world.pause(4.0).await;
+    canceled = canceled || hung_up_within(&world, &sid, 4.0).await;
     match rung.ending {
-        Ending::Person | Ending::Machine => {
-            let heard = if rung.ending == Ending::Machine { "machine" } else { "human" };
-            tell("in-progress", 2, &[("AnsweredBy", heard)]);
+        _ if canceled => {}
+        // Who answers is not told: machine detection was not asked for.
+        Ending::Person | Ending::Machine | Ending::Deaf => {
+            tell("in-progress", 2, &[]);
             world.talk(&call.id, &rung).await;
-            tell("completed", 3, &[("HangupCause", "normal_clearing"), ("AnsweredBy", heard)]);
+            tell("completed", 3, &[("HangupCause", "normal_clearing")]);
         }
         Ending::Busy => tell("busy", 2, &[("HangupCause", "user_busy"), ("SipHangupCause", "486")]),
         Ending::NotFound => tell("failed", 2, &[("HangupCause", "not_found"), ("SipHangupCause", "404")]),
         Ending::NoAnswer | Ending::Canceled => {
-            world.pause(20.0).await;
-            tell("no-answer", 2, &[("HangupCause", "no_answer"), ("SipHangupCause", "480")]);
+            canceled = hung_up_within(&world, &sid, 20.0).await;
+            if !canceled {
+                tell("no-answer", 2, &[("HangupCause", "no_answer"), ("SipHangupCause", "480")]);
+            }
         }
     }
-    world.rung_out(&rung, rung.ending);
-    if !matches!(rung.ending, Ending::Person | Ending::Machine) {
+    if canceled {
+        tell("canceled", 4, &[("HangupCause", "originator_cancel"), ("SipHangupCause", "487")]);
+    }
+    if let Some(leg) = world.account().legs.get_mut(&sid) {
+        leg.alive = false;
+    }
+    world.rung_out(&rung, if canceled { Ending::Canceled } else { rung.ending });
+    if canceled || !matches!(rung.ending, Ending::Person | Ending::Machine) {
         world.pause(join_timeout - 25.0).await;
         world.unjoined(&call.id).await;
     }

@@ -34,6 +34,8 @@ pub struct Rules {
 
 /// Look-ups in a row that must find nothing before an attempt in doubt is released.
 const MISSES_NEEDED: i16 = 2;
+/// After so many dials, being turned away costs an attempt like any other failure: it may be the number after all.
+const TURNED_AWAY_MAX: i16 = 10;
 /// When one side of a call is over the provider is asked about the whole after so many seconds.
 const ONE_SIDE_OVER_CHECK_SECS: f64 = 0.2;
 
@@ -52,9 +54,12 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
         Word::Recorded(record) => recorded(facts, record),
         Word::Started => started(facts, rules),
         Word::Told { outcome } => told(facts, outcome, rules, dice),
+        Word::TurnedAway { hangup_cause, .. } => turned_away(facts, hangup_cause.as_deref(), rules, dice),
         Word::Ended(ended) => over(facts, ended, rules, dice),
+        // What was refused has no record.
         Word::Refused { reason } => over(facts, &ours(Disposition::Refused, Weight::Status, reason), rules, dice)
-            .filter(|_| facts.state != AttemptState::Ended),
+            .filter(|_| facts.state != AttemptState::Ended)
+            .map(|refused| Settlement { record_in_secs: None, ..refused }),
         Word::Overdue => over(facts, &ours(Disposition::Unknown, Weight::Ours, "maximum call time"), rules, dice)
             .filter(|_| facts.state != AttemptState::Ended),
         Word::Capacity { .. } | Word::NotSent { .. } => released(facts, AttemptState::Dialing, None),
@@ -142,6 +147,23 @@ fn lapsed(facts: &Facts, cause: &str, rules: &Rules, dice: f64) -> Option<Settle
         }
         AttemptState::Dialing | AttemptState::Ended => None,
     }
+}
+
+/// Nobody's phone rang. The call waits again, and for the dial that counted it is granted another, a few times.
+fn turned_away(facts: &Facts, cause: Option<&str>, rules: &Rules, dice: f64) -> Option<Settlement> {
+    if facts.state == AttemptState::Ended || facts.known.started {
+        return None;
+    }
+    let failed = over(facts, &ours(Disposition::Failed, Weight::Cause, cause.unwrap_or_default()), rules, dice)?;
+    let dials = facts.dials + i16::from(failed.dialed);
+    let again = facts.newest && !facts.cancel_requested && dials <= TURNED_AWAY_MAX;
+    let call = CallChange {
+        due_in_secs: Some(rules.retry.base.as_secs_f64()),
+        rank: Some(rank::of_retry(facts.priority)),
+        dials_max: Some(facts.dials_max.saturating_add(1)),
+        ..becomes(CallState::Waiting)
+    };
+    Some(Settlement { call: if again { Some(call) } else { failed.call }, ..failed })
 }
 
 /// The carrier or the agent has let go: the provider is asked soon what that makes of the call.

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Causes;
+use crate::config::{Causes, Meaning};
 use crate::domain::disposition::Disposition;
 use crate::domain::word::{Ended, Outcome, Weight, Word};
 
-fn listed(table: &BTreeMap<String, Disposition>, cause: &str) -> Option<Disposition> {
+fn listed<T: Copy>(table: &BTreeMap<String, T>, cause: &str) -> Option<T> {
     table.get(&cause.to_ascii_lowercase()).copied()
 }
 
-/// How a carrier's leg ended: by `hangup_cause/SIP code`, else by the cause, else by the code. `normal_clearing` says nothing of
-/// whether anybody was talked to (it may be early media), so it is no end by itself.
+/// How a carrier's leg ended: by `hangup_cause/SIP code`, else by the cause, else by the code. What is not listed is no end by itself:
+/// `normal_clearing` may be a talk or early media, and after a talk nothing unknown to us may have the person called again. Whether
+/// anybody was talked to, the agent's side tells.
 #[must_use]
 pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>) -> Word {
     let code = sip.filter(|code| !code.is_empty() && *code != "unspecified");
@@ -20,22 +21,19 @@ pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>) -> Word 
         (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
         (None, None) => None,
     };
-    let by_cause = raw
-        .as_deref()
-        .and_then(|both| listed(&causes.telnyx, both))
-        .or_else(|| cause.and_then(|cause| listed(&causes.telnyx, cause)));
-    let disposition = match (by_cause, cause) {
-        (Some(disposition), _) => disposition,
-        (None, Some("normal_clearing")) => return Word::OneSideOver { by_carrier: true, hangup_cause: raw },
-        (None, _) => code.and_then(|code| listed(&causes.sip, code)).unwrap_or(Disposition::Failed),
-    };
-    ended(disposition, raw)
+    let by_cause = raw.as_deref().and_then(|both| listed(&causes.telnyx, both));
+    let by_cause = by_cause.or_else(|| cause.and_then(|cause| listed(&causes.telnyx, cause)));
+    let by_code = || code.filter(|_| cause != Some("normal_clearing")).and_then(|code| listed(&causes.sip, code));
+    match by_cause.or_else(by_code) {
+        Some(meaning) => word(meaning, raw),
+        None => Word::OneSideOver { by_carrier: true, hangup_cause: raw.map(shortened) },
+    }
 }
 
 /// How the carrier's call ended by its bare TeXML status; none: the status is no end, or says nothing of how.
 #[must_use]
 pub fn texml(causes: &Causes, status: &str) -> Option<Word> {
-    listed(&causes.texml, status).map(|disposition| ended(disposition, Some(status.to_owned())))
+    listed(&causes.texml, status).map(|meaning| word(meaning, Some(status.to_owned())))
 }
 
 /// What machine detection heard, where that is a machine: it acts at the end of the call, unless the agent tells more.
@@ -52,16 +50,24 @@ pub fn agent(causes: &Causes, reason: Option<&str>, joined: bool) -> Disposition
     reason.and_then(|reason| listed(&causes.ultravox, reason)).unwrap_or(fallback)
 }
 
-fn ended(disposition: Disposition, raw: Option<String>) -> Word {
-    Word::Ended(Ended {
-        disposition,
-        weight: Weight::Cause,
-        outcome: None,
-        provider_call_id: None,
-        hangup_cause: raw.map(|raw| raw.chars().take(200).collect()),
-        duration_secs: None,
-        transcript: None,
-    })
+fn word(meaning: Meaning, raw: Option<String>) -> Word {
+    let hangup_cause = raw.map(shortened);
+    match meaning {
+        Meaning::TurnedAway { full } => Word::TurnedAway { full, hangup_cause },
+        Meaning::Ends(disposition) => Word::Ended(Ended {
+            disposition,
+            weight: Weight::Cause,
+            outcome: None,
+            provider_call_id: None,
+            hangup_cause,
+            duration_secs: None,
+            transcript: None,
+        }),
+    }
+}
+
+fn shortened(raw: String) -> String {
+    raw.chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -93,13 +99,29 @@ mod tests {
             ("not_found", "404", Some(Disposition::WrongNumber)),
             ("originator_cancel", "487", Some(Disposition::Canceled)),
             ("unspecified", "486", Some(Disposition::Busy)),
-            ("unspecified", "503", Some(Disposition::Failed)),
             ("something_new", "404", Some(Disposition::WrongNumber)),
-            ("something_new", "unspecified", Some(Disposition::Failed)),
+            // Nobody's phone rang, and it costs no attempt.
+            ("unspecified", "503", None),
+            ("call_rejected", "403", None),
+            // No end by itself: it may come after a talk.
+            ("something_new", "unspecified", None),
+            ("unspecified", "418", None),
             ("normal_clearing", "200", None),
+            ("normal_clearing", "486", None),
         ] {
             assert_eq!(disposition(cause, sip), expected, "{cause} {sip}");
         }
+    }
+
+    /// A network that is congested and an account that is full are told apart.
+    #[test]
+    fn turned_away() {
+        let full = |cause, sip| match carrier(&shipped(), Some(cause), Some(sip)) {
+            Word::TurnedAway { full, .. } => full,
+            other => panic!("{other:?}"),
+        };
+        assert!(full("call_rejected", "403"));
+        assert!(!full("unspecified", "503"));
     }
 
     /// An operator's line goes first, with the code before without.
@@ -109,8 +131,12 @@ mod tests {
             ("OUTDIAL_CAUSES__TELNYX__CALL_REJECTED".to_owned(), "REFUSED".to_owned()),
             ("OUTDIAL_CAUSES__SIP__503".to_owned(), "BUSY".to_owned()),
         ];
+        let wrong = [("OUTDIAL_CAUSES__SIP__503".to_owned(), "MAYBE".to_owned())];
+        let error = crate::config::from_parts(None, &wrong.into()).expect_err("no meaning");
+        assert!(format!("{error:#}").contains("neither a disposition"), "{error:#}");
         let mut causes = crate::config::from_parts(None, &environment.into()).expect("settings").causes;
-        causes.telnyx.insert("call_rejected/603".to_owned(), Disposition::NoAnswer);
+        causes.telnyx.insert("call_rejected/603".to_owned(), Meaning::Ends(Disposition::NoAnswer));
+        causes.telnyx.remove("call_rejected/403");
         let of = |cause, sip| match carrier(&causes, Some(cause), Some(sip)) {
             Word::Ended(ended) => (ended.disposition, ended.hangup_cause.unwrap_or_default()),
             other => panic!("{other:?}"),

@@ -130,6 +130,8 @@ pub struct Question {
     pub call_id: CallId,
     pub provider_call_id: Option<String>,
     pub carrier_call_id: Option<String>,
+    /// What the carrier has said of its end so far.
+    pub hangup_cause: Option<String>,
     pub phone: String,
     pub claimed_at: DateTime<Utc>,
 }

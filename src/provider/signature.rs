@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
+use ring::signature::{ED25519, UnparsedPublicKey};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
@@ -40,7 +41,7 @@ pub fn is_genuine(
     })
 }
 
-/// Standard Webhooks 1.0, symmetric (`v1`).
+/// Standard Webhooks 1.0, symmetric (`v1`), or by a public key (`whpk_…`, `v1a`).
 fn standard_webhooks(
     secret: &SecretString,
     headers: Headers<'_>,
@@ -57,13 +58,22 @@ fn standard_webhooks(
     if signed_at.abs_diff(now_unix) > tolerance_secs || id.is_empty() || id.contains('.') {
         return false;
     }
+    let entries = |version: &str| {
+        let version = version.to_owned();
+        signature.split(' ').filter_map(move |entry| STANDARD.decode(entry.strip_prefix(&version)?).ok())
+    };
+    if let Some(key) = secret.expose_secret().strip_prefix("whpk_") {
+        let Ok(key) = STANDARD.decode(key) else {
+            return false;
+        };
+        let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+        let key = UnparsedPublicKey::new(&ED25519, key);
+        return entries("v1a,").any(|given| key.verify(&message, &given).is_ok());
+    }
     let Some(mac) = standard_mac(secret.expose_secret(), id, timestamp, body) else {
         return false;
     };
-    signature
-        .split(' ')
-        .filter_map(|entry| entry.strip_prefix("v1,"))
-        .any(|entry| STANDARD.decode(entry).is_ok_and(|given| mac.clone().verify_slice(&given).is_ok()))
+    entries("v1,").any(|given| mac.clone().verify_slice(&given).is_ok())
 }
 
 /// The `webhook-signature` of a message by Standard Webhooks; none: the secret is not base64.
@@ -179,6 +189,37 @@ mod tests {
         assert!(!is_genuine(&secrets, headers(&other_version), BODY, SIGNED_AT, 300));
         assert!(!is_genuine(&[], headers(good), BODY, SIGNED_AT, 300));
         assert!(!is_genuine(&[SecretString::from("")], headers(good), BODY, SIGNED_AT, 300));
+    }
+
+    /// Two secrets while they rotate, either of which fits, and the asymmetric scheme; none passes for another.
+    #[test]
+    fn rotation_and_public_keys() {
+        let body = br#"{"type":"call.completed","timestamp":"2026-01-15T10:35:00.000000Z","data":{"call_id":"call_01","outcome":"answered_human"}}"#;
+        assert_eq!(body.len(), 123);
+        let one = "v1,eSC4KANBCa2VPJ9IsnbsTJ++73nnQeD0nxD/2wgQ46Q=";
+        let two = "v1,mkriuSiYQB3s6POz3FMpfFnSqIvsn7Y7vcj8jf/XAD4=";
+        let asymmetric = "v1a,ELKLuBSurkMWui7dECX1iQE3zMVG9/YVDtuKic7VgWbEqrfK6jgTcU/dodMaVMPzX70JHEs33pQfrc3yTiELDw==";
+        let first = SecretString::from("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let second = SecretString::from("whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=");
+        let public = SecretString::from("whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+        let genuine = |secret: &SecretString, signature: &str, body: &[u8]| {
+            let headers = Headers {
+                id: Some("msg_01J8Z6W8Q2J6W1F3N5V7K9T0AB"),
+                timestamp: Some("1768473300"),
+                signature: Some(signature),
+                plain: None,
+            };
+            is_genuine(std::slice::from_ref(secret), headers, body, 1_768_473_300, 300)
+        };
+        assert!(genuine(&first, one, body) && genuine(&second, two, body) && genuine(&public, asymmetric, body));
+        let rotating = format!("{one} {two} {asymmetric}");
+        assert!([&first, &second, &public].into_iter().all(|secret| genuine(secret, &rotating, body)));
+        assert!(!genuine(&first, two, body) && !genuine(&public, one, body) && !genuine(&first, asymmetric, body));
+        assert!(!genuine(&public, asymmetric, b"{}"));
+        assert_eq!(
+            sign(first.expose_secret(), "msg_01J8Z6W8Q2J6W1F3N5V7K9T0AB", 1_768_473_300, body).as_deref(),
+            Some(one)
+        );
     }
 
     /// Plain hex HMAC of the body (RFC 4231 test case 2), with and without its prefix; half a byte is refused.

@@ -11,6 +11,8 @@ use crate::provider::Placed;
 
 /// An answer longer than this is not read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// So many digits may be a phone number.
+const NUMBER_DIGITS_MIN: usize = 7;
 /// So much of an answer is quoted in a reason.
 const QUOTE_CHARS_MAX: usize = 200;
 
@@ -47,10 +49,21 @@ pub fn reason_of(error: &reqwest::Error) -> String {
     quoted(&text)
 }
 
-/// The beginning of a text.
+/// The beginning of a text, without phone numbers: it goes into logs.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    text.chars().take(QUOTE_CHARS_MAX).collect()
+    let mut quoted = String::new();
+    let mut digits = String::new();
+    for char in text.chars().take(QUOTE_CHARS_MAX).chain(['\0']) {
+        if char.is_ascii_digit() {
+            digits.push(char);
+            continue;
+        }
+        quoted.push_str(if digits.len() >= NUMBER_DIGITS_MIN { "…" } else { &digits });
+        digits.clear();
+        quoted.extend(Some(char).filter(|char| *char != '\0'));
+    }
+    quoted
 }
 
 /// The whole body; none when it breaks off or is too long.
@@ -74,4 +87,16 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let at = DateTime::parse_from_rfc2822(text).ok()?;
     (at.with_timezone(&Utc) - Utc::now()).to_std().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_not_quoted() {
+        assert_eq!(quoted("HTTP 422 10016 +14155550100 is not valid"), "HTTP 422 10016 +… is not valid");
+        assert_eq!(quoted("call 4155550100"), "call …");
+        assert_eq!(quoted(&"x".repeat(500)).len(), 200);
+    }
 }

@@ -35,31 +35,34 @@ pub struct Inquiry {
     pub state: AttemptState,
     pub provider_call_id: Option<String>,
     pub carrier_call_id: Option<String>,
+    pub hangup_cause: Option<String>,
     pub phone: String,
     pub claimed_at: DateTime<Utc>,
     pub hang_up: bool,
 }
 
-/// Takes attempts the provider must be asked about; each is handed out once in `again_in_secs`.
+/// Takes attempts this provider must be asked about; each is handed out once in `again_in_secs`.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn inquire(pool: &PgPool, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
-    let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/inquire.sql", limit, again_in_secs).fetch_all(pool).await?;
-    Ok(rows.into_iter().map(InquiryRow::into_inquiry).collect())
+pub async fn inquire(pool: &PgPool, provider: &str, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
+    let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/inquire.sql", limit, again_in_secs, provider);
+    Ok(rows.fetch_all(pool).await?.into_iter().map(InquiryRow::into_inquiry).collect())
 }
 
-/// Takes ended attempts whose record is still to be fetched; each is handed out ever more rarely, until `give_up_secs` after its end.
+/// Takes ended attempts whose record is still to be fetched from this provider; each is handed out ever more rarely, until `give_up_secs` after its end.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn take_records(
     pool: &PgPool,
+    provider: &str,
     limit: i64,
     again_in_secs: f64,
     give_up_secs: f64,
 ) -> sqlx::Result<Vec<Inquiry>> {
-    let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/take_records.sql", limit, again_in_secs, give_up_secs);
+    let rows =
+        sqlx::query_file_as!(InquiryRow, "sql/queue/take_records.sql", limit, again_in_secs, give_up_secs, provider);
     Ok(rows.fetch_all(pool).await?.into_iter().map(InquiryRow::into_inquiry).collect())
 }
 
@@ -69,6 +72,7 @@ struct InquiryRow {
     state: AttemptState,
     provider_call_id: Option<String>,
     carrier_call_id: Option<String>,
+    hangup_cause: Option<String>,
     phone: String,
     claimed_at: DateTime<Utc>,
     hang_up: bool,
@@ -82,6 +86,7 @@ impl InquiryRow {
             state: self.state,
             provider_call_id: self.provider_call_id,
             carrier_call_id: self.carrier_call_id,
+            hangup_cause: self.hangup_cause,
             phone: self.phone,
             claimed_at: self.claimed_at,
             hang_up: self.hang_up,

@@ -166,6 +166,7 @@ impl Service {
                 keeping.lease.keep(pool, role.as_str().to_owned(), surroundings::host(), stopped).await;
             });
             spawn(&mut tasks, "inquiries", inquiry::run(Arc::clone(&line), stop.claiming.clone()));
+            spawn(&mut tasks, "records", inquiry::run_records(Arc::clone(&line), stop.claiming.clone()));
             let drain = Duration::from_secs(config.server.drain_secs);
             spawn(
                 &mut tasks,
@@ -366,7 +367,10 @@ pub fn ultravox(config: &Config, token_key: &[u8]) -> anyhow::Result<Ultravox> {
     if secrets.is_empty() {
         secrets.push(own_ultravox_secret(token_key));
     }
-    Ultravox::new(settings, telnyx, causes, secrets, timeout)
+    // Ringing and the agent's patience come on top of the talk.
+    let secs_max = i32::try_from(config.calls.max_call_secs).unwrap_or(i32::MAX);
+    let secs_max = secs_max.saturating_sub(i32::try_from(settings.join_timeout_secs).unwrap_or(i32::MAX)).max(30);
+    Ultravox::new(settings, telnyx, causes, secrets, secs_max, timeout)
 }
 
 /// The secret Ultravox signs with where none is set: nobody has to set up anything there.
@@ -384,6 +388,8 @@ fn native_webhooks(config: &Config, token_key: &[u8]) -> webhooks::Native {
         telnyx_public_key: config.telnyx.public_key.trim().to_owned(),
         telnyx_tolerance_secs: config.telnyx.webhook_tolerance_secs,
         causes: config.causes.clone(),
+        full_hold: Duration::from_secs(config.provider.retry_after_secs_min),
+        ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
     }
 }
 

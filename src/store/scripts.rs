@@ -109,7 +109,7 @@ pub async fn update(pool: &PgPool, id: ScriptId, to: &Text) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Deletes a script; not one that a campaign calls by, and says so.
+/// Deletes a script; not one that a campaign or a waiting call names, and says so.
 ///
 /// # Errors
 /// Postgres is away.

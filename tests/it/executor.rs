@@ -274,6 +274,23 @@ async fn doubt_is_looked_up_and_adopted() {
     scene.test_db.assert_sound().await;
 }
 
+/// What another provider was asked to dial is not asked of this one: its honest "no such call" would free a number that may ring.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_providers_doubt_is_not_ours_to_end() {
+    let scene = Scene::new(Placed::Ambiguous { reason: "timeout".to_owned() }).await;
+    scene.test_db.enqueue(&["+14155550100"]).await;
+    scene.dial_late("select 1").await;
+    scene
+        .test_db
+        .run("update attempts set provider = 'http', sent_at = now() - interval '1 hour', check_at = now()")
+        .await;
+    for _ in 0..3 {
+        assert_eq!(inquiry::ask_all(&scene.line).await.expect("asked"), 0);
+        scene.settle().await;
+    }
+    scene.call_is("live 0 -").await;
+}
+
 /// A panic in one dial ends in doubt about that attempt; the loop goes on and dials the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_one_dial_is_that_dials_alone() {

@@ -85,7 +85,7 @@ async fn asked(mode: &str, script: Option<Script>) -> Value {
     let config = config(settings(&world, mode, 3000));
     let secrets = vec![SecretString::from("old-secret"), SecretString::from("new-secret")];
     let (causes, timeout) = (config.causes.clone(), Duration::from_secs(5));
-    let provider = Ultravox::new(config.ultravox, config.telnyx, causes, secrets, timeout).expect("a client");
+    let provider = Ultravox::new(config.ultravox, config.telnyx, causes, secrets, 3600, timeout).expect("a client");
     let mut dial = dial_of(script);
     dial.prepared = provider.prepare(&dial).await.expect("prepared");
     let placed = provider.place(&dial).await;
@@ -146,6 +146,7 @@ fn fits(rung: &Rung, disposition: &str) -> bool {
         Ending::NotFound => ["WRONG_NUMBER", "NO_ANSWER"].contains(&disposition),
         Ending::Machine => ["VOICEMAIL", "COMPLETED"].contains(&disposition),
         Ending::NoAnswer => disposition == "NO_ANSWER",
+        Ending::Deaf => ["FAILED", "NO_ANSWER"].contains(&disposition),
         Ending::Canceled => disposition == "CANCELED",
     }
 }
@@ -311,25 +312,67 @@ async fn nobody_else_is_believed() {
     service.finish().await;
 }
 
-/// A call that still rings is hung up at the carrier, where we may; the phone falls silent and nobody is called again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ringing_call_is_hung_up() {
-    // Slow enough that it rings while we act.
-    let world = fakes(Manners { busy: 0, no_answer: 100, ..Manners::gentle(1, 4.0) }).await;
-    let service = service(&world, "telnyx-dials", &[]).await;
-    service.test_db.run("delete from legal_hours").await;
+/// A service that calls one number, slowly enough to act meanwhile: the world, the service and the call's path.
+async fn one_call(mode: &str, manners: Manners) -> (World, TestService, String) {
+    let world = fakes(manners).await;
+    let service = service(&world, mode, &[]).await;
     let body = json!({"to": "+14155550142", "scriptId": "You sell tea.", "ignoreWindow": true});
     let (status, call) = service.post("/api/v1/calls", body).await;
     assert_eq!(status, 201, "{call}");
-    let id = call["data"]["id"].as_str().expect("an id").to_owned();
-    service
-        .wait_until(&format!("/api/v1/calls/{id}"), |call| call["status"] == "IN_PROGRESS" && call["attempts"] == 1)
-        .await;
-    let (status, _) = service.post(&format!("/api/v1/calls/{id}/cancel"), json!({})).await;
-    assert!(status < 300, "{status}");
-    service.wait_for_status(&id, "CANCELED").await;
-    let rung = world.rung();
-    assert_eq!(rung.iter().map(|one| one.ending).collect::<Vec<_>>(), [Ending::Canceled]);
+    let path = format!("/api/v1/calls/{}", call["data"]["id"].as_str().expect("an id"));
+    (world, service, path)
+}
+
+/// A call that still rings is hung up at the carrier, either way; the phone falls silent and nobody is called again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ringing_call_is_hung_up() {
+    for mode in MODES {
+        let manners = Manners { busy: 0, no_answer: 100, ..Manners::gentle(1, 4.0) };
+        let (world, service, path) = one_call(mode, manners).await;
+        service.wait_until(&path, |call| call["status"] == "IN_PROGRESS" && call["attempts"] == 1).await;
+        let leg = "select count(*) from attempts where carrier_call_id is not null";
+        while service.test_db.count(leg).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (status, _) = service.post(&format!("{path}/cancel"), json!({})).await;
+        assert!(status < 300, "{status}");
+        service.wait_until(&path, |call| call["status"] == "CANCELED").await;
+        let rung = world.rung();
+        assert_eq!(rung.iter().map(|one| one.ending).collect::<Vec<_>>(), [Ending::Canceled], "{mode}");
+        service.finish().await;
+    }
+}
+
+/// So is a talk: it ends long before its time, and its call with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_talk_is_hung_up() {
+    for mode in MODES {
+        let manners = Manners { busy: 0, no_answer: 0, machine: 0, not_found: 0, ..Manners::gentle(3, 2.0) };
+        let (world, service, path) = one_call(mode, manners).await;
+        let started = "select count(*) from attempts where started_at is not null and carrier_call_id is not null";
+        while service.test_db.count(started).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(world.rung()[0].billed_secs > 30, "a long talk: {:?}", world.rung());
+        assert!(service.post(&format!("{path}/cancel"), json!({})).await.0 < 300);
+        service.wait_until(&path, |call| call["status"] != "IN_PROGRESS").await;
+        assert!(world.is_quiet(), "{mode}: the line is still open");
+        assert_eq!(world.rung().len(), 1);
+        service.finish().await;
+    }
+}
+
+/// Somebody answers and the agent cannot be connected: the line is taken down at once, not when the agent gives up, and no second call
+/// goes out beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_left_on_a_silent_line() {
+    let manners = Manners { busy: 0, no_answer: 0, machine: 0, not_found: 0, deaf: 100, ..Manners::gentle(3, 5.0) };
+    let (world, service, path) = one_call("telnyx-dials", manners).await;
+    let ended = service.wait_until(&path, |call| !call["conversations"][0]["disposition"].is_null()).await;
+    assert_eq!(ended["conversations"][0]["disposition"], "FAILED", "{ended}");
+    assert_eq!(ended["conversations"][0]["hangupCause"], "streaming.failed", "{ended}");
+    assert!(world.rung()[0].over, "the line is still open");
+    assert_eq!(world.overlaps(), 0);
     service.finish().await;
 }
 

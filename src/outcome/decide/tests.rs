@@ -178,6 +178,20 @@ fn the_bill_stands() {
     }
 }
 
+/// A phone that could not be rung costs no attempt, up to a point; a talk is not undone by it.
+#[test]
+fn being_turned_away_costs_no_attempt() {
+    let away = Word::TurnedAway { full: false, hangup_cause: Some("unspecified/503".to_owned()) };
+    let last = Facts { dials: 2, ..claimed() };
+    let settlement = decide(&last, &away, &RULES, 0.5).expect("a change");
+    let call = settlement.call.expect("it waits again");
+    assert_eq!((call.becomes, call.dials_max, settlement.dialed), (CallState::Waiting, Some(4), true));
+    let often = Facts { dials: 10, dials_max: 11, ..claimed() };
+    let call = decide(&often, &away, &RULES, 0.5).and_then(|settlement| settlement.call).expect("an end");
+    assert_eq!((call.becomes, call.dials_max), (CallState::Failed, None));
+    assert_eq!(decide(&after(claimed(), &[Word::Started]).0, &away, &RULES, 0.5), None);
+}
+
 /// The last dial that fails ends the call; a cancel asked during the call ends it too, unless somebody was reached.
 #[test]
 fn the_last_dial_and_a_cancel_end_the_call() {

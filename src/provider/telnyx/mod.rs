@@ -25,18 +25,36 @@ const TIME_LIMIT_SLACK_SECS: i32 = 30;
 /// Pages of live calls that are read, of 250 each.
 const PAGES_MAX: usize = 20;
 
+/// What became of the line to a phone that we asked to be hung up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    HungUp,
+    /// There is no such line, or not any more.
+    Gone,
+    /// They did not say.
+    Unsure,
+}
+
 /// A client of Call Control.
 #[derive(Debug)]
 pub struct Telnyx {
     client: Client,
     settings: config::Telnyx,
     ring_secs: u32,
+    /// How long an agent waits for its phone.
+    agent_waits: Duration,
 }
 
 /// `client_state` of an attempt.
 #[must_use]
 pub fn client_state(attempt: AttemptId) -> String {
     STANDARD.encode(attempt.to_string())
+}
+
+/// A leg that somebody else dialed by TeXML, as it is kept: it is ended at another address, which names the account too.
+#[must_use]
+pub fn texml_leg(account_sid: &str, call_sid: &str) -> String {
+    format!("{account_sid} {call_sid}")
 }
 
 /// The attempt a `client_state` names; none: it is not one of ours.
@@ -89,8 +107,13 @@ struct Fault {
 impl Telnyx {
     /// # Errors
     /// The client cannot be built (no roots of trust on this machine).
-    pub fn new(settings: config::Telnyx, ring_secs: u32, timeout: Duration) -> anyhow::Result<Self> {
-        Ok(Self { client: wire::client(timeout)?, settings, ring_secs })
+    pub fn new(
+        settings: config::Telnyx,
+        ring_secs: u32,
+        agent_waits: Duration,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { client: wire::client(timeout)?, settings, ring_secs, agent_waits })
     }
 
     /// Whether there is a key to ask with.
@@ -111,7 +134,7 @@ impl Telnyx {
     pub async fn dial(&self, dial: &Dial, agent: &Prepared, secs_max: i32) -> Placed {
         let body = self.dial_body(dial, agent, secs_max);
         let placed = match self.client.post(self.url("/calls")).bearer_auth(self.key()).json(&body).send().await {
-            Ok(response) => answer(response).await,
+            Ok(response) => answer(response, self.agent_waits).await,
             Err(error) => wire::unanswered(&error),
         };
         match placed {
@@ -145,16 +168,24 @@ impl Telnyx {
         })
     }
 
-    /// Hangs up, also while it rings. True: it is over, or will be at once.
-    pub async fn hang_up(&self, call_control_id: &str) -> bool {
-        let path = format!("/calls/{}/actions/hangup", escaped(call_control_id));
-        match self.client.post(self.url(&path)).bearer_auth(self.key()).json(&json!({})).send().await {
-            // 422: over already; 404: so long that they have forgotten it.
-            Ok(response) => {
-                response.status().is_success()
-                    || matches!(response.status(), StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND)
+    /// Hangs up, also while it rings.
+    pub async fn hang_up(&self, leg: &str) -> Line {
+        let request = match leg.split_once(' ') {
+            Some((account, sid)) => {
+                let path = format!("/texml/Accounts/{}/Calls/{}", escaped(account), escaped(sid));
+                let form =
+                    self.client.post(self.url(&path)).header("content-type", "application/x-www-form-urlencoded");
+                form.body("Status=completed")
             }
-            Err(_) => false,
+            None => self.client.post(self.url(&format!("/calls/{}/actions/hangup", escaped(leg)))).json(&json!({})),
+        };
+        match request.bearer_auth(self.key()).send().await {
+            Ok(response) if response.status().is_success() => Line::HungUp,
+            // 422: over already; 404: so long that they have forgotten it, or never theirs.
+            Ok(response) if matches!(response.status(), StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND) => {
+                Line::Gone
+            }
+            Ok(_) | Err(_) => Line::Unsure,
         }
     }
 
@@ -197,7 +228,7 @@ impl Telnyx {
 }
 
 /// What an answer to a dial means, by their error codes first: the HTTP status of some of them is not documented.
-async fn answer(response: Response) -> Placed {
+async fn answer(response: Response, agent_waits: Duration) -> Placed {
     let status = response.status();
     let reset = response.headers().get("x-ratelimit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
     let retry_after = wire::retry_after(response.headers()).or_else(|| reset.map(Duration::from_secs));
@@ -218,10 +249,14 @@ async fn answer(response: Response) -> Placed {
     let code = code.unwrap_or_default();
     let reason = wire::quoted(format!("HTTP {} {code} {said}", status.as_u16()).trim());
     match (code.as_str(), status) {
-        // Dials a second, and channels of the account, the profile or the connection.
-        ("10011" | "90103" | "90041" | "90042" | "90043", _) => Placed::Capacity { retry_after },
-        // The key, the account, what it may do.
+        // Requests and dials a second.
+        ("10011" | "90103", _) => Placed::Capacity { retry_after },
+        // Channels of the account, the profile or the connection. An agent waits by now, and counts at Ultravox until it gives up:
+        // more of them would only fill that account too.
+        ("90041" | "90042" | "90043", _) => Placed::Capacity { retry_after: retry_after.max(Some(agent_waits)) },
+        // The key, the account, what it may do; and what we ask in every call alike, so that no other would fare better.
         ("10009" | "10010" | "10038" | "10039" | "20015", _) => Placed::Barred { reason },
+        ("10004" | "10015" | "10027" | "10032" | "10033" | "90017", _) => Placed::Barred { reason },
         ("10007" | "10037", _) => Placed::Ambiguous { reason },
         (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED) => Placed::Capacity { retry_after },
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Placed::Barred { reason },

@@ -14,8 +14,11 @@ use serde::Deserialize;
 use crate::config::Causes;
 use crate::domain::word::Word;
 use crate::provider::causes;
-use crate::provider::telnyx::attempt_of;
+use crate::provider::telnyx::{attempt_of, texml_leg};
 use crate::provider::webhook::{Error, Report, error};
+
+/// The cause of an attempt whose phone was answered and never connected to the agent.
+pub const STREAMING_FAILED: &str = "streaming.failed";
 
 /// The headers that carry signature and time, as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,8 +96,10 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
         | "call.machine.premium.greeting.ended" => {
             payload.result.and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
         }
-        // Somebody may have answered and hears nothing: it is over, and the leg is hung up with the record.
-        "streaming.failed" => Some(causes::carrier(causes, Some("streaming.failed"), None)),
+        // Somebody has answered and hears nothing: asked about at once, it is hung up (`told_by` in ultravox/mod.rs).
+        "streaming.failed" => {
+            Some(Word::OneSideOver { by_carrier: true, hangup_cause: Some(STREAMING_FAILED.to_owned()) })
+        }
         _ => None,
     };
     Ok(word.map(|word| Report {
@@ -115,11 +120,10 @@ pub fn read_form(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> 
     let field = |name: &str| fields.get(name).filter(|text| !text.is_empty()).cloned();
     let status = field("CallStatus").ok_or_else(|| error("CallStatus", "is needed"))?.to_ascii_lowercase();
     let (sid, cause, sip) = (field("CallSid"), field("HangupCause"), field("SipHangupCause"));
+    let leg = sid.as_deref().map(|sid| field("AccountSid").map_or(sid.to_owned(), |account| texml_leg(&account, sid)));
     let heard = field("AnsweredBy").and_then(|heard| causes::machine(causes, &heard));
     let word = match status.as_str() {
-        "queued" | "initiated" | "ringing" => {
-            Some(Word::Accepted { provider_call_id: None, carrier_call_id: sid.clone() })
-        }
+        "queued" | "initiated" | "ringing" => Some(Word::Accepted { provider_call_id: None, carrier_call_id: leg }),
         "in-progress" | "answered" => heard.or(Some(Word::Started)),
         "completed" => {
             heard.or(Some(Word::OneSideOver { by_carrier: true, hangup_cause: cause.or(Some(status.clone())) }))

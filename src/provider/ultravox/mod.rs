@@ -20,9 +20,9 @@ use serde_json::json;
 
 use crate::config::{self, Causes, UltravoxMode};
 use crate::domain::word::Word;
-use crate::provider::telnyx::Telnyx;
+use crate::provider::telnyx::{Line, Telnyx};
 use crate::provider::ultravox::webhook::Call;
-use crate::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question, wire};
+use crate::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question, causes, telnyx, wire};
 
 /// Pages of a list that are followed.
 const PAGES_MAX: usize = 20;
@@ -37,6 +37,8 @@ pub struct Ultravox {
     secrets: Vec<SecretString>,
     causes: Causes,
     carrier: Telnyx,
+    /// No call is asked to last longer: by then it would be given up here, and its slot with it.
+    secs_max: i32,
 }
 
 /// A message of a call.
@@ -81,11 +83,13 @@ impl Ultravox {
         telnyx: config::Telnyx,
         causes: Causes,
         secrets: Vec<SecretString>,
+        secs_max: i32,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let from_number = telnyx.from_number.clone();
-        let carrier = Telnyx::new(telnyx, settings.ring_secs, timeout)?;
-        Ok(Self { client: wire::client(timeout)?, settings, from_number, secrets, causes, carrier })
+        let agent_waits = Duration::from_secs(settings.join_timeout_secs.into());
+        let carrier = Telnyx::new(telnyx, settings.ring_secs, agent_waits, timeout)?;
+        Ok(Self { client: wire::client(timeout)?, settings, from_number, secrets, causes, carrier, secs_max })
     }
 
     fn we_dial(&self) -> bool {
@@ -115,11 +119,14 @@ impl Ultravox {
         }
         let reason = refusal(response).await;
         Err(match status {
-            // Documented as "no capacity, try later": nothing was created.
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::PAYMENT_REQUIRED => {
-                Placed::Capacity { retry_after }
-            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED => Placed::Capacity { retry_after },
+            // Documented as "no capacity", with Retry-After. One without may come from something in between, after they had it.
+            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Placed::Capacity { retry_after },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason },
+            // Not this call is wrong but the address; an agent's id is a script's own.
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if path == request::CALLS => {
+                Placed::Barred { reason }
+            }
             status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Placed::Refused { reason },
             _ => Placed::Ambiguous { reason },
         })
@@ -172,23 +179,29 @@ impl Ultravox {
     }
 
     /// What a call says of its attempt. Where we dial it is over only when the line to the phone is, too: the carrier would keep it open
-    /// for nobody.
+    /// for nobody, or for somebody who hears nothing because the agent could not be connected.
     async fn told_by(&self, call: &Call, question: &Question) -> Found {
-        if call.ended.is_some() && call.waits_for_our_dial() {
-            let leg = match &question.carrier_call_id {
-                Some(leg) => Ok(Some(leg.clone())),
-                None => self.carrier.find_live(question.attempt_id).await,
-            };
-            let over = match leg {
-                Ok(Some(leg)) => self.carrier.hang_up(&leg).await,
-                Ok(None) => true,
-                Err(_) => false,
-            };
-            if !over {
-                return Found::CannotSay;
-            }
+        let deaf = question.hangup_cause.as_deref() == Some(telnyx::webhook::STREAMING_FAILED) && call.joined.is_none();
+        if call.waits_for_our_dial() && (call.ended.is_some() || deaf) && !self.is_silent(question).await {
+            return Found::CannotSay;
+        }
+        if deaf {
+            return Found::Known(causes::carrier(&self.causes, Some(telnyx::webhook::STREAMING_FAILED), None));
         }
         call.word(&self.causes).map_or(Found::CannotSay, Found::Known)
+    }
+
+    /// Whether the line to the phone is down; takes it down.
+    async fn is_silent(&self, question: &Question) -> bool {
+        let leg = match &question.carrier_call_id {
+            Some(leg) => Ok(Some(leg.clone())),
+            None => self.carrier.find_live(question.attempt_id).await,
+        };
+        match leg {
+            Ok(Some(leg)) => self.carrier.hang_up(&leg).await != Line::Unsure,
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 
     /// Whether the key is good, and what the account may do, for `doctor`.
@@ -300,14 +313,16 @@ impl Provider for Ultravox {
         };
         let told = messages.as_deref().and_then(tool::told_in);
         let record = call.record(messages.as_deref().map(transcript_of));
-        let told = told.or_else(|| record.summary.as_deref().and_then(tool::told_by_summary));
+        // Prose only where the agent is known to have reported nothing.
+        let prose = record.summary.as_deref().filter(|_| messages.is_some());
+        let told = told.or_else(|| prose.and_then(tool::told_by_summary));
         told.map(|outcome| Word::Told { outcome }).into_iter().chain([Word::Recorded(record)]).collect()
     }
 
     async fn hang_up(&self, question: &Question) -> HungUp {
         // A phone that rings can only be silenced by the carrier.
         if let Some(leg) = question.carrier_call_id.as_deref().filter(|_| self.carrier.has_key())
-            && self.carrier.hang_up(leg).await
+            && self.carrier.hang_up(leg).await == Line::HungUp
         {
             return HungUp::Asked;
         }

@@ -6,8 +6,13 @@ use serde_json::{Map, Value, json};
 use crate::provider::Dial;
 use crate::provider::ultravox::{Ultravox, tool};
 
+/// Where calls without an agent are asked for.
+pub(super) const CALLS: &str = "/api/calls";
 /// What the agent is asked to say to somebody silent, where no first message is set.
 const GREETING: &str = "Greet the person and say why you are calling.";
+
+/// A longer hint is refused with the whole call.
+const LANGUAGE_BYTES_MAX: usize = 16;
 
 /// The path and body that ask for a call. An agent kept there has its own prompt and tools; ours is added to them.
 pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
@@ -30,10 +35,10 @@ pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
             put("systemPrompt", json!(script.prompt.as_deref().unwrap_or(&dial.script_id)));
             let own = if script.tools.is_empty() { vec![json!({"toolName": "hangUp"})] } else { script.tools };
             put("selectedTools", Value::Array(own.into_iter().chain([report]).collect()));
-            if let Some(language) = language {
+            if let Some(language) = language.filter(|language| language.len() <= LANGUAGE_BYTES_MAX) {
                 put("languageHint", json!(language));
             }
-            "/api/calls".to_owned()
+            CALLS.to_owned()
         }
     };
     if let Some(voice) = voice {
@@ -56,11 +61,11 @@ pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
     (path, Value::Object(body))
 }
 
-/// The longest it may last: what the user's minutes allow, and the script, or else the setting.
+/// The longest it may last: what the user's minutes allow, and the script, or else the setting; and never past `calls.max_call_secs`.
 pub(super) fn secs_max(to: &Ultravox, dial: &Dial) -> i32 {
     let of_script = dial.script.as_ref().and_then(|script| script.max_duration_secs);
     let wanted = of_script.unwrap_or(to.settings.max_duration_secs);
-    dial.secs_max.map_or(wanted, |reserved| wanted.min(reserved))
+    dial.secs_max.map_or(wanted, |reserved| wanted.min(reserved)).min(to.secs_max)
 }
 
 /// Whoever is called speaks first, as people do; a greeting of ours would be clipped. Who stays silent hears it.

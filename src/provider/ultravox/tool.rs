@@ -3,12 +3,14 @@
 //! be called again.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::domain::disposition::Disposition;
 use crate::domain::word::{Outcome, Weight};
 use crate::provider::ReportTo;
-use crate::provider::webhook::OutcomeBody;
+use crate::provider::ultravox::webhook::time;
+use crate::provider::webhook::{self, OutcomeBody};
 
 /// Its name, as the agent sees it.
 pub const NAME: &str = "reportOutcome";
@@ -37,6 +39,33 @@ pub fn definition(report_to: &ReportTo, began: DateTime<Utc>) -> Value {
     }})
 }
 
+/// What an agent says to the tool. It is a language model: a time it was not asked for may be an empty text, and must not cost the
+/// outcome.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ReportedOutcome)]
+pub struct Told {
+    /// APPOINTMENT_SET, CALLBACK_REQUESTED, NOT_INTERESTED, DO_NOT_CALL, WRONG_NUMBER, VOICEMAIL, COMPLETED.
+    pub r#type: String,
+    /// RFC 3339; needed by APPOINTMENT_SET.
+    pub appointment_time: Option<String>,
+    pub callback_time: Option<String>,
+}
+
+impl Told {
+    /// # Errors
+    /// An unknown type, an appointment without a readable time, an absurd time.
+    pub fn read(self) -> Result<Outcome, webhook::Error> {
+        let at = |text: Option<String>| text.as_deref().map(str::trim).and_then(time);
+        OutcomeBody {
+            r#type: self.r#type.trim().to_ascii_uppercase(),
+            appointment_time: at(self.appointment_time),
+            callback_time: at(self.callback_time),
+        }
+        .read()
+    }
+}
+
 /// What the agent told the tool, from the messages of the call; the last one that can be read.
 #[must_use]
 pub fn told_in(messages: &[super::Message]) -> Option<Outcome> {
@@ -44,7 +73,7 @@ pub fn told_in(messages: &[super::Message]) -> Option<Outcome> {
         .iter()
         .rev()
         .filter(|message| message.role == "MESSAGE_ROLE_TOOL_CALL" && message.tool_name.as_deref() == Some(NAME));
-    calls.filter_map(|message| serde_json::from_str::<OutcomeBody>(message.text.as_deref()?).ok()?.read().ok()).next()
+    calls.filter_map(|message| serde_json::from_str::<Told>(message.text.as_deref()?).ok()?.read().ok()).next()
 }
 
 /// Phrases in a summary after which nobody should be called again. It is a guess from prose: it only ever stops calls, and whatever
@@ -97,6 +126,18 @@ mod tests {
         let told = told_in(&messages).expect("an outcome");
         assert_eq!((told.disposition, told.weight), (Disposition::CallbackRequested, Weight::Explicit));
         assert_eq!(told_in(&messages[..1]), None);
+    }
+
+    /// A time nobody asked for costs nothing; an appointment needs one.
+    #[test]
+    fn the_agent_is_read_kindly() {
+        let read = |json: &str| serde_json::from_str::<Told>(json).expect("JSON").read();
+        let told = read(r#"{"type":"do_not_call","appointmentTime":"","callbackTime":null}"#).expect("an outcome");
+        assert_eq!((told.disposition, told.weight), (Disposition::DoNotCall, Weight::Explicit));
+        let told = read(r#"{"type":"CALLBACK_REQUESTED","callbackTime":"tomorrow"}"#).expect("an outcome");
+        assert_eq!((told.disposition, told.callback_time), (Disposition::CallbackRequested, None));
+        let error = read(r#"{"type":"APPOINTMENT_SET","appointmentTime":"Friday"}"#).expect_err("no time");
+        assert_eq!(error.field, "outcome.appointmentTime");
     }
 
     #[test]

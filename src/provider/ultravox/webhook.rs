@@ -138,10 +138,12 @@ impl Call {
     pub fn record(&self, transcript: Option<String>) -> Record {
         let status = self.billing_status.as_deref().unwrap_or("BILLING_STATUS_PENDING");
         let is_billed = !matches!(status, "BILLING_STATUS_PENDING" | "BILLING_STATUS_UNSPECIFIED");
-        let billed = self.billed_duration.as_deref().and_then(whole_secs);
+        let nothing = status == "BILLING_STATUS_FREE_ZERO_EFFECTIVE_DURATION" || self.joined.is_none();
+        let billed =
+            self.billed_duration.as_deref().and_then(whole_secs).or(nothing.then_some(0)).filter(|_| is_billed);
         let summary = self.summary.clone().or_else(|| self.short_summary.clone()).filter(|text| !text.is_empty());
-        let complete = is_billed && (self.joined.is_none() || (summary.is_some() && transcript.is_some()));
-        Record { billed_secs: if is_billed { Some(billed.unwrap_or(0)) } else { None }, transcript, summary, complete }
+        let complete = billed.is_some() && (self.joined.is_none() || (summary.is_some() && transcript.is_some()));
+        Record { billed_secs: billed, transcript, summary, complete }
     }
 }
 
@@ -285,7 +287,13 @@ mod tests {
         let record = billed.record(Some("Agent: Hi".to_owned()));
         assert_eq!((record.billed_secs, record.complete), (Some(36), true));
         assert!(!billed.record(None).complete);
-        assert_eq!(call(r#""billingStatus":"BILLING_STATUS_PENDING""#).record(None).billed_secs, None);
+        for status in ["PENDING", "BILLED", "FREE_MINUTES"] {
+            // Billed, they say, and not how much: what was measured stands until they do.
+            let record = call(&format!(r#""billingStatus":"BILLING_STATUS_{status}""#)).record(None);
+            assert_eq!((record.billed_secs, record.complete), (None, false), "{status}");
+        }
+        let free = call(r#""billingStatus":"BILLING_STATUS_FREE_ZERO_EFFECTIVE_DURATION""#);
+        assert_eq!(free.record(None).billed_secs, Some(0));
     }
 
     /// What is new to us is accepted and left alone.
