@@ -85,13 +85,9 @@ impl Seen {
 
 fn say_ended(ear: &Ear, attempt: AttemptId) {
     let word = Word::Ended(Ended {
-        disposition: Disposition::Completed,
-        weight: Weight::Status,
-        outcome: None,
         provider_call_id: Some(format!("bench-{attempt}")),
-        hangup_cause: None,
         duration_secs: Some(1),
-        transcript: None,
+        ..Ended::of(Disposition::Completed, Weight::Status)
     });
     // The listener ends with the measurement.
     let _ = ear.send(Said { attempt_id: attempt, word, at: None });

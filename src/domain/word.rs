@@ -60,6 +60,22 @@ pub struct Ended {
     pub transcript: Option<String>,
 }
 
+impl Ended {
+    /// An end of which nothing more is known.
+    #[must_use]
+    pub fn of(disposition: Disposition, weight: Weight) -> Self {
+        Self {
+            disposition,
+            weight,
+            outcome: None,
+            provider_call_id: None,
+            hangup_cause: None,
+            duration_secs: None,
+            transcript: None,
+        }
+    }
+}
+
 /// What a provider has written down of a call once it is over. It says how long and what, not how it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -165,14 +181,7 @@ impl Word {
     /// A call that ended with this disposition, by a bare status.
     #[must_use]
     pub fn ended(disposition: Disposition, duration: Option<Duration>) -> Self {
-        Self::Ended(Ended {
-            disposition,
-            weight: Weight::Status,
-            outcome: None,
-            provider_call_id: None,
-            hangup_cause: None,
-            duration_secs: duration.and_then(|d| i32::try_from(d.as_secs()).ok()),
-            transcript: None,
-        })
+        let duration_secs = duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
+        Self::Ended(Ended { duration_secs, ..Ended::of(disposition, Weight::Status) })
     }
 }

@@ -135,46 +135,52 @@ async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instan
         prepared: None,
         claimed_at: call.claimed_at,
     };
-    let sent = Instant::now();
-    // The provider has timeouts of its own; these hold whatever it does.
-    let patience = settings.dial_timeout + Duration::from_secs(1);
-    let prepared = tokio::time::timeout(patience, line.provider.prepare(&dial)).await;
-    let placed =
-        match prepared.unwrap_or_else(|_| Err(Placed::NotSent { reason: "timeout while preparing".to_owned() })) {
-            Err(placed) => placed,
-            Ok(prepared) => {
-                if let Some(step) = &prepared {
-                    if let Err(word) = written_down(line, dial.attempt_id, step).await {
-                        return word;
-                    }
-                    // That took its time: window, pause, do-not-call and cancel are looked at again.
-                    if let Some(word) = bar_to(line, dial.attempt_id, dial.call_id, claimed).await {
-                        return word;
-                    }
-                }
-                dial.prepared = prepared;
-                failpoint::hit("dial.before_request");
-                let placed = tokio::time::timeout(patience, line.provider.place(&dial)).await;
-                failpoint::hit("dial.after_request");
-                placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() })
-            }
-        };
+    let began = Instant::now();
+    let (placed, sent) = match place(line, &mut dial, claimed).await {
+        Ok(placed) => placed,
+        Err(word) => return word,
+    };
     metrics::counter!("outdial_dials_total", "answer" => placed.as_str()).increment(1);
-    metrics::histogram!("outdial_dial_seconds").record(sent.elapsed());
+    metrics::histogram!("outdial_dial_seconds").record(began.elapsed());
     if !matches!(placed, Placed::Accepted { .. }) {
         tracing::warn!(call.id = %dial.call_id, attempt.id = %dial.attempt_id, answer = ?placed, "the provider did not accept");
     }
     word_for(line, placed, sent).await
 }
 
+/// Asks for the call, in as many steps as the provider takes. Gives its answer and when the request that may ring a phone began, or
+/// why it was not sent after all.
+async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed, Instant), Word> {
+    // The provider has timeouts of its own; this one holds whatever it does.
+    let patience = line.settings.dial_timeout + Duration::from_secs(1);
+    let prepared = tokio::time::timeout(patience, line.provider.prepare(dial)).await;
+    match prepared.unwrap_or_else(|_| Err(Placed::NotSent { reason: "timeout while preparing".to_owned() })) {
+        Err(placed) => return Ok((placed, Instant::now())),
+        Ok(None) => {}
+        Ok(Some(step)) => {
+            write_down(line, dial.attempt_id, &step).await?;
+            // That took its time: window, pause, do-not-call and cancel are looked at again.
+            if let Some(word) = bar_to(line, dial.attempt_id, dial.call_id, claimed).await {
+                return Err(word);
+            }
+            dial.prepared = Some(step);
+        }
+    }
+    failpoint::hit("dial.before_request");
+    let sent = Instant::now();
+    let placed = tokio::time::timeout(patience, line.provider.place(dial)).await;
+    failpoint::hit("dial.after_request");
+    Ok((placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() }), sent))
+}
+
 /// Where a provider reports about an attempt.
-pub(super) fn report_to(settings: &Settings, attempt: AttemptId) -> ReportTo {
+fn report_to(settings: &Settings, attempt: AttemptId) -> ReportTo {
     let token = signature::token(&settings.token_key, attempt);
     ReportTo { base: settings.public_url.clone(), query: format!("attemptId={attempt}&token={token}") }
 }
 
 /// Commits the first of two steps before the second is taken: after a crash in between it is known where to look.
-async fn written_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<(), Word> {
+async fn write_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<(), Word> {
     let word = Word::Prepared { provider_call_id: step.provider_call_id.clone() };
     let committed = line.inbox.hear(Heard::about(attempt, word, "prepare")).await;
     failpoint::hit("dial.after_prepare");
@@ -188,29 +194,22 @@ async fn written_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Resul
 
 /// The answer as a word; a provider that is full or away is left alone for a while, on every instance.
 async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
-    let settings = &line.settings;
+    let (settings, name) = (&line.settings, line.provider.name());
+    if placed.is_an_answer() {
+        line.pulse.answered(&line.pool, name, &settings.breaker).await;
+    } else {
+        line.pulse.failed(&line.pool, name, &settings.breaker).await;
+    }
     match placed {
-        Placed::Accepted { provider_call_id, carrier_call_id } => {
-            line.pulse.answered(&line.pool, line.provider.name(), &settings.breaker).await;
-            Word::Accepted { provider_call_id, carrier_call_id }
-        }
-        Placed::Refused { reason } => {
-            line.pulse.answered(&line.pool, line.provider.name(), &settings.breaker).await;
-            Word::Refused { reason }
-        }
+        Placed::Accepted { provider_call_id, carrier_call_id } => Word::Accepted { provider_call_id, carrier_call_id },
+        Placed::Refused { reason } => Word::Refused { reason },
         Placed::Capacity { retry_after } => {
             let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
-            let name = line.provider.name();
             ignore_outage(queue::hold_provider(&line.pool, name, wait, settings.ceiling_recovery).await);
-            line.pulse.answered(&line.pool, name, &settings.breaker).await;
             Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
-        Placed::NotSent { reason } | Placed::Barred { reason } => {
-            line.pulse.failed(&line.pool, line.provider.name(), &settings.breaker).await;
-            Word::NotSent { reason }
-        }
+        Placed::NotSent { reason } | Placed::Barred { reason } => Word::NotSent { reason },
         Placed::Ambiguous { reason } => {
-            line.pulse.failed(&line.pool, line.provider.name(), &settings.breaker).await;
             let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             Word::Doubt { reason, sent_ms_ago }
         }

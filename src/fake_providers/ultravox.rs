@@ -59,6 +59,39 @@ const AGENT_CALL_FIELDS: &[&str] = &[
     "retentionPolicy",
 ];
 
+/// What a tool made with the call may hold.
+const TOOL_FIELDS: &[&str] = &[
+    "modelToolName",
+    "description",
+    "dynamicParameters",
+    "staticParameters",
+    "automaticParameters",
+    "requirements",
+    "timeout",
+    "precomputable",
+    "http",
+    "client",
+    "dataConnection",
+    "defaultReaction",
+    "staticResponse",
+];
+/// What may be handed on to the TeXML call; the status callback in either spelling.
+const TEXML_PARAMS: &[&str] = &[
+    "Timeout",
+    "TimeLimit",
+    "MachineDetection",
+    "DetectionMode",
+    "AsyncAmd",
+    "AsyncAmdStatusCallback",
+    "Record",
+    "StatusCallback",
+    "StatusCallbackEvent",
+    "StatusCallbackMethod",
+    "status_callback",
+    "status_callback_event",
+    "status_callback_method",
+];
+
 /// A call as the fake keeps it.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -204,6 +237,9 @@ fn fault_of(request: &Value, fields: &[&str]) -> Option<String> {
         return Some("medium: telnyx is needed here".to_owned());
     }
     let to = &telnyx["outgoing"];
+    if let Some(unknown) = names_of(&to["additionalParams"]).find(|name| !TEXML_PARAMS.contains(name)) {
+        return Some(format!("medium.telnyx.outgoing.additionalParams.{unknown}: unknown parameter"));
+    }
     if to.is_object() && !to["to"].as_str().is_some_and(|to| to.starts_with('+')) {
         return Some("medium.telnyx.outgoing.to: must be E.164".to_owned());
     }
@@ -211,7 +247,17 @@ fn fault_of(request: &Value, fields: &[&str]) -> Option<String> {
     let is_tool = |tool: &Value| {
         ["toolId", "toolName", "temporaryTool"].iter().filter(|name| !tool[**name].is_null()).count() == 1
     };
-    (!tools.is_none_or(|tools| tools.iter().all(is_tool))).then(|| "selectedTools: exactly one kind".to_owned())
+    if !tools.is_none_or(|tools| tools.iter().all(is_tool)) {
+        return Some("selectedTools: exactly one kind".to_owned());
+    }
+    let made = tools.into_iter().flatten().map(|tool| &tool["temporaryTool"]).filter(|tool| tool.is_object());
+    made.flat_map(names_of)
+        .find(|name| !TOOL_FIELDS.contains(name))
+        .map(|unknown| format!("temporaryTool.{unknown}: unknown field"))
+}
+
+fn names_of(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))
 }
 
 /// Seconds of a duration such as `75s`.

@@ -71,15 +71,7 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
 
 /// A conclusion of ours, in the shape of a provider's.
 fn ours(disposition: Disposition, weight: Weight, cause: &str) -> Ended {
-    Ended {
-        disposition,
-        weight,
-        outcome: None,
-        provider_call_id: None,
-        hangup_cause: Some(cause.chars().take(200).collect()),
-        duration_secs: None,
-        transcript: None,
-    }
+    Ended { hangup_cause: Some(cause.chars().take(200).collect()), ..Ended::of(disposition, weight) }
 }
 
 /// A settlement that changes nothing yet.

@@ -54,15 +54,7 @@ fn word(meaning: Meaning, raw: Option<String>) -> Word {
     let hangup_cause = raw.map(shortened);
     match meaning {
         Meaning::TurnedAway { full } => Word::TurnedAway { full, hangup_cause },
-        Meaning::Ends(disposition) => Word::Ended(Ended {
-            disposition,
-            weight: Weight::Cause,
-            outcome: None,
-            provider_call_id: None,
-            hangup_cause,
-            duration_secs: None,
-            transcript: None,
-        }),
+        Meaning::Ends(disposition) => Word::Ended(Ended { hangup_cause, ..Ended::of(disposition, Weight::Cause) }),
     }
 }
 

@@ -109,6 +109,15 @@ pub enum Placed {
 }
 
 impl Placed {
+    /// Whether the provider answered at all, in whatever sense: what the circuit breaker counts.
+    #[must_use]
+    pub fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Accepted { .. } | Self::Refused { .. } | Self::Capacity { .. } => true,
+            Self::NotSent { .. } | Self::Barred { .. } | Self::Ambiguous { .. } => false,
+        }
+    }
+
     /// The label in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

@@ -82,13 +82,9 @@ impl Simulator {
             return Word::Accepted { provider_call_id: Some(call_id_of(attempt)), carrier_call_id: None };
         }
         Word::Ended(Ended {
-            disposition: course.disposition,
-            weight: Weight::Cause,
-            outcome: None,
             provider_call_id: Some(call_id_of(attempt)),
-            hangup_cause: None,
             duration_secs: Some(course.talked_secs),
-            transcript: None,
+            ..Ended::of(course.disposition, Weight::Cause)
         })
     }
 
@@ -140,13 +136,10 @@ impl Simulator {
         let disposition = if hung_up { Disposition::Canceled } else { course.disposition };
         info!(attempt.id = %attempt, disposition = disposition.as_str(), "simulated call ends");
         let word = Word::Ended(Ended {
-            disposition,
-            weight: Weight::Cause,
-            outcome: None,
             provider_call_id: Some(call_id_of(attempt)),
             hangup_cause: hung_up.then(|| "originator_cancel".to_owned()),
             duration_secs: Some(if hung_up { 0 } else { course.talked_secs }),
-            transcript: None,
+            ..Ended::of(disposition, Weight::Cause)
         });
         // Nobody listens any more only when the process ends.
         let _ = self.ear.send(Said { attempt_id: attempt, word, at: Some(Utc::now()) });

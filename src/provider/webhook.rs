@@ -79,17 +79,7 @@ pub struct OutcomeBody {
 /// A bare status as a word; none when it is not a status we know. Case and dashes do not matter.
 #[must_use]
 pub fn status_word(status: &str) -> Option<Word> {
-    let ended = |disposition, weight| {
-        Word::Ended(Ended {
-            disposition,
-            weight,
-            outcome: None,
-            provider_call_id: None,
-            hangup_cause: None,
-            duration_secs: None,
-            transcript: None,
-        })
-    };
+    let ended = |disposition, weight| Word::Ended(Ended::of(disposition, weight));
     Some(match status.trim().to_ascii_uppercase().replace(['-', ' '], "_").as_str() {
         "QUEUED" | "RINGING" | "INITIATED" | "ACCEPTED" => {
             Word::Accepted { provider_call_id: None, carrier_call_id: None }

@@ -148,15 +148,7 @@ async fn claim(connection: &mut PgConnection, want: usize) -> Vec<Claimed> {
 
 fn ended(disposition: Disposition, duration_secs: Option<i32>, outcome: Option<Outcome>) -> Word {
     let weight = if outcome.is_some() { Weight::Explicit } else { Weight::Status };
-    Word::Ended(Ended {
-        disposition,
-        weight,
-        outcome,
-        provider_call_id: None,
-        hangup_cause: None,
-        duration_secs,
-        transcript: None,
-    })
+    Word::Ended(Ended { outcome, duration_secs, ..Ended::of(disposition, weight) })
 }
 
 async fn settle(test_db: &TestDb, attempt: AttemptId, word: Word) {

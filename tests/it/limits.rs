@@ -180,15 +180,7 @@ impl World {
     fn word(&mut self) -> Word {
         let ended = |disposition, outcome: Option<Outcome>| {
             let weight = if outcome.is_some() { Weight::Explicit } else { Weight::Status };
-            Word::Ended(Ended {
-                disposition,
-                weight,
-                outcome,
-                provider_call_id: None,
-                hangup_cause: None,
-                duration_secs: Some(1),
-                transcript: None,
-            })
+            Word::Ended(Ended { outcome, duration_secs: Some(1), ..Ended::of(disposition, weight) })
         };
         match self.dice.random_range(0..10) {
             0..4 => ended(Disposition::Completed, None),

@@ -126,6 +126,20 @@ async fn requests_equal_the_contract() {
     }
 }
 
+/// Told where to report by the other spelling, or by none: a busy phone is busy, or nobody's word is had and it was not answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_callback_has_two_spellings() {
+    for (key, expected) in [("status_callback", "BUSY"), ("", "NO_ANSWER")] {
+        let world = fakes(Manners { busy: 100, no_answer: 0, ..Manners::gentle(1, 100.0) }).await;
+        let service = service(&world, MODES[0], &[("OUTDIAL_ULTRAVOX__STATUS_CALLBACK_KEY", key)]).await;
+        let body = json!({"to": "+14155550142", "scriptId": "You sell tea.", "maxAttempts": 1});
+        let (_, call) = service.post("/api/v1/calls", body).await;
+        let failed = service.wait_for_status(call["data"]["id"].as_str().expect("an id"), "FAILED").await;
+        assert_eq!(failed["conversations"][0]["disposition"], expected, "{key}");
+        service.finish().await;
+    }
+}
+
 /// The attempts of the database, by id: number, whether dialed, disposition, minutes charged, state.
 async fn attempts(pool: &PgPool) -> HashMap<String, (String, bool, Option<String>, i32)> {
     let rows: Vec<(Uuid, String, bool, Option<String>, i32)> =

@@ -54,15 +54,7 @@ fn after(mut facts: Facts, words: &[Word]) -> (Facts, Option<Disposition>) {
 }
 
 fn ended(disposition: Disposition, weight: Weight) -> Word {
-    Word::Ended(Ended {
-        disposition,
-        weight,
-        outcome: None,
-        provider_call_id: None,
-        hangup_cause: None,
-        duration_secs: None,
-        transcript: None,
-    })
+    Word::Ended(Ended::of(disposition, weight))
 }
 
 fn told(disposition: Disposition) -> Word {

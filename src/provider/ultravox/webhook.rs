@@ -115,14 +115,12 @@ impl Call {
         let sip = self.sip_details.as_ref().and_then(|sip| sip.termination_reason.as_deref());
         let sip = sip.filter(|reason| causes.ultravox.contains_key(&reason.to_ascii_lowercase()));
         let reason = sip.or(self.end_reason.as_deref());
+        let weight = if sip.is_some() { Weight::Cause } else { Weight::Status };
         Ended {
-            disposition: causes::agent(causes, reason, self.joined.is_some()),
-            weight: if sip.is_some() { Weight::Cause } else { Weight::Status },
-            outcome: None,
             provider_call_id: Some(self.call_id.clone()),
             hangup_cause: reason.map(str::to_owned),
             duration_secs: self.talked_secs(),
-            transcript: None,
+            ..Ended::of(causes::agent(causes, reason, self.joined.is_some()), weight)
         }
     }
 
@@ -251,6 +249,18 @@ mod tests {
         assert!(!is_genuine(&secrets, headers, ENDED.as_bytes(), later(61), 60));
         assert!(!is_genuine(&[], headers, ENDED.as_bytes(), later(0), 60));
         assert!(!is_genuine(&secrets, Headers { timestamp: None, ..headers }, ENDED.as_bytes(), later(0), 60));
+    }
+
+    /// The data connection signs otherwise (id, then time): made of the same parts, and no webhook passes with it.
+    #[test]
+    fn the_data_connection_signs_otherwise() {
+        let at = "2026-01-15T10:30:05.000000+00:00";
+        let mut mac = signature::keyed(b"your-secret-at-least-16-chars").expect("a key");
+        mac.update(b"3c90c3cc-0d44-4b50-8888-8dd25736052a");
+        mac.update(at.as_bytes());
+        let theirs = "e695455036109205c120048d3bcc31ba86cefb703ed252b74354699249285251";
+        assert_eq!(signature::from_hex(theirs).as_deref(), Some(mac.finalize().into_bytes().as_slice()));
+        assert!(!genuine("your-secret-at-least-16-chars", at, theirs, ENDED));
     }
 
     #[test]
