@@ -11,11 +11,15 @@ use std::time::Duration;
 use anyhow::bail;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::domain::disposition::Disposition;
 use crate::domain::retry::Policy;
+
+/// All but the unreserved characters of a URL (RFC 3986 §2.3).
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The file at the top of the repository, which documents every key.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -407,7 +411,7 @@ fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<Strin
         return None;
     }
     let part = |name: &str, default: &str| has(name).map_or(default, String::as_str).to_owned();
-    let escaped = |text: String| text.bytes().map(percent_encoded).collect::<String>();
+    let escaped = |text: String| utf8_percent_encode(&text, RESERVED).to_string();
     Some(format!(
         "postgres://{}:{}@{}:{}/{}",
         escaped(part("DB_USERNAME", "postgres")),
@@ -416,13 +420,6 @@ fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<Strin
         part("DB_PORT", "5432"),
         escaped(part("DB_DATABASE", "ai_call_orchestrator")),
     ))
-}
-
-fn percent_encoded(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    }
 }
 
 fn explain(errors: &figment::Error) -> anyhow::Error {

@@ -4,9 +4,11 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use percent_encoding::utf8_percent_encode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response};
 
+use crate::config::RESERVED;
 use crate::provider::Placed;
 
 /// An answer longer than this is not read.
@@ -76,6 +78,12 @@ pub async fn read(mut response: Response) -> Option<Vec<u8>> {
         }
     }
     Some(body)
+}
+
+/// A segment of a path, or a value of a query: ids of theirs hold colons, and may hold anything.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).

@@ -172,12 +172,14 @@ impl Telnyx {
     pub async fn hang_up(&self, leg: &str) -> Line {
         let request = match leg.split_once(' ') {
             Some((account, sid)) => {
-                let path = format!("/texml/Accounts/{}/Calls/{}", escaped(account), escaped(sid));
+                let path = format!("/texml/Accounts/{}/Calls/{}", wire::escaped(account), wire::escaped(sid));
                 let form =
                     self.client.post(self.url(&path)).header("content-type", "application/x-www-form-urlencoded");
                 form.body("Status=completed")
             }
-            None => self.client.post(self.url(&format!("/calls/{}/actions/hangup", escaped(leg)))).json(&json!({})),
+            None => {
+                self.client.post(self.url(&format!("/calls/{}/actions/hangup", wire::escaped(leg)))).json(&json!({}))
+            }
         };
         match request.bearer_auth(self.key()).send().await {
             Ok(response) if response.status().is_success() => Line::HungUp,
@@ -194,10 +196,11 @@ impl Telnyx {
     /// # Errors
     /// They did not say.
     pub async fn find_live(&self, attempt: AttemptId) -> Result<Option<String>, String> {
-        let path = format!("/connections/{}/active_calls", escaped(&self.settings.connection_id));
+        let path = format!("/connections/{}/active_calls", wire::escaped(&self.settings.connection_id));
         let mut after: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let cursor = after.as_deref().map(|after| format!("&page[after]={}", escaped(after))).unwrap_or_default();
+            let cursor =
+                after.as_deref().map(|after| format!("&page[after]={}", wire::escaped(after))).unwrap_or_default();
             let url = format!("{}?page[limit]=250{cursor}", self.url(&path));
             let response = self.client.get(url).bearer_auth(self.key()).send().await;
             let response = response.map_err(|error| wire::reason_of(&error))?;
@@ -263,14 +266,4 @@ async fn answer(response: Response, agent_waits: Duration) -> Placed {
         (_, status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Placed::Refused { reason },
         _ => Placed::Ambiguous { reason },
     }
-}
-
-/// A segment of a path or query: `call_control_id` holds colons.
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

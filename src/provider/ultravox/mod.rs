@@ -161,7 +161,7 @@ impl Ultravox {
     }
 
     async fn call(&self, id: &str) -> Result<Call, Silence> {
-        self.get(&format!("{}/api/calls/{id}", self.base())).await
+        self.get(&format!("{}/api/calls/{}", self.base(), wire::escaped(id))).await
     }
 
     /// The call of an attempt: by their id where we know it, else by ours. Whether the filter was heeded is looked at again here.
@@ -306,7 +306,7 @@ impl Provider for Ultravox {
             return Vec::new();
         }
         // Whole: without the mode, earlier stages are left out.
-        let path = format!("/api/calls/{}/messages?mode=in_call&pageSize=100", call.call_id);
+        let path = format!("/api/calls/{}/messages?mode=in_call&pageSize=100", wire::escaped(&call.call_id));
         let messages = match call.joined {
             Some(_) => self.pages::<Message>(&path, |_| false).await.ok(),
             None => Some(Vec::new()),
@@ -329,7 +329,7 @@ impl Provider for Ultravox {
         let Some(id) = &question.provider_call_id else {
             return HungUp::Failed;
         };
-        let url = format!("{}/api/calls/{id}/send_data_message", self.base());
+        let url = format!("{}/api/calls/{}/send_data_message", self.base(), wire::escaped(id));
         match self.with_key(self.client.post(url)).json(&json!({"type": "hang_up"})).send().await {
             Ok(response) if response.status().is_success() => HungUp::Asked,
             // 422: nobody has joined yet, or it is over.
