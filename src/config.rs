@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -422,9 +424,37 @@ fn database_url_of_parts(environment: &BTreeMap<String, String>) -> Option<Strin
     ))
 }
 
+/// What is wrong with a setting, and by which names it can be set.
 fn explain(errors: &figment::Error) -> anyhow::Error {
-    let lines: Vec<String> = errors.clone().into_iter().map(|error| format!("{error}")).collect();
+    let of = |error: figment::Error| {
+        let file =
+            error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()?.file_path().map(Path::to_owned));
+        let file = file.map(|path| format!(", in {}", path.display())).unwrap_or_default();
+        if error.path.is_empty() {
+            return format!("{}{file}", error.kind);
+        }
+        let key = error.path.join(".");
+        let names = SHORT_NAMES.iter().filter(|(_, long)| *long == key).map(|(name, _)| (*name).to_owned());
+        let names: Vec<String> = names.chain([format!("OUTDIAL_{}", error.path.join("__").to_uppercase())]).collect();
+        format!("{key} ({}{file}): {}", names.join(", "), error.kind)
+    };
+    let lines: Vec<String> = errors.clone().into_iter().map(of).collect();
     anyhow::anyhow!("settings: {}", lines.join("; "))
+}
+
+/// What the carrier or the agent's side can know: the rest only a person says.
+fn is_a_carriers_word(disposition: Disposition) -> bool {
+    matches!(
+        disposition,
+        Disposition::Busy
+            | Disposition::NoAnswer
+            | Disposition::Voicemail
+            | Disposition::Failed
+            | Disposition::WrongNumber
+            | Disposition::Refused
+            | Disposition::Canceled
+            | Disposition::Completed
+    )
 }
 
 impl Config {
@@ -484,6 +514,7 @@ impl Config {
         if self.provider.kind == ProviderKind::Ultravox {
             self.check_ultravox()?;
         }
+        self.check_causes()?;
         let breaker = &self.provider.breaker;
         if breaker.failures_min < 1
             || !(0.0..=1.0).contains(&breaker.ratio)
@@ -500,6 +531,38 @@ impl Config {
         }
         if !self.server.public_url.starts_with("http") {
             bail!("server.public_url (SERVICE_URL) must start with http:// or https://");
+        }
+        Ok(())
+    }
+
+    /// Causes are translated into what a carrier can know; a busy line must not put anybody on a do-not-call list.
+    fn check_causes(&self) -> anyhow::Result<()> {
+        let causes = &self.causes;
+        let meant = [("telnyx", &causes.telnyx), ("sip", &causes.sip), ("texml", &causes.texml)];
+        let meant = meant
+            .into_iter()
+            .flat_map(|(table, lines)| lines.iter().map(move |(cause, meaning)| (table, cause, meaning)));
+        let ends = meant.filter_map(|(table, cause, meaning)| match meaning {
+            Meaning::Ends(disposition) => Some((table, cause, disposition)),
+            Meaning::TurnedAway { .. } => None,
+        });
+        let plain = [("ultravox", &causes.ultravox), ("machine", &causes.machine)];
+        let plain = plain
+            .into_iter()
+            .flat_map(|(table, lines)| lines.iter().map(move |(cause, meaning)| (table, cause, meaning)));
+        for (table, cause, disposition) in ends.chain(plain) {
+            if !is_a_carriers_word(*disposition) {
+                bail!(
+                    "causes.{table}.{cause}: {} is for people to say; a cause may mean BUSY, NO_ANSWER, VOICEMAIL, FAILED, WRONG_NUMBER, REFUSED, CANCELED or COMPLETED",
+                    disposition.as_str()
+                );
+            }
+        }
+        let is_code = |code: &&String| {
+            code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit()) && !code.starts_with('0')
+        };
+        if let Some(code) = causes.sip.keys().find(|code| !is_code(code)) {
+            bail!("causes.sip.{code}: is no SIP code, three digits");
         }
         Ok(())
     }
@@ -532,6 +595,12 @@ impl Config {
         {
             bail!(
                 "ultravox.mode telnyx-dials needs telnyx.api_key (TELNYX_API_KEY) and telnyx.connection_id (TELNYX_CONNECTION_ID)"
+            );
+        }
+        let key = telnyx.public_key.trim();
+        if !key.is_empty() && STANDARD.decode(key).map_or(true, |key| key.len() != 32) {
+            bail!(
+                "telnyx.public_key (TELNYX_PUBLIC_KEY) must be base64 of 32 bytes, as the portal shows it: with this one every webhook of theirs would be refused"
             );
         }
         let detections = ["disabled", "detect", "detect_beep", "detect_words", "greeting_end", "premium"];

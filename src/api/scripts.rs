@@ -85,7 +85,10 @@ pub struct ScriptChanges {
 
 fn check(faults: &mut Faults, text: &Text) {
     if text.prompt.is_some() == text.agent_id.is_some() {
-        faults.add("prompt", "give either a prompt or an agentId");
+        faults.add(
+            "prompt",
+            "give either a prompt or an agentId; to change from one to the other, set the one that was to null",
+        );
     }
     for (path, given, most) in [
         ("prompt", &text.prompt, PROMPT_CHARS_MAX),

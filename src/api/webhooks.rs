@@ -57,6 +57,7 @@ pub struct Native {
     pub causes: Causes,
     /// How long nothing is dialed when the carrier has turned a call away because our account is full,
     pub full_hold: Duration,
+    pub global_limit: i32,
     /// and how long the ceiling takes to rise again.
     pub ceiling_recovery: Duration,
 }
@@ -154,8 +155,9 @@ async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error>
 /// The carrier's account is full: fewer calls at once, on every process. A courtesy, as where a dial is refused.
 async fn hold(api: &Api) {
     let native = &api.webhooks.native;
-    let held = queue::hold_provider(&api.db.work, &api.about.provider, native.full_hold, native.ceiling_recovery).await;
-    if let Err(error) = held {
+    let (provider, limit) = (&api.about.provider, native.global_limit);
+    let held = queue::hold_provider(&api.db.work, provider, limit, native.full_hold, native.ceiling_recovery);
+    if let Err(error) = held.await {
         tracing::warn!(%error, "could not note the state of the provider");
     }
 }

@@ -73,7 +73,7 @@ async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Option<Scr
         Ok(script) => Ok((call, script)),
         Err(missing) => {
             tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
-            Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned() })
+            Err(Word::Withheld { bar: format!("VARIABLE_MISSING {}", missing.name) })
         }
     }
 }
@@ -143,7 +143,7 @@ async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instan
     metrics::counter!("outdial_dials_total", "answer" => placed.as_str()).increment(1);
     metrics::histogram!("outdial_dial_seconds").record(began.elapsed());
     if !matches!(placed, Placed::Accepted { .. }) {
-        tracing::warn!(call.id = %dial.call_id, attempt.id = %dial.attempt_id, answer = ?placed, "the provider did not accept");
+        tracing::warn!(call.id = %dial.call_id, attempt.id = %dial.attempt_id, answer = %placed, "the provider did not accept");
     }
     word_for(line, placed, sent).await
 }
@@ -198,14 +198,15 @@ async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
     if placed.is_an_answer() {
         line.pulse.answered(&line.pool, name, &settings.breaker).await;
     } else {
-        line.pulse.failed(&line.pool, name, &settings.breaker).await;
+        line.pulse.failed(&line.pool, name, &settings.breaker, &placed.to_string()).await;
     }
     match placed {
         Placed::Accepted { provider_call_id, carrier_call_id } => Word::Accepted { provider_call_id, carrier_call_id },
         Placed::Refused { reason } => Word::Refused { reason },
         Placed::Capacity { retry_after } => {
             let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
-            ignore_outage(queue::hold_provider(&line.pool, name, wait, settings.ceiling_recovery).await);
+            let held = queue::hold_provider(&line.pool, name, settings.global_limit, wait, settings.ceiling_recovery);
+            ignore_outage(held.await);
             Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
         Placed::NotSent { reason } | Placed::Barred { reason } => Word::NotSent { reason },

@@ -17,6 +17,8 @@ pub struct Pulse {
     answers: Mutex<Answers>,
     /// The breaker may be waiting for an answer.
     awaited: AtomicBool,
+    /// This process has seen it open, and no answer since.
+    open: AtomicBool,
 }
 
 /// Answers not reported yet. Those older than the breaker's window say nothing of today.
@@ -29,7 +31,11 @@ struct Answers {
 impl Default for Pulse {
     /// An opening may be left from a time before this process: the first answer is reported.
     fn default() -> Self {
-        Self { answers: Mutex::new(Answers { since: Instant::now(), count: 0 }), awaited: AtomicBool::new(true) }
+        Self {
+            answers: Mutex::new(Answers { since: Instant::now(), count: 0 }),
+            awaited: AtomicBool::new(true),
+            open: AtomicBool::new(false),
+        }
     }
 }
 
@@ -47,13 +53,24 @@ impl Pulse {
         }
         if self.awaited.swap(false, Ordering::Relaxed) {
             self.report(pool, provider, 0, breaker).await;
+            if self.open.swap(false, Ordering::Relaxed) {
+                tracing::info!(provider, "the provider answers again");
+            }
         }
     }
 
     /// It could not be reached, refuses us, or left us in doubt.
-    pub async fn failed(&self, pool: &PgPool, provider: &str, breaker: &Breaker) {
+    pub async fn failed(&self, pool: &PgPool, provider: &str, breaker: &Breaker, reason: &str) {
         self.is_awaited();
-        self.report(pool, provider, 1, breaker).await;
+        if let Some(secs) = self.report(pool, provider, 1, breaker).await {
+            self.open.store(true, Ordering::Relaxed);
+            tracing::error!(
+                provider,
+                hold_secs = secs,
+                reason,
+                "circuit breaker open: dials go unanswered, or are refused to us as such; nothing is dialed meanwhile (outdial doctor asks for the cause)"
+            );
+        }
     }
 
     /// The answers of the window, which begins anew when it is over.
@@ -65,23 +82,21 @@ impl Pulse {
         answers
     }
 
-    async fn report(&self, pool: &PgPool, provider: &str, failed: i32, breaker: &Breaker) {
+    /// Reports, and gives for how long the breaker is open by that.
+    async fn report(&self, pool: &PgPool, provider: &str, failed: i32, breaker: &Breaker) -> Option<f64> {
         let answered = std::mem::take(&mut self.answers(breaker).count);
         match queue::judge_provider(pool, provider, answered, failed, breaker).await {
             Ok(judged) => {
                 if judged.half_open {
                     self.is_awaited();
                 }
-                if let Some(secs) = judged.open_secs.filter(|_| failed > 0) {
-                    tracing::error!(
-                        provider,
-                        hold_secs = secs,
-                        "circuit breaker open: the provider does not answer; nothing is dialed meanwhile"
-                    );
-                }
+                judged.open_secs
             }
             // A courtesy: without it the next claim tries sooner. The claim itself fails while Postgres is away.
-            Err(error) => tracing::warn!(%error, "could not note how the provider answers"),
+            Err(error) => {
+                tracing::warn!(%error, "could not note how the provider answers");
+                None
+            }
         }
     }
 }

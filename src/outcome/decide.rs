@@ -62,7 +62,8 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
             .map(|refused| Settlement { record_in_secs: None, ..refused }),
         Word::Overdue => over(facts, &ours(Disposition::Unknown, Weight::Ours, "maximum call time"), rules, dice)
             .filter(|_| facts.state != AttemptState::Ended),
-        Word::Capacity { .. } | Word::NotSent { .. } => released(facts, AttemptState::Dialing, None),
+        Word::Capacity { .. } => released(facts, AttemptState::Dialing, None).map(|free| because(free, "full")),
+        Word::NotSent { reason } => released(facts, AttemptState::Dialing, None).map(|free| because(free, reason)),
         Word::Withheld { bar } => released(facts, AttemptState::Dialing, Some(bar)),
         Word::Doubt { sent_ms_ago, .. } => doubted(facts, *sent_ms_ago),
         Word::NotFound => missed(facts, rules),
@@ -320,6 +321,9 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
         return None;
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
+    // The name of what is missing stands behind it.
+    let cause = bar;
+    let bar = bar.and_then(|bar| bar.split(' ').next());
     let call = match bar {
         Some("VARIABLE_MISSING") => becomes(CallState::Failed),
         _ if stops => becomes(CallState::Canceled),
@@ -332,11 +336,16 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
     };
     Some(Settlement {
         state: Some(AttemptState::Ended),
-        hangup_cause: bar.map(str::to_owned),
+        hangup_cause: cause.map(str::to_owned),
         disposition,
         call: facts.newest.then_some(call),
         ..same(facts)
     })
+}
+
+/// Why no dial happened, for people to read.
+fn because(released: Settlement, reason: &str) -> Settlement {
+    Settlement { hangup_cause: Some(reason.chars().take(200).collect()), ..released }
 }
 
 /// Nobody knows: slot and number stay taken until the provider says, or the time is up.

@@ -13,6 +13,7 @@ pub mod ultravox;
 pub mod webhook;
 mod wire;
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -128,6 +129,20 @@ impl Placed {
             Self::NotSent { .. } => "not_sent",
             Self::Barred { .. } => "barred",
             Self::Ambiguous { .. } => "ambiguous",
+        }
+    }
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { .. } => f.write_str("accepted"),
+            Self::Refused { reason } => write!(f, "refused: {reason}"),
+            Self::Capacity { retry_after: None } => f.write_str("full"),
+            Self::Capacity { retry_after: Some(wait) } => write!(f, "full, for {:.1} s", wait.as_secs_f64()),
+            Self::NotSent { reason } => write!(f, "not sent: {reason}"),
+            Self::Barred { reason } => write!(f, "refused to us, whatever the call (key, account, address): {reason}"),
+            Self::Ambiguous { reason } => write!(f, "in doubt: {reason}"),
         }
     }
 }

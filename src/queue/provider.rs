@@ -28,14 +28,20 @@ pub struct Judged {
     pub half_open: bool,
 }
 
-/// The provider is full: no claim for `hold`, on any instance, and no more live calls than it has now; that limit rises again
-/// over `recovery`.
+/// The provider is full: no claim for `hold`, on any instance, and no more live calls than it has now, or half of what was allowed
+/// if that is more; that ceiling rises to `global_limit` again over `recovery`.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn hold_provider(pool: &PgPool, provider: &str, hold: Duration, recovery: Duration) -> sqlx::Result<()> {
+pub async fn hold_provider(
+    pool: &PgPool,
+    provider: &str,
+    global_limit: i32,
+    hold: Duration,
+    recovery: Duration,
+) -> sqlx::Result<()> {
     let (hold, recovery) = (hold.as_secs_f64(), recovery.as_secs_f64().max(1.0));
-    sqlx::query_file!("sql/queue/hold_provider.sql", provider, hold, recovery).execute(pool).await?;
+    sqlx::query_file!("sql/queue/hold_provider.sql", provider, hold, recovery, global_limit).execute(pool).await?;
     Ok(())
 }
 

@@ -7,7 +7,6 @@ use secrecy::ExposeSecret;
 
 use crate::config::{Config, ProviderKind, UltravoxMode};
 use crate::db;
-use crate::provider::telnyx;
 use crate::service::{self, prepare_database};
 use crate::store::{installation, keys};
 
@@ -159,13 +158,16 @@ async fn examine_ultravox(config: &Config, report: &mut Report) {
         report.note(
             "telnyx: its webhooks are believed by the token of our URL; set TELNYX_PUBLIC_KEY to require signatures",
         );
-    } else if telnyx::webhook::is_public_key(&telnyx.public_key) {
-        report.good("telnyx: webhooks must be signed");
     } else {
-        report.bad("telnyx: TELNYX_PUBLIC_KEY is not base64 of 32 bytes: every webhook of theirs would be refused");
+        report.good("telnyx: its webhooks must be signed");
     }
     let url = &config.server.public_url;
-    if is_local(url) {
+    if is_local(url) && is_local(&settings.api_url) {
+        report.note(&format!(
+            "webhooks: {url} is of this machine, and so is Ultravox ({}): for trying only",
+            settings.api_url
+        ));
+    } else if is_local(url) {
         report.bad(&format!("webhooks: {url} cannot be reached from outside: set SERVICE_URL to an https address of this service. Until then calls are followed by asking, every executor.inquiry_secs"));
     } else if url.starts_with("https://") {
         report.good(&format!("webhooks: {url} (SERVICE_URL)"));
@@ -184,12 +186,12 @@ fn examine_access(config: &Config, report: &mut Report) {
         report.good("access: keys are needed");
     }
     match (config.webhooks.secrets().len(), loopback) {
-        (0, true) => report.note("webhooks: accepted unsigned on loopback; set WEBHOOK_SECRET for production"),
+        (0, true) => report.note("status and outcome webhooks: accepted unsigned on loopback; set WEBHOOK_SECRET for production"),
         (0, false) => report.note(
-            "webhooks: accepted only with the token of the URL we sent; set WEBHOOK_SECRET to require signatures",
+            "status and outcome webhooks: accepted only with the token of the URL we sent; set WEBHOOK_SECRET to require signatures",
         ),
         (n, _) => {
-            report.good(&format!("webhooks: must be signed ({n} secret{})", if n == 1 { "" } else { "s, rotating" }))
+            report.good(&format!("status and outcome webhooks: must be signed ({n} secret{})", if n == 1 { "" } else { "s, rotating" }))
         }
     }
 }

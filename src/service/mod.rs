@@ -388,6 +388,7 @@ fn native_webhooks(config: &Config, token_key: &[u8]) -> webhooks::Native {
         telnyx_public_key: config.telnyx.public_key.trim().to_owned(),
         telnyx_tolerance_secs: config.telnyx.webhook_tolerance_secs,
         causes: config.causes.clone(),
+        global_limit: config.calls.max_concurrent,
         full_hold: Duration::from_secs(config.provider.retry_after_secs_min),
         ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
     }

@@ -406,19 +406,45 @@ async fn doctor_examines_keys_and_account() {
         "ok   ultravox: the key is good; the account allows 5 calls at once",
         "note ultravox: calls.max_concurrent is 30",
         "ok   telnyx: the key is good and opens the connection",
-        "ok   telnyx: webhooks must be signed",
+        "ok   telnyx: its webhooks must be signed",
         "ok   webhooks: https://dialer.example (SERVICE_URL)",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    let text =
-        examine(&[("ULTRAVOX_API_KEY", "wrong"), ("TELNYX_API_KEY", "wrong"), ("TELNYX_PUBLIC_KEY", "short")]).await;
-    for line in [
-        "BAD  ultravox: HTTP 401",
-        "BAD  telnyx: HTTP 401",
-        "BAD  telnyx: TELNYX_PUBLIC_KEY",
-        "BAD  webhooks: http://127.0.0.1:3000",
-    ] {
+    let text = examine(&[("ULTRAVOX_API_KEY", "wrong"), ("TELNYX_API_KEY", "wrong")]).await;
+    for line in ["BAD  ultravox: HTTP 401", "BAD  telnyx: HTTP 401", "note webhooks: http://127.0.0.1:3000"] {
         assert!(text.contains(line), "{line}\n{text}");
+    }
+    let abroad = ("ULTRAVOX_API_URL", "https://ultravox.example");
+    assert!(examine(&[abroad]).await.contains("BAD  webhooks: http://127.0.0.1:3000 cannot be reached from outside"));
+}
+
+/// What could not work, or would do harm, is refused at the start, by the names it is set with.
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let good = [("ULTRAVOX_API_KEY", "k"), ("TELNYX_FROM_NUMBER", "+14155550000")];
+    for (name, value, says) in [
+        ("TELNYX_FROM_NUMBER", "4155550000", "telnyx.from_number (TELNYX_FROM_NUMBER)"),
+        ("TELNYX_PUBLIC_KEY", "garbage", "telnyx.public_key (TELNYX_PUBLIC_KEY)"),
+        ("OUTDIAL_ULTRAVOX__MODE", "telnyx_dials", "ultravox.mode (OUTDIAL_ULTRAVOX__MODE)"),
+        ("OUTDIAL_ULTRAVOX__MODE", "telnyx-dials", "TELNYX_CONNECTION_ID"),
+        ("OUTDIAL_TELNYX__MACHINE_DETECTION", "on", "telnyx.machine_detection must be one of"),
+        ("OUTDIAL_ULTRAVOX__JOIN_TIMEOUT_SECS", "30", "join_timeout_secs at least 15 more"),
+        (
+            "OUTDIAL_CAUSES__TELNYX__USER_BUSY",
+            "DO_NOT_CALL",
+            "causes.telnyx.user_busy: DO_NOT_CALL is for people to say",
+        ),
+        (
+            "OUTDIAL_CAUSES__ULTRAVOX__UNJOINED",
+            "REQUEUE",
+            "causes.ultravox.unjoined (OUTDIAL_CAUSES__ULTRAVOX__UNJOINED)",
+        ),
+        ("OUTDIAL_CAUSES__SIP__ABC", "BUSY", "causes.sip.abc: is no SIP code"),
+    ] {
+        let mut environment: BTreeMap<String, String> = crate::support::pairs(&good).into_iter().collect();
+        environment.insert(name.to_owned(), value.to_owned());
+        let error = from_parts(None, &environment).expect_err(value);
+        assert!(format!("{error:#}").contains(says), "{error:#}");
     }
 }

@@ -46,12 +46,6 @@ pub fn is_genuine(public_key: &str, headers: Headers<'_>, body: &[u8], now_unix:
         && UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature).is_ok()
 }
 
-/// Whether a text can be a public key of theirs.
-#[must_use]
-pub fn is_public_key(text: &str) -> bool {
-    STANDARD.decode(text.trim()).is_ok_and(|key| key.len() == 32)
-}
-
 #[derive(Debug, Deserialize)]
 struct Envelope {
     data: Event,
