@@ -212,6 +212,15 @@ async fn create_key(config: &Config, name: &str) -> anyhow::Result<()> {
 }
 
 async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
+    if config.database.url.expose_secret().is_empty() {
+        // Looking must not make a database.
+        let folder = db::embedded::Settings::of(&config.database)?.folder;
+        anyhow::ensure!(
+            folder.join("data").is_dir(),
+            "there is no database in {} yet: start outdial once, or set DATABASE_URL or OUTDIAL_DATABASE__DATA_DIR as it is set for the service",
+            folder.display()
+        );
+    }
     let (options, server) = db::locate(&config.database).await?;
     let bin_dir = server.as_ref().map(|server| server.bin_dir.clone());
     let program = bin_dir.map(|dir| dir.join("psql")).filter(|path| path.is_file()).unwrap_or_else(|| "psql".into());
