@@ -337,6 +337,15 @@ async fn one_call(mode: &str, manners: Manners) -> (World, TestService, String) 
     (world, service, path)
 }
 
+/// Waits until a count is above 0.
+async fn seen(test_db: &TestDb, count: &'static str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while test_db.count(count).await == 0 {
+        assert!(Instant::now() < deadline, "never seen: {count}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// A call that still rings is hung up at the carrier, either way; the phone falls silent and nobody is called again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ringing_call_is_hung_up() {
@@ -344,10 +353,7 @@ async fn a_ringing_call_is_hung_up() {
         let manners = Manners { busy: 0, no_answer: 100, ..Manners::gentle(1, 4.0) };
         let (world, service, path) = one_call(mode, manners).await;
         service.wait_until(&path, |call| call["status"] == "IN_PROGRESS" && call["attempts"] == 1).await;
-        let leg = "select count(*) from attempts where carrier_call_id is not null";
-        while service.test_db.count(leg).await == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        seen(&service.test_db, "select count(*) from attempts where carrier_call_id is not null").await;
         let (status, _) = service.post(&format!("{path}/cancel"), json!({})).await;
         assert!(status < 300, "{status}");
         service.wait_until(&path, |call| call["status"] == "CANCELED").await;
@@ -364,9 +370,7 @@ async fn a_talk_is_hung_up() {
         let manners = Manners { busy: 0, no_answer: 0, machine: 0, not_found: 0, ..Manners::gentle(3, 2.0) };
         let (world, service, path) = one_call(mode, manners).await;
         let started = "select count(*) from attempts where started_at is not null and carrier_call_id is not null";
-        while service.test_db.count(started).await == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        seen(&service.test_db, started).await;
         assert!(world.rung()[0].billed_secs > 30, "a long talk: {:?}", world.rung());
         assert!(service.post(&format!("{path}/cancel"), json!({})).await.0 < 300);
         service.wait_until(&path, |call| call["status"] != "IN_PROGRESS").await;
