@@ -27,11 +27,11 @@ comment on view ops.queue is 'Open calls by user, campaign, lane, status and ran
 
 create view ops.limits as
   select
-    i.provider, i.max_concurrent_calls as global_max, (select count(*) from attempts where ended_at is null) as global_live,
+    i.provider, i.max_concurrent_calls as global_max, a.live as global_live,
     case
       when p.hold_until > clock() then p.reason
-      when p.half_open and exists (select from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) then 'BREAKER_OPEN'
-      when (select count(*) from attempts where ended_at is null) >= ceiling_of(p, i.max_concurrent_calls) then 'PROVIDER_CAPACITY'
+      when p.half_open and a.probing > 0 then 'BREAKER_OPEN'
+      when a.live >= ceiling_of(p, i.max_concurrent_calls) then 'PROVIDER_CAPACITY'
     end as hold_reason,
     case when p.hold_until > clock() then p.hold_until end as hold_until,
     ceiling_of(p, i.max_concurrent_calls) as provider_ceiling,
@@ -39,6 +39,11 @@ create view ops.limits as
     r.counted_at + make_interval(secs => (1 - r.tokens) / nullif(i.dials_per_second, 0)) as token_at
   from installation i
   left join provider_states p on p.provider = i.provider
+  cross join lateral (
+    select count(*) as live, count(*) filter (where state = 'dialing' and claimed_at >= p.hold_until) as probing
+    from attempts
+    where ended_at is null
+  ) a
   left join provider_rates r on r.provider = i.provider and i.dials_per_second > 0
     and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1;
 comment on view ops.limits is 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';

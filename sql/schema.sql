@@ -1546,17 +1546,11 @@ COMMENT ON TABLE public.provider_rates IS 'Token buckets: dials a provider may b
 CREATE VIEW ops.limits AS
  SELECT i.provider,
     i.max_concurrent_calls AS global_max,
-    ( SELECT count(*) AS count
-           FROM public.attempts
-          WHERE (attempts.ended_at IS NULL)) AS global_live,
+    a.live AS global_live,
         CASE
             WHEN (p.hold_until > public.clock()) THEN p.reason
-            WHEN (p.half_open AND (EXISTS ( SELECT
-               FROM public.attempts
-              WHERE ((attempts.ended_at IS NULL) AND (attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))))) THEN 'BREAKER_OPEN'::text
-            WHEN (( SELECT count(*) AS count
-               FROM public.attempts
-              WHERE (attempts.ended_at IS NULL)) >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
+            WHEN (p.half_open AND (a.probing > 0)) THEN 'BREAKER_OPEN'::text
+            WHEN (a.live >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
             ELSE NULL::text
         END AS hold_reason,
         CASE
@@ -1570,8 +1564,12 @@ CREATE VIEW ops.limits AS
             ELSE 'closed'::text
         END AS breaker,
     (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at
-   FROM ((public.installation i
+   FROM (((public.installation i
      LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
+     CROSS JOIN LATERAL ( SELECT count(*) AS live,
+            count(*) FILTER (WHERE ((attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))) AS probing
+           FROM public.attempts
+          WHERE (attempts.ended_at IS NULL)) a)
      LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))));
 
 COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
@@ -2466,7 +2464,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\xa5aa7eb36b57956dbcce28511e400014f13a6017708f2efdfc5e478126b341bfcce2c38db78c3fe8df7e12502a6f7e6d', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x50c50657c96753ebe7e2369e1b5d723a3855e0c2ea0d54332e5cd18bdb1c313fec9d22b13f9428be70a3397691c3a67d', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::domain::disposition::Disposition;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::retry::Policy;
 
 /// All but the unreserved characters of a URL (RFC 3986 §2.3).
@@ -211,6 +212,14 @@ pub struct Causes {
     pub texml: BTreeMap<String, Meaning>,
     pub ultravox: BTreeMap<String, Disposition>,
     pub machine: BTreeMap<String, Disposition>,
+}
+
+#[cfg(test)]
+impl Causes {
+    /// The table of `config.toml`.
+    pub(crate) fn shipped() -> Self {
+        from_parts(None, &BTreeMap::new()).expect("the defaults").causes
+    }
 }
 
 /// What a carrier's cause means.
@@ -442,19 +451,26 @@ fn explain(errors: &figment::Error) -> anyhow::Error {
     anyhow::anyhow!("settings: {}", lines.join("; "))
 }
 
-/// What the carrier or the agent's side can know: the rest only a person says.
-fn is_a_carriers_word(disposition: Disposition) -> bool {
-    matches!(
-        disposition,
+/// A cause means what the carrier or the agent's side can know: the rest only a person says.
+fn check_cause(table: &str, cause: &str, disposition: Disposition) -> anyhow::Result<()> {
+    match disposition {
         Disposition::Busy
-            | Disposition::NoAnswer
-            | Disposition::Voicemail
-            | Disposition::Failed
-            | Disposition::WrongNumber
-            | Disposition::Refused
-            | Disposition::Canceled
-            | Disposition::Completed
-    )
+        | Disposition::NoAnswer
+        | Disposition::Voicemail
+        | Disposition::Failed
+        | Disposition::WrongNumber
+        | Disposition::Refused
+        | Disposition::Canceled
+        | Disposition::Completed => Ok(()),
+        other => bail!(
+            "causes.{table}.{cause}: {} is for people to say; a cause may mean BUSY, NO_ANSWER, VOICEMAIL, FAILED, WRONG_NUMBER, REFUSED, CANCELED or COMPLETED",
+            other.as_str()
+        ),
+    }
+}
+
+fn is_web(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 impl Config {
@@ -507,7 +523,6 @@ impl Config {
             bail!("provider.http.url (AI_CALL_API_URL) is needed by the provider http");
         }
         let http = &self.provider.http;
-        let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         if !http.url.is_empty() && !is_web(&http.url) {
             bail!("provider.http.url (AI_CALL_API_URL) must start with http:// or https://");
         }
@@ -538,29 +553,20 @@ impl Config {
     /// Causes are translated into what a carrier can know; a busy line must not put anybody on a do-not-call list.
     fn check_causes(&self) -> anyhow::Result<()> {
         let causes = &self.causes;
-        let meant = [("telnyx", &causes.telnyx), ("sip", &causes.sip), ("texml", &causes.texml)];
-        let meant = meant
-            .into_iter()
-            .flat_map(|(table, lines)| lines.iter().map(move |(cause, meaning)| (table, cause, meaning)));
-        let ends = meant.filter_map(|(table, cause, meaning)| match meaning {
-            Meaning::Ends(disposition) => Some((table, cause, disposition)),
-            Meaning::TurnedAway { .. } => None,
-        });
-        let plain = [("ultravox", &causes.ultravox), ("machine", &causes.machine)];
-        let plain = plain
-            .into_iter()
-            .flat_map(|(table, lines)| lines.iter().map(move |(cause, meaning)| (table, cause, meaning)));
-        for (table, cause, disposition) in ends.chain(plain) {
-            if !is_a_carriers_word(*disposition) {
-                bail!(
-                    "causes.{table}.{cause}: {} is for people to say; a cause may mean BUSY, NO_ANSWER, VOICEMAIL, FAILED, WRONG_NUMBER, REFUSED, CANCELED or COMPLETED",
-                    disposition.as_str()
-                );
+        for (table, lines) in [("telnyx", &causes.telnyx), ("sip", &causes.sip), ("texml", &causes.texml)] {
+            for (cause, meaning) in lines {
+                if let Meaning::Ends(disposition) = meaning {
+                    check_cause(table, cause, *disposition)?;
+                }
             }
         }
-        let is_code = |code: &&String| {
-            code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit()) && !code.starts_with('0')
-        };
+        for (table, lines) in [("ultravox", &causes.ultravox), ("machine", &causes.machine)] {
+            for (cause, disposition) in lines {
+                check_cause(table, cause, *disposition)?;
+            }
+        }
+        let is_code =
+            |code: &&String| code.parse::<u16>().is_ok_and(|number| (100..1000).contains(&number)) && code.len() == 3;
         if let Some(code) = causes.sip.keys().find(|code| !is_code(code)) {
             bail!("causes.sip.{code}: is no SIP code, three digits");
         }
@@ -577,14 +583,12 @@ impl Config {
             ("ultravox.api_url (ULTRAVOX_API_URL)", &ultravox.api_url),
             ("telnyx.api_url (TELNYX_API_URL)", &telnyx.api_url),
         ] {
-            if !url.starts_with("http://") && !url.starts_with("https://") {
+            if !is_web(url) {
                 bail!("{name} must start with http:// or https://");
             }
         }
-        let digits = telnyx.from_number.strip_prefix('+').unwrap_or_default();
-        let is_e164 = (7..=15).contains(&digits.len())
-            && digits.bytes().all(|digit| digit.is_ascii_digit())
-            && !digits.starts_with('0');
+        let number = PhoneNumber::parse(&telnyx.from_number);
+        let is_e164 = number.is_ok_and(|number| number.as_str() == telnyx.from_number);
         if !is_e164 {
             bail!(
                 "telnyx.from_number (TELNYX_FROM_NUMBER) must be the caller's number in E.164, for example +14155550100"

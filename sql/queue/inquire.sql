@@ -11,5 +11,5 @@ where a.id = any (array(
   limit $1
   for update skip locked
 ))
-returning a.id, a.call_id, a.provider_call_id, a.carrier_call_id, a.hangup_cause, a.phone, a.claimed_at, a.state as "state: AttemptState",
+returning a.id, a.call_id, a.provider_call_id, a.carrier_call_id, a.hangup_cause, a.claimed_at, a.state as "state: AttemptState",
   exists (select from calls c where c.id = a.call_id and c.cancel_requested_at is not null) as "hang_up!"

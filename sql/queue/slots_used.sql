@@ -1,7 +1,6 @@
 -- Slots in use, those of them in doubt, and how the provider stands.
 -- Used by queue::slots_used.
 select
-  (select count(*) from attempts where ended_at is null) as "live!",
-  (select count(*) from attempts where ended_at is null and state = 'unknown') as "unknown!",
-  coalesce((select breaker <> 'closed' from ops.limits), false) as "breaker_open!",
-  (select provider_ceiling from ops.limits) as provider_ceiling
+  a.live as "live!", a.unknown as "unknown!", coalesce(l.breaker <> 'closed', false) as "breaker_open!", l.provider_ceiling
+from (select count(*) as live, count(*) filter (where state = 'unknown') as unknown from attempts where ended_at is null) a
+left join ops.limits l on true

@@ -12,4 +12,4 @@ where a.id = any (array(
   limit $1
   for update skip locked
 ))
-returning a.id, a.call_id, a.provider_call_id, a.carrier_call_id, a.hangup_cause, a.phone, a.claimed_at, a.state as "state: AttemptState", false as "hang_up!"
+returning a.id, a.call_id, a.provider_call_id, a.carrier_call_id, a.hangup_cause, a.claimed_at, a.state as "state: AttemptState", false as "hang_up!"

@@ -20,8 +20,9 @@ use crate::api::owner::{owner_of, scope_in_path, the_one};
 use crate::api::paging::PageQuery;
 use crate::api::{Api, State};
 use crate::domain::ids::ScriptId;
+use crate::domain::script::Script;
 use crate::store::Named;
-use crate::store::scripts::{self, Row, Text};
+use crate::store::scripts::{self, Row};
 
 const PROMPT_CHARS_MAX: usize = 100_000;
 const TOOLS_MAX: usize = 50;
@@ -83,18 +84,18 @@ pub struct ScriptChanges {
     pub max_duration_secs: Option<Option<i64>>,
 }
 
-fn check(faults: &mut Faults, text: &Text) {
-    if text.prompt.is_some() == text.agent_id.is_some() {
+fn check(faults: &mut Faults, script: &Script) {
+    if script.prompt.is_some() == script.agent_id.is_some() {
         faults.add(
             "prompt",
             "give either a prompt or an agentId; to change from one to the other, set the one that was to null",
         );
     }
     for (path, given, most) in [
-        ("prompt", &text.prompt, PROMPT_CHARS_MAX),
-        ("voice", &text.voice, 255),
-        ("language", &text.language, 16),
-        ("firstMessage", &text.first_message, 20_000),
+        ("prompt", &script.prompt, PROMPT_CHARS_MAX),
+        ("voice", &script.voice, 255),
+        ("language", &script.language, 16),
+        ("firstMessage", &script.first_message, 20_000),
     ] {
         if given.as_ref().is_some_and(|given| given.trim().is_empty() || given.chars().count() > most) {
             faults.add(path, format!("must have 1 to {most} characters"));
@@ -103,11 +104,11 @@ fn check(faults: &mut Faults, text: &Text) {
     let is_id = |id: &String| {
         (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    if !text.agent_id.as_ref().is_none_or(is_id) {
+    if !script.agent_id.as_ref().is_none_or(is_id) {
         faults.add("agentId", "must be the provider's id of an agent: 1 to 64 letters, digits, dashes");
     }
-    if text.tools.as_array().is_some_and(|tools| tools.len() > TOOLS_MAX)
-        || text.tools.to_string().len() > TOOLS_BYTES_MAX
+    if script.tools.as_array().is_some_and(|tools| tools.len() > TOOLS_MAX)
+        || script.tools.to_string().len() > TOOLS_BYTES_MAX
     {
         faults.add("tools", format!("may be at most {TOOLS_MAX}, of {TOOLS_BYTES_MAX} bytes as JSON"));
     }
@@ -134,7 +135,7 @@ pub async fn create_script(
     let body = input.body;
     let mut faults = Faults::default();
     faults.check_external_id(&body.external_id);
-    let text = Text {
+    let script = Script {
         prompt: body.prompt,
         agent_id: body.agent_id,
         voice: body.voice,
@@ -143,13 +144,13 @@ pub async fn create_script(
         tools: json!(body.tools.unwrap_or_default()),
         max_duration_secs: body.max_duration_secs.map(|secs| faults.check_range("maxDurationSecs", secs, 30..=14_400)),
     };
-    check(&mut faults, &text);
+    check(&mut faults, &script);
     faults.none()?;
     let user = owner_of(&state.0, caller, body.user_id.as_deref()).await?;
     let (api, external_id) = (Arc::clone(&state.0), body.external_id);
     once(&state.0, caller.itself(), key, &input.hash, move |seed| async move {
         let id = ScriptId(seed);
-        scripts::create(&api.db.work, id, user, &external_id, &text).await?;
+        scripts::create(&api.db.work, id, user, &external_id, &script).await?;
         Answer::json(StatusCode::CREATED, &Data::of(shown(&api, id).await?))
     })
     .await
@@ -197,7 +198,7 @@ pub async fn update_script(
         Some(given) => given.map(|secs| faults.check_range("maxDurationSecs", secs, 30..=14_400)),
         None => now.max_duration_secs,
     };
-    let text = Text {
+    let script = Script {
         prompt: to.prompt.unwrap_or(now.prompt),
         agent_id: to.agent_id.unwrap_or(now.agent_id),
         voice: to.voice.unwrap_or(now.voice),
@@ -206,13 +207,13 @@ pub async fn update_script(
         tools: to.tools.map_or(now.tools, |tools| json!(tools)),
         max_duration_secs,
     };
-    check(&mut faults, &text);
+    check(&mut faults, &script);
     faults.none()?;
     let (api, id) = (Arc::clone(&state.0), ScriptId(now.id));
     state
         .0
         .detached(async move {
-            scripts::update(&api.db.work, id, &text).await?;
+            scripts::update(&api.db.work, id, &script).await?;
             Ok(axum::Json(Data::of(shown(&api, id).await?)))
         })
         .await

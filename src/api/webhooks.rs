@@ -260,10 +260,15 @@ pub async fn receive_telnyx(state: State, Query(url): Query<OurUrl>, request: Re
 /// The attempt our own URL names, with the proof that it is ours.
 fn named_by_our_url(rules: &Rules, url: &OurUrl) -> Result<AttemptId, Error> {
     let attempt = url.attempt_id.as_deref().and_then(|text| text.parse().ok());
-    match attempt.zip(url.token.as_deref()) {
-        Some((attempt, token)) if signature::is_our_token(&rules.token_key, attempt, token) => Ok(attempt),
+    match attempt {
+        Some(attempt) if is_ours(rules, attempt, url.token.as_deref()) => Ok(attempt),
         _ => Err(Error::unauthorized("only the URL we gave, with its attemptId and token, is accepted here")),
     }
+}
+
+/// Whether a URL with this attempt and token is one we gave.
+fn is_ours(rules: &Rules, attempt: AttemptId, token: Option<&str>) -> bool {
+    token.is_some_and(|token| signature::is_our_token(&rules.token_key, attempt, token))
 }
 
 fn unreadable(error: webhook::Error) -> Error {
@@ -294,10 +299,7 @@ fn believe(
 ) -> Result<Option<String>, Error> {
     let text = |name: &str| text_of(headers, name);
     if rules.secrets.is_empty() {
-        let by_token = || {
-            named.zip(token).is_some_and(|(attempt, token)| signature::is_our_token(&rules.token_key, attempt, token))
-        };
-        return if rules.loopback || by_token() {
+        return if rules.loopback || named.is_some_and(|attempt| is_ours(rules, attempt, token)) {
             Ok(None)
         } else {
             Err(Error::unauthorized(

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod phone;
 pub mod place;
 pub mod retry;
+pub mod script;
 pub mod template;
 pub mod window;
 pub mod word;

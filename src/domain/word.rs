@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::disposition::Disposition;
 
+/// A hangup cause, in whosever words, is kept up to so many characters.
+const CAUSE_CHARS_MAX: usize = 200;
+
 /// One thing said about one attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "snake_case")]
@@ -38,7 +41,7 @@ pub enum Word {
     /// The request never left, or never reached the provider: no dial.
     NotSent { reason: String },
     /// We looked again before the request and must not dial now: no dial.
-    Withheld { bar: String },
+    Withheld { bar: String, detail: Option<String> },
     /// Nobody knows whether the provider took it. `sent_ms_ago` counts from the first byte.
     Doubt { reason: String, sent_ms_ago: u64 },
     /// A look-up by attempt id found nothing.
@@ -74,6 +77,12 @@ impl Ended {
             transcript: None,
         }
     }
+}
+
+/// A cause is a word or two; a provider's essay is cut.
+#[must_use]
+pub fn shortened(cause: &str) -> String {
+    cause.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
 /// What a provider has written down of a call once it is over. It says how long and what, not how it ended.

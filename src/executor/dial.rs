@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, CallId};
+use crate::domain::script::Script;
 use crate::domain::template::{Missing, render};
 use crate::domain::word::Word;
 use crate::executor::Settings;
@@ -15,9 +16,9 @@ use crate::executor::lease::Lease;
 use crate::executor::pulse::Pulse;
 use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Inbox};
-use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, Script, signature};
+use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, signature};
 use crate::queue::{self, Claimed};
-use crate::store::scripts::{self, Text};
+use crate::store::scripts;
 
 /// What every dial needs; shared by all of them.
 pub struct Line {
@@ -51,7 +52,7 @@ async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant)
             Ok(None) => {}
             Ok(Some(bar)) => {
                 tracing::info!(call.id = %call, bar, "call withheld right before the dial");
-                return Some(Word::Withheld { bar });
+                return Some(Word::Withheld { bar, detail: None });
             }
             Err(error) => {
                 return Some(Word::NotSent { reason: format!("could not look again: {error}") });
@@ -73,12 +74,12 @@ async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Option<Scr
         Ok(script) => Ok((call, script)),
         Err(missing) => {
             tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
-            Err(Word::Withheld { bar: format!("VARIABLE_MISSING {}", missing.name) })
+            Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned(), detail: Some(missing.name) })
         }
     }
 }
 
-async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Text>, Word> {
+async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Script>, Word> {
     let found = scripts::named_by_call(&line.pool, call.call_id, &call.script_id).await;
     let found = found.map_err(|error| Word::NotSent { reason: format!("could not read the script: {error}") })?;
     if found.is_none() && call.prospect_id.is_none() {
@@ -89,7 +90,7 @@ async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Text>, Word
 
 /// Fills variables into everything that will be `spoken` by what we send. The `scriptId` of a call that has neither a script nor a
 /// prospect is passed on as it is.
-fn worded(call: &mut Claimed, stored: Option<Text>, spoken: bool) -> Result<Option<Script>, Missing> {
+fn worded(call: &mut Claimed, stored: Option<Script>, spoken: bool) -> Result<Option<Script>, Missing> {
     if stored.is_none() && call.prospect_id.is_none() && !spoken {
         return Ok(None);
     }
@@ -108,15 +109,8 @@ fn worded(call: &mut Claimed, stored: Option<Text>, spoken: bool) -> Result<Opti
         call.script_id = render(&call.script_id, &variables)?;
         return Ok(None);
     };
-    Ok(Some(Script {
-        prompt: filled(stored.prompt)?,
-        first_message: filled(stored.first_message)?,
-        agent_id: stored.agent_id,
-        voice: stored.voice,
-        language: stored.language,
-        tools: stored.tools.as_array().cloned().unwrap_or_default(),
-        max_duration_secs: stored.max_duration_secs,
-    }))
+    let (prompt, first_message) = (filled(stored.prompt)?, filled(stored.first_message)?);
+    Ok(Some(Script { prompt, first_message, ..stored }))
 }
 
 async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instant) -> Word {

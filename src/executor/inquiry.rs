@@ -94,7 +94,6 @@ fn question_of(inquiry: Inquiry) -> Question {
         provider_call_id: inquiry.provider_call_id,
         carrier_call_id: inquiry.carrier_call_id,
         hangup_cause: inquiry.hangup_cause,
-        phone: inquiry.phone,
         claimed_at: inquiry.claimed_at,
     }
 }

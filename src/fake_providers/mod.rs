@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -29,6 +31,13 @@ pub const KEY: &str = "fakefake.fakefakefakefakefakefakefakefake";
 pub const CONNECTION: &str = "1684641123236054244";
 /// The public key of the fake Telnyx (its seed is the bytes 1 to 32).
 pub const TELNYX_PUBLIC_KEY: &str = "ebVWLo/mVPlAeLES6KmLp5AfhTrmlb7X4OORC60ElmQ=";
+
+/// A status with JSON.
+fn answer(status: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
 
 /// How the fakes behave; chances are in a hundred.
 #[derive(Clone, Copy, Debug, PartialEq)]

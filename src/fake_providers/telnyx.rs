@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::fake_providers::delivery::{Signer, Webhook};
 use crate::fake_providers::ultravox::lose_answer;
-use crate::fake_providers::{Asked, CONNECTION, Ending, KEY, Rung, World};
+use crate::fake_providers::{Asked, CONNECTION, Ending, KEY, Rung, World, answer};
 
 /// What a dial may hold here.
 const FIELDS: &[&str] = &[
@@ -69,12 +69,6 @@ pub(super) fn router() -> Router<World> {
         .route("/v2/calls/{id}/actions/hangup", post(hang_up))
         .route("/v2/texml/Accounts/{account}/Calls/{sid}", post(end_texml))
         .route("/v2/connections/{id}/active_calls", get(list_active))
-}
-
-fn answer(status: u16, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
 }
 
 fn fault(status: u16, code: &str, detail: &str) -> Response<Body> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::fake_providers::delivery::{Signer, Webhook};
 use crate::fake_providers::telnyx::{Leg, hung_up_within};
-use crate::fake_providers::{Asked, Ending, KEY, Rung, World};
+use crate::fake_providers::{Asked, Ending, KEY, Rung, World, answer};
 
 /// Rows of a page, so that lists have several.
 const PAGE: usize = 2;
@@ -117,12 +117,6 @@ pub(super) fn router() -> Router<World> {
         .route("/api/calls/{id}/messages", get(list_messages))
         .route("/api/calls/{id}/send_data_message", post(send_data_message))
         .route("/api/accounts/me", get(get_account))
-}
-
-fn answer(status: u16, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
 }
 
 fn is_allowed(headers: &HeaderMap) -> bool {

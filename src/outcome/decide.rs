@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::domain::call::{AttemptState, CallState, rank};
 use crate::domain::disposition::{Class, Disposition};
 use crate::domain::retry::{Policy, UserRule};
-use crate::domain::word::{Ended, Outcome, Record, Weight, Word};
+use crate::domain::word::{Ended, Outcome, Record, Weight, Word, shortened};
 use crate::queue::{CallChange, Facts, Settlement};
 
 /// The settings a decision follows.
@@ -64,7 +64,13 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
             .filter(|_| facts.state != AttemptState::Ended),
         Word::Capacity { .. } => released(facts, AttemptState::Dialing, None).map(|free| because(free, "full")),
         Word::NotSent { reason } => released(facts, AttemptState::Dialing, None).map(|free| because(free, reason)),
-        Word::Withheld { bar } => released(facts, AttemptState::Dialing, Some(bar)),
+        Word::Withheld { bar, detail } => {
+            let free = released(facts, AttemptState::Dialing, Some(bar));
+            match detail {
+                Some(detail) => free.map(|free| because(free, &format!("{bar} {detail}"))),
+                None => free,
+            }
+        }
         Word::Doubt { sent_ms_ago, .. } => doubted(facts, *sent_ms_ago),
         Word::NotFound => missed(facts, rules),
     }
@@ -72,7 +78,7 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
 
 /// A conclusion of ours, in the shape of a provider's.
 fn ours(disposition: Disposition, weight: Weight, cause: &str) -> Ended {
-    Ended { hangup_cause: Some(cause.chars().take(200).collect()), ..Ended::of(disposition, weight) }
+    Ended { hangup_cause: Some(shortened(cause)), ..Ended::of(disposition, weight) }
 }
 
 /// A settlement that changes nothing yet.
@@ -321,9 +327,6 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
         return None;
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
-    // The name of what is missing stands behind it.
-    let cause = bar;
-    let bar = bar.and_then(|bar| bar.split(' ').next());
     let call = match bar {
         Some("VARIABLE_MISSING") => becomes(CallState::Failed),
         _ if stops => becomes(CallState::Canceled),
@@ -336,7 +339,7 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
     };
     Some(Settlement {
         state: Some(AttemptState::Ended),
-        hangup_cause: cause.map(str::to_owned),
+        hangup_cause: bar.map(str::to_owned),
         disposition,
         call: facts.newest.then_some(call),
         ..same(facts)
@@ -345,7 +348,7 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
 
 /// Why no dial happened, for people to read.
 fn because(released: Settlement, reason: &str) -> Settlement {
-    Settlement { hangup_cause: Some(reason.chars().take(200).collect()), ..released }
+    Settlement { hangup_cause: Some(shortened(reason)), ..released }
 }
 
 /// Nobody knows: slot and number stay taken until the provider says, or the time is up.

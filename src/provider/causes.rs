@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Causes, Meaning};
 use crate::domain::disposition::Disposition;
-use crate::domain::word::{Ended, Outcome, Weight, Word};
+use crate::domain::word::{Ended, Outcome, Weight, Word, shortened};
 
 fn listed<T: Copy>(table: &BTreeMap<String, T>, cause: &str) -> Option<T> {
     table.get(&cause.to_ascii_lowercase()).copied()
@@ -26,7 +26,7 @@ pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>) -> Word 
     let by_code = || code.filter(|_| cause != Some("normal_clearing")).and_then(|code| listed(&causes.sip, code));
     match by_cause.or_else(by_code) {
         Some(meaning) => word(meaning, raw),
-        None => Word::OneSideOver { by_carrier: true, hangup_cause: raw.map(shortened) },
+        None => Word::OneSideOver { by_carrier: true, hangup_cause: raw.as_deref().map(shortened) },
     }
 }
 
@@ -51,28 +51,19 @@ pub fn agent(causes: &Causes, reason: Option<&str>, joined: bool) -> Disposition
 }
 
 fn word(meaning: Meaning, raw: Option<String>) -> Word {
-    let hangup_cause = raw.map(shortened);
+    let hangup_cause = raw.as_deref().map(shortened);
     match meaning {
         Meaning::TurnedAway { full } => Word::TurnedAway { full, hangup_cause },
         Meaning::Ends(disposition) => Word::Ended(Ended { hangup_cause, ..Ended::of(disposition, Weight::Cause) }),
     }
 }
 
-fn shortened(raw: String) -> String {
-    raw.chars().take(200).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn shipped() -> Causes {
-        crate::config::from_parts(None, &BTreeMap::new()).expect("the defaults").causes
-    }
 
     fn disposition(cause: &str, sip: &str) -> Option<Disposition> {
-        match carrier(&shipped(), Some(cause), Some(sip)) {
+        match carrier(&Causes::shipped(), Some(cause), Some(sip)) {
             Word::Ended(ended) => Some(ended.disposition),
             _ => None,
         }
@@ -108,7 +99,7 @@ mod tests {
     /// A network that is congested and an account that is full are told apart.
     #[test]
     fn turned_away() {
-        let full = |cause, sip| match carrier(&shipped(), Some(cause), Some(sip)) {
+        let full = |cause, sip| match carrier(&Causes::shipped(), Some(cause), Some(sip)) {
             Word::TurnedAway { full, .. } => full,
             other => panic!("{other:?}"),
         };

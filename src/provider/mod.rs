@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::script::Script;
 use crate::domain::word::Word;
 
 /// A call to be placed. The attempt is committed already; its id travels in the request.
@@ -47,21 +48,6 @@ pub struct Dial {
     pub prepared: Option<Prepared>,
     /// The database's time of the claim.
     pub claimed_at: DateTime<Utc>,
-}
-
-/// What the agent is told.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Script {
-    /// Either this
-    pub prompt: Option<String>,
-    /// or an agent kept at the provider.
-    pub agent_id: Option<String>,
-    pub voice: Option<String>,
-    pub language: Option<String>,
-    pub first_message: Option<String>,
-    /// In the provider's own shape.
-    pub tools: Vec<Value>,
-    pub max_duration_secs: Option<i32>,
 }
 
 /// The URLs of this service that concern one attempt.
@@ -156,7 +142,6 @@ pub struct Question {
     pub carrier_call_id: Option<String>,
     /// What the carrier has said of its end so far.
     pub hangup_cause: Option<String>,
-    pub phone: String,
     pub claimed_at: DateTime<Utc>,
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::domain::disposition::Disposition;
 use crate::domain::ids::AttemptId;
-use crate::domain::word::{Ended, Outcome, Weight, Word};
+use crate::domain::word::{Ended, Outcome, Weight, Word, shortened};
 
 /// A webhook in our words.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,11 +217,6 @@ fn seconds(field: &'static str, secs: Option<f64>) -> Result<Option<i32>, Error>
         }
         Some(_) => Err(error(field, "must be between 0 and 86400 seconds")),
     }
-}
-
-/// A cause is a word or two; a provider's essay is cut.
-fn shortened(text: &str) -> String {
-    text.chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -36,7 +36,6 @@ pub struct Inquiry {
     pub provider_call_id: Option<String>,
     pub carrier_call_id: Option<String>,
     pub hangup_cause: Option<String>,
-    pub phone: String,
     pub claimed_at: DateTime<Utc>,
     pub hang_up: bool,
 }
@@ -73,7 +72,6 @@ struct InquiryRow {
     provider_call_id: Option<String>,
     carrier_call_id: Option<String>,
     hangup_cause: Option<String>,
-    phone: String,
     claimed_at: DateTime<Utc>,
     hang_up: bool,
 }
@@ -87,7 +85,6 @@ impl InquiryRow {
             provider_call_id: self.provider_call_id,
             carrier_call_id: self.carrier_call_id,
             hangup_cause: self.hangup_cause,
-            phone: self.phone,
             claimed_at: self.claimed_at,
             hang_up: self.hang_up,
         }

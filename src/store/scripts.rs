@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::{CallId, ScriptId, UserId};
+use crate::domain::script::Script;
 use crate::store::{Named, Slice};
 
 /// A script as it is shown.
@@ -31,37 +32,23 @@ pub struct Row {
     pub updated_at: DateTime<Utc>,
 }
 
-/// What a script says.
-#[derive(Clone, Debug, Default)]
-pub struct Text {
-    /// Either this or `agent_id`.
-    pub prompt: Option<String>,
-    pub agent_id: Option<String>,
-    pub voice: Option<String>,
-    pub language: Option<String>,
-    pub first_message: Option<String>,
-    /// A list, in the provider's own shape.
-    pub tools: Value,
-    pub max_duration_secs: Option<i32>,
-}
-
 /// Creates a script; a repeat with the same id changes nothing.
 ///
 /// # Errors
 /// Postgres is away, or the user has another with this external id.
-pub async fn create(pool: &PgPool, id: ScriptId, user: UserId, external_id: &str, text: &Text) -> sqlx::Result<()> {
+pub async fn create(pool: &PgPool, id: ScriptId, user: UserId, external_id: &str, script: &Script) -> sqlx::Result<()> {
     sqlx::query_file!(
         "sql/store/script_create.sql",
         id.0,
         user.0,
         external_id,
-        text.prompt,
-        text.agent_id,
-        text.voice,
-        text.language,
-        text.first_message,
-        text.tools,
-        text.max_duration_secs
+        script.prompt,
+        script.agent_id,
+        script.voice,
+        script.language,
+        script.first_message,
+        script.tools,
+        script.max_duration_secs
     )
     .execute(pool)
     .await?;
@@ -92,7 +79,7 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)>
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn update(pool: &PgPool, id: ScriptId, to: &Text) -> sqlx::Result<()> {
+pub async fn update(pool: &PgPool, id: ScriptId, to: &Script) -> sqlx::Result<()> {
     sqlx::query_file!(
         "sql/store/script_update.sql",
         id.0,
@@ -122,6 +109,6 @@ pub async fn delete(pool: &PgPool, id: ScriptId) -> sqlx::Result<bool> {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn named_by_call(pool: &PgPool, call: CallId, script_id: &str) -> sqlx::Result<Option<Text>> {
-    sqlx::query_file_as!(Text, "sql/store/script_named_by_call.sql", call.0, script_id).fetch_optional(pool).await
+pub async fn named_by_call(pool: &PgPool, call: CallId, script_id: &str) -> sqlx::Result<Option<Script>> {
+    sqlx::query_file_as!(Script, "sql/store/script_named_by_call.sql", call.0, script_id).fetch_optional(pool).await
 }

@@ -2,32 +2,19 @@
 
 use outdial::domain::call::{CallState, rank};
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{InstanceId, OPERATOR, UserId, new_id};
+use outdial::domain::ids::{OPERATOR, UserId, new_id};
 use outdial::domain::word::{Outcome, Word};
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
 use outdial::queue::{self, Claim, NewCall, Room};
 use outdial::service::rules_of;
 
-use crate::support::{TestDb, call_to, config};
+use crate::support::{self, TestDb, call_to, config, room};
 
 /// Claims up to `want` and tidies; the numbers claimed, in order of claiming.
 async fn claim(test_db: &TestDb, want: usize) -> (Claim, Vec<String>) {
     let mut connection = test_db.pool().acquire().await.expect("a connection");
-    let room = Room {
-        want,
-        global_limit: 100,
-        instance: InstanceId(new_id()),
-        provider: "test",
-        dial_guard_secs: 2.0,
-        lanes_max: 64,
-        lease_secs: 15.0,
-        dials_per_second: 0.0,
-    };
-    let mut transaction = queue::admit(&mut connection).await.expect("admission");
-    let claim = queue::claim(&mut transaction, room).await.expect("claim");
-    queue::tend(&mut transaction, &claim.looked, &room).await.expect("tend");
-    transaction.commit().await.expect("commit");
+    let claim = support::claim(&mut connection, Room { global_limit: 100, ..room(want) }).await;
     let numbers = claim.calls.iter().map(|call| call.phone.as_str().to_owned()).collect();
     (claim, numbers)
 }

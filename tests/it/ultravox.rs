@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use outdial::config::{Config, from_parts};
 use outdial::domain::ids::{AttemptId, CallId};
 use outdial::domain::phone::PhoneNumber;
+use outdial::domain::script::Script;
 use outdial::fake_providers::{Ending, Manners, Rung, World};
 use outdial::provider::ultravox::Ultravox;
-use outdial::provider::{Dial, Placed, Provider, ReportTo, Script};
+use outdial::provider::{Dial, Placed, Provider, ReportTo};
 use outdial::service::Role;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ async fn requests_equal_the_contract() {
         prompt: Some("You sell tea to Ada.".to_owned()),
         voice: Some("Jessica".to_owned()),
         first_message: Some("Good day!".to_owned()),
-        tools: vec![json!({"toolName": "hangUp"}), json!({"toolName": "leaveVoicemail"})],
+        tools: json!([{"toolName": "hangUp"}, {"toolName": "leaveVoicemail"}]),
         max_duration_secs: Some(120),
         ..Script::default()
     };

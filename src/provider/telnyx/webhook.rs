@@ -146,10 +146,6 @@ mod tests {
     const FORM_SIGNATURE: &str =
         "wfUO0JH4owzD869+1BLd8/hhfs4BdkIES8cNdCntmmwji4qwXfwV7V0xcM0Rg1XP48T01C0wIAqPvTbgZqJfBg==";
 
-    fn shipped() -> Causes {
-        crate::config::from_parts(None, &BTreeMap::new()).expect("the defaults").causes
-    }
-
     fn genuine(signature: &str, timestamp: &str, body: &str) -> bool {
         let headers = Headers { timestamp: Some(timestamp), signature: Some(signature) };
         is_genuine(PUBLIC_KEY, headers, body.as_bytes(), SIGNED_AT, 300)
@@ -186,7 +182,7 @@ mod tests {
     /// A busy callee is busy; the leg, the cause and the event's id are kept.
     #[test]
     fn reads_a_hangup() {
-        let report = read(HANGUP.as_bytes(), &shipped()).expect("read").expect("a word");
+        let report = read(HANGUP.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
         let Word::Ended(ended) = report.word else { panic!("an end") };
         assert_eq!((ended.disposition, ended.hangup_cause.as_deref()), (Disposition::Busy, Some("user_busy/486")));
         assert_eq!(report.provider_call_id.as_deref(), Some("v3:fake-ccid"));
@@ -197,11 +193,11 @@ mod tests {
 
     #[test]
     fn reads_a_form() {
-        let report = read_form(FORM.as_bytes(), &shipped()).expect("read").expect("a word");
+        let report = read_form(FORM.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
         let Word::Ended(ended) = report.word else { panic!("an end") };
         assert_eq!((ended.disposition, ended.hangup_cause.as_deref()), (Disposition::NoAnswer, Some("no_answer/480")));
         assert_eq!(report.key.as_deref(), Some("texml:v3:fake-ccid:3:no-answer"));
-        assert_eq!(read_form(b"a=b", &shipped()).expect_err("no status").field, "CallStatus");
+        assert_eq!(read_form(b"a=b", &Causes::shipped()).expect_err("no status").field, "CallStatus");
     }
 
     /// Underscored names, machines, and events that say nothing of ours.
@@ -209,7 +205,7 @@ mod tests {
     fn reads_other_events() {
         let event = |kind: &str, payload: &str| {
             let body = format!(r#"{{"data":{{"event_type":"{kind}","id":"x","payload":{payload}}}}}"#);
-            read(body.as_bytes(), &shipped()).expect("read").map(|report| report.word)
+            read(body.as_bytes(), &Causes::shipped()).expect("read").map(|report| report.word)
         };
         assert!(matches!(event("call_answered", "{}"), Some(Word::Started)));
         let told = event("call.machine.detection.ended", r#"{"result":"machine"}"#);
@@ -221,6 +217,6 @@ mod tests {
             event("call.hangup", r#"{"hangup_cause":"normal_clearing"}"#),
             Some(Word::OneSideOver { .. })
         ));
-        assert!(read(b"[]", &shipped()).is_err());
+        assert!(read(b"[]", &Causes::shipped()).is_err());
     }
 }

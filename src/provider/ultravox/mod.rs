@@ -61,8 +61,6 @@ struct Page<T> {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
-    pub name: Option<String>,
-    pub active_calls: Option<i64>,
     pub allowed_concurrent_calls: Option<i64>,
 }
 

@@ -33,8 +33,10 @@ pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
         }
         None => {
             put("systemPrompt", json!(script.prompt.as_deref().unwrap_or(&dial.script_id)));
-            let own = if script.tools.is_empty() { vec![json!({"toolName": "hangUp"})] } else { script.tools };
-            put("selectedTools", Value::Array(own.into_iter().chain([report]).collect()));
+            let own = script.tools.as_array().filter(|tools| !tools.is_empty()).cloned();
+            let mut tools = own.unwrap_or_else(|| vec![json!({"toolName": "hangUp"})]);
+            tools.push(report);
+            put("selectedTools", Value::Array(tools));
             if let Some(language) = language.filter(|language| language.len() <= LANGUAGE_BYTES_MAX) {
                 put("languageHint", json!(language));
             }

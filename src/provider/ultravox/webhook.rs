@@ -190,16 +190,11 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
 mod tests {
     use super::*;
     use crate::domain::disposition::Disposition;
-    use std::collections::BTreeMap;
 
     const ENDED: &str = r#"{"event":"call.ended","call":{"callId":"3c90c3cc-0d44-4b50-8888-8dd25736052a","created":"2026-01-15T10:30:00Z","joined":null,"ended":"2026-01-15T10:30:31Z","endReason":"unjoined","metadata":{"attempt_id":"att_01"}}}"#;
     const AT: &str = "2026-01-15T10:30:32.123456+00:00";
     const OLD: &str = "d070e371e2c6c5f0513563b8a23baf25dd0e1be5d85988ef067aa62d5192d73f";
     const NEW: &str = "04759906aedfb4a4fd80ce5ec2716d67f2699eece8e43e8f3cdf0cba477e0dfb";
-
-    fn shipped() -> Causes {
-        crate::config::from_parts(None, &BTreeMap::new()).expect("the defaults").causes
-    }
 
     fn genuine(secret: &str, at: &str, signature: &str, body: &str) -> bool {
         let headers = Headers { timestamp: Some(at), signature: Some(signature) };
@@ -265,7 +260,7 @@ mod tests {
 
     #[test]
     fn reads_an_end() {
-        let report = read(ENDED.as_bytes(), &shipped()).expect("read").expect("a word");
+        let report = read(ENDED.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
         let Word::Ended(ended) = report.word else { panic!("an end") };
         assert_eq!((ended.disposition, ended.duration_secs), (Disposition::NoAnswer, Some(0)));
         assert_eq!(ended.hangup_cause.as_deref(), Some("unjoined"));
@@ -276,10 +271,10 @@ mod tests {
     #[test]
     fn a_call_that_waited_for_our_dial_lapses() {
         let body = ENDED.replace(r#""attempt_id":"att_01""#, r#""dials":"telnyx""#);
-        let report = read(body.as_bytes(), &shipped()).expect("read").expect("a word");
+        let report = read(body.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
         assert_eq!(report.word, Word::OneSideOver { by_carrier: false, hangup_cause: None });
         let call = serde_json::from_str::<Event>(&body).expect("an event").call;
-        assert_eq!(call.word(&shipped()), Some(Word::Lapsed { hangup_cause: "unjoined".to_owned() }));
+        assert_eq!(call.word(&Causes::shipped()), Some(Word::Lapsed { hangup_cause: "unjoined".to_owned() }));
     }
 
     #[test]
@@ -291,7 +286,7 @@ mod tests {
             serde_json::from_str::<Event>(&body).expect("an event").call
         };
         let hung_up = call(r#""endReason":"agent_hangup""#);
-        let Some(Word::Ended(ended)) = hung_up.word(&shipped()) else { panic!("an end") };
+        let Some(Word::Ended(ended)) = hung_up.word(&Causes::shipped()) else { panic!("an end") };
         assert_eq!((ended.disposition, ended.duration_secs), (Disposition::Completed, Some(31)));
         let billed = call(r#""billedDuration":"35.5s","billingStatus":"BILLING_STATUS_BILLED","summary":"Talked.""#);
         let record = billed.record(Some("Agent: Hi".to_owned()));
@@ -309,10 +304,11 @@ mod tests {
     /// What is new to us is accepted and left alone.
     #[test]
     fn unknown_events_are_left_alone() {
-        let event =
-            |name: &str| read(format!(r#"{{"event":"{name}","call":{{"callId":"c"}}}}"#).as_bytes(), &shipped());
+        let event = |name: &str| {
+            read(format!(r#"{{"event":"{name}","call":{{"callId":"c"}}}}"#).as_bytes(), &Causes::shipped())
+        };
         assert!(event("call.transcribed").expect("read").is_none());
         assert!(event("call.started").expect("read").is_none());
-        assert!(read(b"{}", &shipped()).is_err());
+        assert!(read(b"{}", &Causes::shipped()).is_err());
     }
 }
