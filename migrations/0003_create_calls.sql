@@ -96,3 +96,97 @@ create view ops.tallies as
   from (select * from public.tallies union all select * from public.tally_deltas) t
   group by lane_id, user_id, campaign_id, what;
 comment on view ops.tallies is 'Calls by status, DIALS and RETRIES of each lane, exact at any moment.';
+
+-- Which of a lane's waiting calls are due changes with the clock and without a write, so no count by status can tell. Counted are
+-- therefore those that enter for a later time and those that leave before it, by that time: what is later than now is a sum.
+create function later_reason(rank smallint) returns text
+language sql immutable parallel safe
+as $$ select case rank when 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end $$;
+comment on function later_reason(smallint) is 'What a call of this rank waits for while its time is to come: a retry''s delay, or the time it was asked for.';
+
+create table later_tallies (
+  lane_id    uuid        not null,
+  span_secs  int         not null,
+  starts_at  timestamptz not null,
+  reason     text        not null,
+  n          bigint      not null,
+  constraint later_tallies_pkey primary key (lane_id, span_secs, starts_at, reason)
+) with (fillfactor = 70);
+create index later_tallies_past on later_tallies (span_secs, starts_at);
+create table later_deltas (
+  lane_id  uuid        not null,
+  due_at   timestamptz not null,
+  reason   text        not null,
+  n        int         not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create index later_deltas_of_lane on later_deltas (lane_id);
+comment on table later_tallies is 'Folded counts of each lane''s waiting calls of a later time, by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind.';
+comment on table later_deltas is 'Counts not folded yet; appended for each call that enters for a later time or leaves before it.';
+
+create view later_spans as
+  select * from (values (1, 60), (60, 3600), (3600, 86400), (86400, null)) as s(secs, within_secs);
+comment on view later_spans is 'The spans of later_tallies, each with the one it is a part of.';
+
+create function span_start(at timestamptz, secs int) returns timestamptz
+language sql immutable parallel safe
+as $$ select date_bin(make_interval(secs => secs), at, 'epoch') $$;
+comment on function span_start(timestamptz, int) is 'Start of the span that holds a time.';
+
+create function span_start_from(at timestamptz, secs int) returns timestamptz
+language sql immutable parallel safe
+as $$ select case when secs is null then 'infinity' else span_start(at + make_interval(secs => secs) - interval '1 microsecond', secs) end $$;
+comment on function span_start_from(timestamptz, int) is 'Start of the first span that begins at a time or after it; of no span: infinity.';
+
+create function calls_count_later() returns trigger
+language plpgsql
+as $$
+begin
+  if old.state = 'waiting' and old.due_at > clock() then
+    insert into later_deltas (lane_id, due_at, reason, n) values (old.lane_id, old.due_at, later_reason(old.rank), -1);
+  end if;
+  if new.state = 'waiting' and new.due_at > clock() then
+    insert into later_deltas (lane_id, due_at, reason, n) values (new.lane_id, new.due_at, later_reason(new.rank), 1);
+  end if;
+  return null;
+end
+$$;
+comment on function calls_count_later() is 'Two clocks may differ on whether a call was due when it came or went, but only if its time is past for whoever reads the count after.';
+create trigger calls_count_later_new after insert on calls
+  for each row when (new.state = 'waiting' and new.due_at > clock()) execute function calls_count_later();
+create trigger calls_count_later after update of state, due_at, lane_id, rank on calls
+  for each row when (
+    (old.state = 'waiting' and old.due_at > clock()) or (new.state = 'waiting' and new.due_at > clock())
+  ) execute function calls_count_later();
+
+create function later_from(lane uuid, at timestamptz) returns table (reason text, n bigint)
+language sql stable parallel safe
+as $$
+  -- "offset 0" keeps each part a look-up of its own, by all of its index, whatever the tables held when it was planned.
+  select part.reason, part.n
+  from (select span_start_from(at, 1) as whole_at offset 0) e
+  cross join lateral (
+    select t.reason, t.n
+    from later_spans s
+    cross join lateral (
+      select span_start_from(at, s.secs) as first, span_start_from(at, s.within_secs) as last offset 0
+    ) edge
+    cross join lateral (
+      select t.reason, t.n
+      from later_tallies t
+      where t.lane_id = lane and t.span_secs = s.secs and t.starts_at >= edge.first and t.starts_at < edge.last
+      offset 0
+    ) t
+    union all
+    select d.reason, d.n from later_deltas d where d.lane_id = lane and d.due_at >= e.whole_at
+    union all
+    -- What is left of the second it falls in.
+    select later_reason(r.rank::smallint), c.n
+    from generate_series(0, 4) as r(rank)
+    cross join lateral (
+      select count(*) as n from calls c
+      where c.lane_id = lane and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= at and c.due_at < e.whole_at
+    ) c
+    where c.n > 0
+  ) part
+$$;
+comment on function later_from(uuid, timestamptz) is 'How many waiting calls of a lane fall due at a time to come or after it, in parts to be summed.';

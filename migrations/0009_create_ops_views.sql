@@ -89,7 +89,7 @@ create view ops.waiting as
       when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
       -- Due when the window is over: what it waits for is the one after.
       when c.due_at > clock() and c.due_at >= o.opens_at and c.due_at >= l.closes_at then 'WINDOW_CLOSED'
-      when c.due_at > clock() and c.due_at >= o.opens_at then case when c.rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end
+      when c.due_at > clock() and c.due_at >= o.opens_at then later_reason(c.rank)
       when o.opens_at > clock() or l.closes_at <= clock() then o.closed_by
       when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
       when coalesce(cl.n, 0) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
@@ -103,96 +103,127 @@ create view ops.waiting as
   where c.state in ('waiting', 'parked');
 comment on view ops.waiting is 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
 
--- The same as ops.waiting summed up, without looking at the calls: counts come from the tallies of the lanes; only calls of a later
--- time and those whose number is on a call are looked up, by their indexes.
+-- The same as ops.waiting summed up, without looking at the calls: counts come from the tallies of the lanes; looked up, by their
+-- indexes, are only the calls of this very second and those whose number is on a call, at most one for each slot in use.
 create function ops.explain(campaign uuid) returns table (reason text, count bigint, clears_at timestamptz)
 language plpgsql stable
+-- The planner thinks of millions of rows; compiling for them would take longer than the few there are.
+set jit = off
 as $$
 #variable_conflict use_column
+declare
+  -- Read after the snapshot: whoever is seen to have left because it was due, was due by then.
+  now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with lane as materialized (
+  with limits as materialized (
     select
-      l.*, q.reason as quota, q.day_ends_at,
-      coalesce((select sum(t.n) from public.tallies t where t.lane_id = l.id and t.what = 'PENDING'), 0)
-        + coalesce((select sum(d.n) from public.tally_deltas d where d.lane_id = l.id and d.what = 'PENDING'), 0) as pending
-    from public.lanes l
-    left join public.quotas q on q.user_id = l.user_id
-    where l.campaign_id = campaign
-  ),
-  judged as materialized (
-    select
-      id, pending,
-      case when paused then 'CAMPAIGN_PAUSED'
-           when quota in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then quota
-           when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
-      -- A day that is used up closes a lane as its window does.
-      case when quota = 'QUOTA_PER_DAY' then greatest(opens_at, day_ends_at) else opens_at end as opens_at, closes_at,
-      opens_at > clock() or closes_at <= clock() or coalesce(quota = 'QUOTA_PER_DAY' and day_ends_at > clock(), false) as is_closed,
-      case when quota = 'QUOTA_PER_DAY' and day_ends_at > opens_at then quota else coalesce(closed_by, 'WINDOW_CLOSED') end as closed_by
-    from lane
-    where pending <> 0
-  ),
-  later as materialized (
-    select j.id, r.rank, q.behind, q.n, q.first
-    from judged j
-    cross join generate_series(0, 4) as r(rank)
+      v.reason,
+      case when v.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until when v.reason = 'PROVIDER_RATE' then s.token_at end as clears_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
     cross join lateral (
-      -- Behind the window's end: those wait for the one after.
-      select c.due_at >= j.closes_at as behind, count(*) as n, min(c.due_at) as first from public.calls c
-      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
-        and c.due_at > clock() and c.due_at >= j.opens_at
-      group by 1
-    ) q
-    where j.for_people is null and q.n > 0
-  ),
-  busy as materialized (
-    select c.lane_id as id, count(*) as n
-    from public.attempts a
-    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
-    join judged j on j.id = c.lane_id and j.for_people is null and not j.is_closed
-    where a.ended_at is null and c.due_at <= clock()
-    group by c.lane_id
-  ),
-  rest as materialized (
-    select
-      j.id, j.is_closed, j.closed_by, j.opens_at,
-      j.pending - coalesce((select sum(n) from later l where l.id = j.id), 0) - coalesce((select n from busy b where b.id = j.id), 0) as n
-    from judged j
-    where j.for_people is null
-  ),
-  limits as materialized (
-    select
-      case
+      select case
         when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
         when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
         when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
         when s.hold_reason is not null then s.hold_reason
         when s.token_at is not null then 'PROVIDER_RATE'
         else 'DUE_NOW'
-      end as reason,
-      s.hold_until, s.token_at
-    from public.campaigns g
-    join public.users u on u.id = g.user_id
-    left join ops.limits s on true
+      end as reason
+    ) v
     where g.id = campaign
+  ),
+  pending as materialized (
+    select lane_id, sum(n) as n
+    from (
+      select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
+      union all
+      select lane_id, n from public.tally_deltas where campaign_id = campaign and what = 'PENDING'
+    ) t
+    group by lane_id
+    having sum(n) <> 0
+  ),
+  -- Each lane with what holds those of its calls that nothing else holds.
+  judged as materialized (
+    select
+      l.id, p.n, l.closes_at, o.opens_at, f.reason is null as by_call, f.reason is null and c.reason is null as is_open,
+      coalesce(f.reason, c.reason, m.reason) as reason,
+      case when f.reason is not null then null when c.reason is null then m.clears_at when o.opens_at > now_is then o.opens_at end as clears_at
+    from pending p
+    join public.lanes l on l.id = p.lane_id
+    left join public.quotas q on q.user_id = l.user_id
+    cross join limits m
+    -- A day that is used up closes a lane as its window does.
+    cross join lateral (
+      select
+        case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
+        case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
+    ) o
+    cross join lateral (
+      select case
+        when l.paused then 'CAMPAIGN_PAUSED'
+        when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
+        when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
+      end as reason
+    ) f
+    cross join lateral (
+      select case when o.opens_at > now_is or l.closes_at <= now_is then o.closed_by end as reason
+    ) c
+  ),
+  -- Calls that something of their own holds, in parts.
+  held as materialized (
+    -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
+    select j.id, j.reason as was, v.reason, v.n, null::timestamptz as clears_at
+    from judged j
+    cross join lateral (
+      select greatest(j.opens_at, now_is + interval '1 microsecond') as at
+    ) e
+    cross join lateral (
+      select t.reason, t.n from public.later_from(j.id, e.at) t
+      union all
+      select r.reason, r.n * t.n
+      from public.later_from(j.id, greatest(e.at, j.closes_at)) t
+      cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
+      where j.closes_at < 'infinity'
+    ) v
+    where j.by_call
+    union all
+    select j.id, j.reason, 'NUMBER_BUSY', 1, null
+    from public.attempts a
+    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
+    join judged j on j.id = c.lane_id and j.is_open
+    where a.ended_at is null and c.due_at <= now_is
+  ),
+  firsts as materialized (
+    select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
+    from (select distinct h.id from held h where h.reason <> 'NUMBER_BUSY') h
+    join judged j on j.id = h.id
+    cross join generate_series(0, 4) as r(rank)
+    cross join lateral (
+      select c.due_at from public.calls c
+      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+        and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
+      order by c.due_at
+      limit 1
+    ) c
+    group by 1
   )
   select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
   from (
-    select for_people as reason, pending as n, null::timestamptz as clears_at from judged where for_people is not null
+    select reason, sum(n) as n, min(clears_at) as clears_at
+    from (
+      select id, reason, n, clears_at from judged
+      union all
+      select id, was, -n, null from held
+    ) rest
+    group by id, reason
+    having sum(n) <> 0
     union all
-    select
-      case when behind then 'WINDOW_CLOSED' when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n,
-      case when not behind then first end
-    from later
+    select reason, n, null from held
     union all
-    select 'NUMBER_BUSY', n, null from busy
-    union all
-    select closed_by, n, case when opens_at > clock() then opens_at end from rest where is_closed
-    union all
-    select m.reason, r.n, case when m.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then m.hold_until
-                               when m.reason = 'PROVIDER_RATE' then m.token_at end
-    from rest r cross join limits m where not r.is_closed
+    select reason, 0, due_at from firsts
   ) all_reasons
   group by all_reasons.reason
   having sum(n) <> 0;
@@ -350,6 +381,27 @@ create view ops.broken as
     select lane_id, public_status(state) as what, min(state) as state, count(*) as n
     from calls group by lane_id, public_status(state)
   ) c on c.lane_id = t.lane_id and c.what = t.what
+  where t.n is distinct from c.n
+  union all
+  -- A little ahead, so that a call that falls due while this is read is not taken for a lost one.
+  select 'count of ' || coalesce(t.reason, c.reason) || ' is off', coalesce(t.lane_id, c.lane_id)
+  from (
+    select lane_id, reason, date_trunc('second', due_at) as due_at, sum(n) as n
+    from (
+      select lane_id, reason, starts_at as due_at, n from later_tallies where span_secs = 1
+      union all
+      select lane_id, reason, due_at, n from later_deltas
+    ) t
+    where due_at >= date_trunc('second', clock()) + interval '10 seconds'
+    group by 1, 2, 3
+    having sum(n) <> 0
+  ) t
+  full join (
+    select lane_id, later_reason(rank) as reason, date_trunc('second', due_at) as due_at, count(*) as n
+    from calls
+    where state = 'waiting' and due_at >= date_trunc('second', clock()) + interval '10 seconds'
+    group by 1, 2, 3
+  ) c on c.lane_id = t.lane_id and c.reason = t.reason and c.due_at = t.due_at
   where t.n is distinct from c.n;
 comment on view ops.broken is 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
 

@@ -65,92 +65,122 @@ COMMENT ON FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb, sched
 
 CREATE FUNCTION ops.explain(campaign uuid) RETURNS TABLE(reason text, count bigint, clears_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
+declare
+  -- Read after the snapshot: whoever is seen to have left because it was due, was due by then.
+  now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with lane as materialized (
+  with limits as materialized (
     select
-      l.*, q.reason as quota, q.day_ends_at,
-      coalesce((select sum(t.n) from public.tallies t where t.lane_id = l.id and t.what = 'PENDING'), 0)
-        + coalesce((select sum(d.n) from public.tally_deltas d where d.lane_id = l.id and d.what = 'PENDING'), 0) as pending
-    from public.lanes l
-    left join public.quotas q on q.user_id = l.user_id
-    where l.campaign_id = campaign
-  ),
-  judged as materialized (
-    select
-      id, pending,
-      case when paused then 'CAMPAIGN_PAUSED'
-           when quota in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then quota
-           when closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then closed_by end as for_people,
-      -- A day that is used up closes a lane as its window does.
-      case when quota = 'QUOTA_PER_DAY' then greatest(opens_at, day_ends_at) else opens_at end as opens_at, closes_at,
-      opens_at > clock() or closes_at <= clock() or coalesce(quota = 'QUOTA_PER_DAY' and day_ends_at > clock(), false) as is_closed,
-      case when quota = 'QUOTA_PER_DAY' and day_ends_at > opens_at then quota else coalesce(closed_by, 'WINDOW_CLOSED') end as closed_by
-    from lane
-    where pending <> 0
-  ),
-  later as materialized (
-    select j.id, r.rank, q.behind, q.n, q.first
-    from judged j
-    cross join generate_series(0, 4) as r(rank)
+      v.reason,
+      case when v.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until when v.reason = 'PROVIDER_RATE' then s.token_at end as clears_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
     cross join lateral (
-      -- Behind the window's end: those wait for the one after.
-      select c.due_at >= j.closes_at as behind, count(*) as n, min(c.due_at) as first from public.calls c
-      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
-        and c.due_at > clock() and c.due_at >= j.opens_at
-      group by 1
-    ) q
-    where j.for_people is null and q.n > 0
-  ),
-  busy as materialized (
-    select c.lane_id as id, count(*) as n
-    from public.attempts a
-    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
-    join judged j on j.id = c.lane_id and j.for_people is null and not j.is_closed
-    where a.ended_at is null and c.due_at <= clock()
-    group by c.lane_id
-  ),
-  rest as materialized (
-    select
-      j.id, j.is_closed, j.closed_by, j.opens_at,
-      j.pending - coalesce((select sum(n) from later l where l.id = j.id), 0) - coalesce((select n from busy b where b.id = j.id), 0) as n
-    from judged j
-    where j.for_people is null
-  ),
-  limits as materialized (
-    select
-      case
+      select case
         when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
         when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
         when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
         when s.hold_reason is not null then s.hold_reason
         when s.token_at is not null then 'PROVIDER_RATE'
         else 'DUE_NOW'
-      end as reason,
-      s.hold_until, s.token_at
-    from public.campaigns g
-    join public.users u on u.id = g.user_id
-    left join ops.limits s on true
+      end as reason
+    ) v
     where g.id = campaign
+  ),
+  pending as materialized (
+    select lane_id, sum(n) as n
+    from (
+      select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
+      union all
+      select lane_id, n from public.tally_deltas where campaign_id = campaign and what = 'PENDING'
+    ) t
+    group by lane_id
+    having sum(n) <> 0
+  ),
+  -- Each lane with what holds those of its calls that nothing else holds.
+  judged as materialized (
+    select
+      l.id, p.n, l.closes_at, o.opens_at, f.reason is null as by_call, f.reason is null and c.reason is null as is_open,
+      coalesce(f.reason, c.reason, m.reason) as reason,
+      case when f.reason is not null then null when c.reason is null then m.clears_at when o.opens_at > now_is then o.opens_at end as clears_at
+    from pending p
+    join public.lanes l on l.id = p.lane_id
+    left join public.quotas q on q.user_id = l.user_id
+    cross join limits m
+    -- A day that is used up closes a lane as its window does.
+    cross join lateral (
+      select
+        case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
+        case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
+    ) o
+    cross join lateral (
+      select case
+        when l.paused then 'CAMPAIGN_PAUSED'
+        when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
+        when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
+      end as reason
+    ) f
+    cross join lateral (
+      select case when o.opens_at > now_is or l.closes_at <= now_is then o.closed_by end as reason
+    ) c
+  ),
+  -- Calls that something of their own holds, in parts.
+  held as materialized (
+    -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
+    select j.id, j.reason as was, v.reason, v.n, null::timestamptz as clears_at
+    from judged j
+    cross join lateral (
+      select greatest(j.opens_at, now_is + interval '1 microsecond') as at
+    ) e
+    cross join lateral (
+      select t.reason, t.n from public.later_from(j.id, e.at) t
+      union all
+      select r.reason, r.n * t.n
+      from public.later_from(j.id, greatest(e.at, j.closes_at)) t
+      cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
+      where j.closes_at < 'infinity'
+    ) v
+    where j.by_call
+    union all
+    select j.id, j.reason, 'NUMBER_BUSY', 1, null
+    from public.attempts a
+    join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
+    join judged j on j.id = c.lane_id and j.is_open
+    where a.ended_at is null and c.due_at <= now_is
+  ),
+  firsts as materialized (
+    select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
+    from (select distinct h.id from held h where h.reason <> 'NUMBER_BUSY') h
+    join judged j on j.id = h.id
+    cross join generate_series(0, 4) as r(rank)
+    cross join lateral (
+      select c.due_at from public.calls c
+      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+        and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
+      order by c.due_at
+      limit 1
+    ) c
+    group by 1
   )
   select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
   from (
-    select for_people as reason, pending as n, null::timestamptz as clears_at from judged where for_people is not null
+    select reason, sum(n) as n, min(clears_at) as clears_at
+    from (
+      select id, reason, n, clears_at from judged
+      union all
+      select id, was, -n, null from held
+    ) rest
+    group by id, reason
+    having sum(n) <> 0
     union all
-    select
-      case when behind then 'WINDOW_CLOSED' when rank = 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end, n,
-      case when not behind then first end
-    from later
+    select reason, n, null from held
     union all
-    select 'NUMBER_BUSY', n, null from busy
-    union all
-    select closed_by, n, case when opens_at > clock() then opens_at end from rest where is_closed
-    union all
-    select m.reason, r.n, case when m.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then m.hold_until
-                               when m.reason = 'PROVIDER_RATE' then m.token_at end
-    from rest r cross join limits m where not r.is_closed
+    select reason, 0, due_at from firsts
   ) all_reasons
   group by all_reasons.reason
   having sum(n) <> 0;
@@ -220,6 +250,22 @@ end
 $$;
 
 COMMENT ON FUNCTION public.attempts_settle_minutes() IS 'Takes the minutes of an ended attempt, gives back its day where it was no dial, and wakes what waited for them.';
+
+CREATE FUNCTION public.calls_count_later() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if old.state = 'waiting' and old.due_at > clock() then
+    insert into later_deltas (lane_id, due_at, reason, n) values (old.lane_id, old.due_at, later_reason(old.rank), -1);
+  end if;
+  if new.state = 'waiting' and new.due_at > clock() then
+    insert into later_deltas (lane_id, due_at, reason, n) values (new.lane_id, new.due_at, later_reason(new.rank), 1);
+  end if;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.calls_count_later() IS 'Two clocks may differ on whether a call was due when it came or went, but only if its time is past for whoever reads the count after.';
 
 CREATE FUNCTION public.calls_tell_endpoints() RETURNS trigger
     LANGUAGE plpgsql
@@ -563,6 +609,46 @@ $$;
 
 COMMENT ON FUNCTION public.known_user("user" text) IS 'id_of_user, or an error that names the field.';
 
+CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURNS TABLE(reason text, n bigint)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+  -- "offset 0" keeps each part a look-up of its own, by all of its index, whatever the tables held when it was planned.
+  select part.reason, part.n
+  from (select span_start_from(at, 1) as whole_at offset 0) e
+  cross join lateral (
+    select t.reason, t.n
+    from later_spans s
+    cross join lateral (
+      select span_start_from(at, s.secs) as first, span_start_from(at, s.within_secs) as last offset 0
+    ) edge
+    cross join lateral (
+      select t.reason, t.n
+      from later_tallies t
+      where t.lane_id = lane and t.span_secs = s.secs and t.starts_at >= edge.first and t.starts_at < edge.last
+      offset 0
+    ) t
+    union all
+    select d.reason, d.n from later_deltas d where d.lane_id = lane and d.due_at >= e.whole_at
+    union all
+    -- What is left of the second it falls in.
+    select later_reason(r.rank::smallint), c.n
+    from generate_series(0, 4) as r(rank)
+    cross join lateral (
+      select count(*) as n from calls c
+      where c.lane_id = lane and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= at and c.due_at < e.whole_at
+    ) c
+    where c.n > 0
+  ) part
+$$;
+
+COMMENT ON FUNCTION public.later_from(lane uuid, at timestamp with time zone) IS 'How many waiting calls of a lane fall due at a time to come or after it, in parts to be summed.';
+
+CREATE FUNCTION public.later_reason(rank smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select case rank when 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end $$;
+
+COMMENT ON FUNCTION public.later_reason(rank smallint) IS 'What a call of this rank waits for while its time is to come: a retry''s delay, or the time it was asked for.';
+
 CREATE FUNCTION public.plans_wake() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -769,6 +855,18 @@ CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
 $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
+
+CREATE FUNCTION public.span_start(at timestamp with time zone, secs integer) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select date_bin(make_interval(secs => secs), at, 'epoch') $$;
+
+COMMENT ON FUNCTION public.span_start(at timestamp with time zone, secs integer) IS 'Start of the span that holds a time.';
+
+CREATE FUNCTION public.span_start_from(at timestamp with time zone, secs integer) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select case when secs is null then 'infinity' else span_start(at + make_interval(secs => secs) - interval '1 microsecond', secs) end $$;
+
+COMMENT ON FUNCTION public.span_start_from(at timestamp with time zone, secs integer) IS 'Start of the first span that begins at a time or after it; of no span: infinity.';
 
 CREATE FUNCTION public.subscriptions_let_go() RETURNS trigger
     LANGUAGE plpgsql
@@ -1213,6 +1311,27 @@ COMMENT ON COLUMN public.lanes.country IS 'ISO 3166 country of the people called
 
 COMMENT ON COLUMN public.lanes.zones IS 'Candidate time zones of the people called; empty: none are needed.';
 
+CREATE TABLE public.later_deltas (
+    lane_id uuid NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    n integer NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+COMMENT ON TABLE public.later_deltas IS 'Counts not folded yet; appended for each call that enters for a later time or leaves before it.';
+
+CREATE TABLE public.later_tallies (
+    lane_id uuid NOT NULL,
+    span_secs integer NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    n bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.later_tallies IS 'Folded counts of each lane''s waiting calls of a later time, by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind.';
+
 CREATE TABLE public.plans (
     id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
@@ -1447,7 +1566,37 @@ UNION ALL
             count(*) AS n
            FROM public.calls
           GROUP BY calls.lane_id, (public.public_status(calls.state))) c ON (((c.lane_id = t.lane_id) AND (c.what = t.what))))
-  WHERE (t.n IS DISTINCT FROM c.n);
+  WHERE (t.n IS DISTINCT FROM c.n)
+UNION ALL
+ SELECT (('count of '::text || COALESCE(t.reason, c.reason)) || ' is off'::text) AS what,
+    COALESCE(t.lane_id, c.lane_id) AS id
+   FROM (( SELECT t_1.lane_id,
+            t_1.reason,
+            date_trunc('second'::text, t_1.due_at) AS due_at,
+            sum(t_1.n) AS n
+           FROM ( SELECT later_tallies.lane_id,
+                    later_tallies.reason,
+                    later_tallies.starts_at AS due_at,
+                    later_tallies.n
+                   FROM public.later_tallies
+                  WHERE (later_tallies.span_secs = 1)
+                UNION ALL
+                 SELECT later_deltas.lane_id,
+                    later_deltas.reason,
+                    later_deltas.due_at,
+                    later_deltas.n
+                   FROM public.later_deltas) t_1
+          WHERE (t_1.due_at >= (date_trunc('second'::text, public.clock()) + '00:00:10'::interval))
+          GROUP BY t_1.lane_id, t_1.reason, (date_trunc('second'::text, t_1.due_at))
+         HAVING (sum(t_1.n) <> (0)::numeric)) t
+     FULL JOIN ( SELECT calls.lane_id,
+            public.later_reason(calls.rank) AS reason,
+            date_trunc('second'::text, calls.due_at) AS due_at,
+            count(*) AS n
+           FROM public.calls
+          WHERE ((calls.state = 'waiting'::public.call_state) AND (calls.due_at >= (date_trunc('second'::text, public.clock()) + '00:00:10'::interval)))
+          GROUP BY calls.lane_id, (public.later_reason(calls.rank)), (date_trunc('second'::text, calls.due_at))) c ON (((c.lane_id = t.lane_id) AND (c.reason = t.reason) AND (c.due_at = t.due_at))))
+  WHERE (t.n IS DISTINCT FROM (c.n)::numeric);
 
 COMMENT ON VIEW ops.broken IS 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
 
@@ -1760,11 +1909,7 @@ CREATE VIEW ops.waiting AS
                     WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
                     WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text])) THEN l.closed_by
                     WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at) AND (c.due_at >= l.closes_at)) THEN 'WINDOW_CLOSED'::text
-                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at)) THEN
-                    CASE
-                        WHEN (c.rank = 2) THEN 'RETRY_LATER'::text
-                        ELSE 'SCHEDULED_LATER'::text
-                    END
+                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at)) THEN public.later_reason(c.rank)
                     WHEN ((o.opens_at > public.clock()) OR (l.closes_at <= public.clock())) THEN o.closed_by
                     WHEN (EXISTS ( SELECT
                        FROM public.attempts a
@@ -1974,6 +2119,13 @@ CREATE TABLE public.idempotency_keys (
 
 COMMENT ON TABLE public.idempotency_keys IS 'Requests that create, by Idempotency-Key. Ids of what they create come from seed, so a repeat after a crash creates nothing twice.';
 
+CREATE VIEW public.later_spans AS
+ SELECT s.secs,
+    s.within_secs
+   FROM ( VALUES (1,60), (60,3600), (3600,86400), (86400,NULL::integer)) s(secs, within_secs);
+
+COMMENT ON VIEW public.later_spans IS 'The spans of later_tallies, each with the one it is a part of.';
+
 CREATE TABLE public.legal_hours (
     area text NOT NULL,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
@@ -2171,6 +2323,9 @@ ALTER TABLE ONLY public.instances
 ALTER TABLE ONLY public.lanes
     ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.later_tallies
+    ADD CONSTRAINT later_tallies_pkey PRIMARY KEY (lane_id, span_secs, starts_at, reason);
+
 ALTER TABLE ONLY public.legal_hours
     ADD CONSTRAINT legal_hours_pkey PRIMARY KEY (area);
 
@@ -2335,6 +2490,10 @@ CREATE INDEX lanes_unsorted ON public.lanes USING btree (id) WHERE (country = '?
 
 CREATE INDEX lanes_urgent ON public.lanes USING btree (urgent_at) WHERE (urgent_at < 'infinity'::timestamp with time zone);
 
+CREATE INDEX later_deltas_of_lane ON public.later_deltas USING btree (lane_id);
+
+CREATE INDEX later_tallies_past ON public.later_tallies USING btree (span_secs, starts_at);
+
 CREATE INDEX phone_numbers_by_external_id ON public.phone_numbers USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
 
 CREATE INDEX phone_numbers_list ON public.phone_numbers USING btree (user_id, id) WHERE (user_id IS NOT NULL);
@@ -2376,6 +2535,10 @@ CREATE TRIGGER appointments_tell_endpoints AFTER INSERT ON public.appointments F
 CREATE TRIGGER attempts_make_appointments AFTER UPDATE OF disposition ON public.attempts FOR EACH ROW WHEN (((new.disposition = 'APPOINTMENT_SET'::text) AND (old.disposition IS DISTINCT FROM new.disposition))) EXECUTE FUNCTION public.attempts_make_appointments();
 
 CREATE TRIGGER attempts_settle_minutes AFTER UPDATE OF state, duration_secs, dialed ON public.attempts FOR EACH ROW WHEN (((new.reserved_minutes IS NOT NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION public.attempts_settle_minutes();
+
+CREATE TRIGGER calls_count_later AFTER UPDATE OF state, due_at, lane_id, rank ON public.calls FOR EACH ROW WHEN ((((old.state = 'waiting'::public.call_state) AND (old.due_at > public.clock())) OR ((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock())))) EXECUTE FUNCTION public.calls_count_later();
+
+CREATE TRIGGER calls_count_later_new AFTER INSERT ON public.calls FOR EACH ROW WHEN (((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock()))) EXECUTE FUNCTION public.calls_count_later();
 
 CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION public.calls_tell_endpoints();
 
@@ -2458,13 +2621,13 @@ ALTER TABLE ONLY public.webhook_endpoints
 
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x175733813c19d3b58d8d5708dc3b3516e9d175dfad48c38239b2f9c3a27fc575dc7dc3b12718843c00c1961b421918d2', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x82130d6be0b0c9713011173a852b64e9a06b4c25cbf78fe095869f64e941007c9bd67db3cb1791c23d3e32faad842169', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x473b1eabbcf15fdfea40bad84b2a310b142dce5985d41ba10410efb2e1cde78c3f515f90ba55f85e53c0009a27f8fda6', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x45615ade1115fbde40d45a4f559cd354a84940515f69a4118e78e9d305b73614534a1e627da09d3bd3583b31e001835c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\x6224c545199b935b9a3d6e9b7b89f404ddc0948fd12abbe919135499e78430d174bb4d6f3ac218d1933862ab21ece2dd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x50c50657c96753ebe7e2369e1b5d723a3855e0c2ea0d54332e5cd18bdb1c313fec9d22b13f9428be70a3397691c3a67d', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3c56d6db6924d8acc683652c15efef23d80b4bd52cf2ee5794e8b6a867f5f536c2ca33d565f01b1433594d0ff4c7dee0', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

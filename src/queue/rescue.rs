@@ -9,6 +9,9 @@ use crate::domain::call::AttemptState;
 use crate::domain::ids::{AttemptId, CallId, InstanceId};
 use crate::queue::{feed, unpark};
 
+/// Counts of later calls folded or forgotten at once: more than a second's worth, and far from the statement timeout.
+const FOLD_MAX: i64 = 100_000;
+
 /// Marks the dials of processes whose lease ran out as doubtful; returns them.
 ///
 /// # Errors
@@ -176,12 +179,14 @@ pub async fn delete_strays(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Folds the counts.
+/// Folds the counts, and forgets those whose time is past.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::query_file!("sql/queue/fold_tallies.sql").execute(pool).await?;
+    sqlx::query_file!("sql/queue/fold_later.sql", FOLD_MAX).execute(pool).await?;
+    sqlx::query_file!("sql/queue/prune_later.sql", FOLD_MAX).execute(pool).await?;
     Ok(())
 }
 

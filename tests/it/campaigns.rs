@@ -740,6 +740,22 @@ async fn a_million_numbers_are_steered_by_a_handful_of_rows() {
     let explained = service.explain(&id.to_string()).await;
     println!("reasons of a million: {:?}", began.elapsed());
     assert_eq!(explained["waiting"], 1_000_001);
+    // Half of them are to be called again within the day to come: nobody looks at those either.
+    let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    let later = format!(
+        "update calls set rank = 2, due_at = clock() + interval '1 hour' + (right(phone, 7)::int) * interval '50 milliseconds'
+         where campaign_id = '{id}' and phone ~ '[02468]$'"
+    );
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(later))).await.expect("later");
+    while test_db.count("select count(*) from later_deltas").await > 0 {
+        queue::fold_tallies(test_db.pool()).await.expect("fold");
+    }
+    // As autovacuum does, which comes once a minute.
+    connection.execute(sqlx::raw_sql("vacuum later_deltas")).await.expect("vacuum");
+    let explained = service.explain(&id.to_string()).await;
+    let reason =
+        |word| explained["reasons"].as_array().unwrap().iter().find(|reason| reason["reason"] == word).unwrap();
+    assert_eq!((&reason("RETRY_LATER")["count"], &reason("DUE_NOW")["count"]), (&json!(500_001), &json!(500_000)));
     // What they read does not grow with the calls.
     for (name, query) in [
         ("stats", format!("select * from ops.campaigns where id = '{id}'")),

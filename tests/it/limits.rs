@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use outdial::domain::call::rank;
 use outdial::domain::disposition::Disposition;
 use outdial::domain::ids::{AttemptId, CallId, CampaignId, InstanceId, LaneId, UserId, new_id};
@@ -31,6 +31,10 @@ struct World {
     calls: Vec<CallId>,
     live: Vec<AttemptId>,
     rules: Rules,
+    /// How many numbers there are to be called.
+    numbers: u32,
+    /// Power of ten of the milliseconds up to which calls are scheduled.
+    farthest: f64,
 }
 
 /// 600 moves by a printed seed: enqueue, claim, settle, cancel, change, retry, pause; limits are looked at after each.
@@ -44,7 +48,7 @@ async fn a_random_walk_keeps_every_limit() {
         world.step(&mut connection).await;
         world.assert_limits(step).await;
         if step % 5 == 0 {
-            world.assert_explained(step).await;
+            world.assert_explained(step, 0.0).await;
         }
         if step % 25 == 0 {
             world.test_db.assert_sound().await;
@@ -53,6 +57,29 @@ async fn a_random_walk_keeps_every_limit() {
     world.resume_all().await;
     world.finish_everything(&mut connection).await;
     world.test_db.assert_sound().await;
+}
+
+/// The same walk with calls of any time within the year to come: what a campaign says of those of a later time is exact, now and
+/// as seen from any later moment, whatever its lanes' windows.
+#[tokio::test(flavor = "multi_thread")]
+async fn reasons_are_exact_from_any_moment() {
+    let seed = std::env::var("WALK_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(43);
+    println!("walk seed {seed} (WALK_SEED=… repeats it)");
+    let mut world = World::new(seed).await;
+    (world.numbers, world.farthest) = (1000, 10.5);
+    let mut connection = world.test_db.pool().acquire().await.expect("a connection");
+    for step in 0..400 {
+        world.step(&mut connection).await;
+        let power = world.dice.random_range(0.0..world.farthest);
+        world.assert_explained(step, 10_f64.powf(power)).await;
+        if step % 25 == 0 {
+            world.test_db.assert_sound().await;
+            queue::fold_tallies(world.test_db.pool()).await.expect("fold");
+        }
+    }
+    let later = "select count(*) from calls where state = 'waiting' and due_at > now()";
+    assert!(world.test_db.count(later).await > 30, "a walk without later calls shows nothing");
+    assert!(world.test_db.count("select count(*) from later_tallies where n <> 0").await > 100);
 }
 
 impl World {
@@ -89,7 +116,16 @@ impl World {
             max_attempts: 3,
             record_after: None,
         };
-        Self { test_db, dice: StdRng::seed_from_u64(seed), lanes, calls: Vec::new(), live: Vec::new(), rules }
+        Self {
+            test_db,
+            dice: StdRng::seed_from_u64(seed),
+            lanes,
+            calls: Vec::new(),
+            live: Vec::new(),
+            rules,
+            numbers: 12,
+            farthest: 3.5,
+        }
     }
 
     async fn step(&mut self, connection: &mut PgConnection) {
@@ -119,7 +155,7 @@ impl World {
     }
 
     fn number(&mut self) -> PhoneNumber {
-        PhoneNumber::parse(&format!("+1415555{:04}", self.dice.random_range(0..12))).expect("a number")
+        PhoneNumber::parse(&format!("+1415555{:04}", self.dice.random_range(0..self.numbers))).expect("a number")
     }
 
     async fn enqueue(&mut self) {
@@ -135,7 +171,8 @@ impl World {
                     campaign_id,
                     rank,
                     priority: if rank == rank::PROMISED { rank::NORMAL } else { rank },
-                    expires_at: expires.then(|| Utc::now() + chrono::TimeDelta::milliseconds(50)),
+                    expires_at: expires.then(|| Utc::now() + TimeDelta::milliseconds(50)),
+                    due_at: self.later(0.3),
                     phone: self.number(),
                     dials_max: 2,
                     ..call_to("+14155550100")
@@ -203,11 +240,16 @@ impl World {
         self.live.retain(|live| !report.ended.contains(live));
     }
 
+    /// A later time, with this probability: as likely within milliseconds as within hours, up to the farthest.
+    fn later(&mut self, probability: f64) -> Option<DateTime<Utc>> {
+        let power = self.dice.random_range(0.0..self.farthest);
+        self.dice.random_bool(probability).then(|| Utc::now() + Duration::from_secs_f64(10_f64.powf(power) / 1000.0))
+    }
+
     async fn amend(&mut self) {
-        let number = self.number();
+        let (number, due_at) = (self.number(), self.later(0.3));
         if let Some(call) = self.calls.choose(&mut self.dice) {
-            let later = self.dice.random_bool(0.3).then(|| Utc::now() + chrono::TimeDelta::milliseconds(30));
-            let amendment = Amendment { phone: Some(number), due_at: later, ..Amendment::default() };
+            let amendment = Amendment { phone: Some(number), due_at, ..Amendment::default() };
             match queue::amend(self.test_db.pool(), *call, None, &amendment).await {
                 // The campaign has a call to that number already.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
@@ -289,9 +331,11 @@ impl World {
         assert!(over.is_empty(), "step {step}: over the limit: {over:?}");
     }
 
-    /// What a campaign says of its waiting calls, made from counts, is what the calls say one by one.
-    async fn assert_explained(&self, step: usize) {
+    /// What a campaign says of its waiting calls, made from counts, is what the calls say one by one; so many milliseconds ahead, with
+    /// windows thrown anew.
+    async fn assert_explained(&mut self, step: usize, ahead_ms: f64) {
         let sql = "select coalesce(g.id, w.campaign_id) || ' ' || coalesce(e.reason, w.reason) || ' ' || coalesce(e.count, 0) || ' for ' || coalesce(w.n, 0)
+               || ', ' || coalesce(e.clears_at::text, '-') || ' for ' || coalesce(w.clears_at::text, '-')
              from campaigns g
              cross join lateral (select * from ops.explain(g.id)) e
              full join (select campaign_id, reason, count(*) as n, min(clears_at) as clears_at from ops.waiting
@@ -299,12 +343,29 @@ impl World {
                on w.campaign_id = g.id and w.reason = e.reason
              where e.count is distinct from w.n or e.clears_at is distinct from w.clears_at";
         // At one time for both, or a call falls due in between.
-        let mut transaction = self.test_db.db.read.begin().await.expect("begin");
-        sqlx::query("select set_config('outdial.now', clock()::text, true)")
-            .execute(&mut *transaction)
-            .await
-            .expect("set");
+        let mut transaction = self.test_db.pool().begin().await.expect("begin");
+        let now = sqlx::query("select set_config('outdial.now', (clock() + make_interval(secs => $1))::text, true)")
+            .bind(ahead_ms / 1000.0);
+        now.execute(&mut *transaction).await.expect("set");
+        if ahead_ms > 0.0 {
+            for (lane, ..) in &self.lanes {
+                let mut edge = || {
+                    self.dice.random_bool(0.7).then(|| {
+                        let side = if self.dice.random_bool(0.5) { 1.0 } else { -1.0 };
+                        side * 10_f64.powf(self.dice.random_range(0.0..self.farthest)) / 1000.0
+                    })
+                };
+                let (opens, lasts) = (edge(), edge());
+                let window = sqlx::query(
+                    "update lanes set opens_at = o.at, closes_at = coalesce(greatest(o.at, clock()) + make_interval(secs => abs($3)), 'infinity')
+                     from (select coalesce(date_trunc('second', clock() + make_interval(secs => $2)), '-infinity') as at) o
+                     where id = $1",
+                );
+                window.bind(lane).bind(opens).bind(lasts).execute(&mut *transaction).await.expect("windows");
+            }
+        }
         let off: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *transaction).await.expect("explain");
-        assert!(off.is_empty(), "step {step}: {off:?}");
+        transaction.rollback().await.expect("rollback");
+        assert!(off.is_empty(), "step {step}, {ahead_ms} ms ahead: {off:#?}");
     }
 }
