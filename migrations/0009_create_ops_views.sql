@@ -48,57 +48,85 @@ create view ops.limits as
     and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1;
 comment on view ops.limits is 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
 
-create view ops.waiting as
-  with user_live as (
+create view ops.lanes as
+  with user_live as materialized (
     select user_id, count(*) as n from attempts where ended_at is null group by user_id
   ),
-  campaign_live as (
+  campaign_live as materialized (
     select campaign_id, count(*) as n from attempts where ended_at is null and campaign_id is not null group by campaign_id
   )
+  select
+    l.id as lane_id, l.user_id, l.campaign_id, l.country, l.zones, o.opens_at, l.closes_at, h.held_by, h.closed_by, h.reason,
+    case
+      when h.held_by is not null then null
+      when h.closed_by is not null then case when o.opens_at > clock() then o.opens_at end
+      when h.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until
+      when h.reason = 'PROVIDER_RATE' then s.token_at
+    end as clears_at
+  from lanes l
+  join users u on u.id = l.user_id
+  left join campaigns g on g.id = l.campaign_id
+  left join quotas q on q.user_id = l.user_id
+  left join ops.limits s on true
+  left join user_live ul on ul.user_id = l.user_id
+  left join campaign_live cl on cl.campaign_id = l.campaign_id
+  -- A day that is used up closes a lane as its window does.
+  cross join lateral (
+    select case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at
+  ) o
+  cross join lateral (
+    select
+      case
+        when l.paused then 'CAMPAIGN_PAUSED'
+        when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
+        when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
+      end as held_by,
+      case when o.opens_at > clock() or l.closes_at <= clock() then
+        case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end
+      end as closed_by,
+      case
+        when cl.n >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when ul.n >= u.max_concurrent_calls then 'USER_LIMIT'
+        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
+        when s.hold_reason is not null then s.hold_reason
+        when s.token_at is not null then 'PROVIDER_RATE'
+        else 'DUE_NOW'
+      end as full_by
+  ) v
+  cross join lateral (
+    select v.held_by, v.closed_by, coalesce(v.held_by, v.closed_by, v.full_by) as reason
+  ) h;
+comment on view ops.lanes is
+  'What holds those calls of a lane that nothing of their own holds, and until when: held_by, whatever a call''s time, until a person '
+  'acts; closed_by, outside its hours; else a limit, or DUE_NOW.';
+
+create view ops.waiting as
   select
     c.id as call_id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at, w.reason,
     case
       when w.reason in ('SCHEDULED_LATER', 'RETRY_LATER') then c.due_at
-      when c.due_at > clock() and c.due_at >= l.closes_at then null
-      when w.reason in ('WINDOW_CLOSED', 'CLOSED_DATE', 'LEGAL_HOURS', 'QUOTA_PER_DAY') then case when o.opens_at > clock() then o.opens_at end
-      when w.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until
-      when w.reason = 'PROVIDER_RATE' then s.token_at
+      when w.reason = l.reason and not w.is_behind then l.clears_at
     end as clears_at,
     case
       when w.reason = 'NUMBER_BUSY' then
         (select a.call_id::text from attempts a where a.phone = c.phone and a.ended_at is null and a.user_id = c.user_id)
     end as detail
   from calls c
-  join lanes l on l.id = c.lane_id
-  join users u on u.id = c.user_id
-  left join campaigns g on g.id = c.campaign_id
-  left join quotas q on q.user_id = c.user_id
-  left join ops.limits s on true
-  left join user_live ul on ul.user_id = c.user_id
-  left join campaign_live cl on cl.campaign_id = c.campaign_id
-  -- A day that is used up closes a lane as its window does.
+  join ops.lanes l on l.lane_id = c.lane_id
+  cross join lateral (
+    select c.due_at > clock() and c.due_at >= l.opens_at as is_later
+  ) t
   cross join lateral (
     select
-      case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
-      case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
-  ) o
-  cross join lateral (
-    select case
-      when l.paused then 'CAMPAIGN_PAUSED'
-      when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
-      when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
       -- Due when the window is over: what it waits for is the one after.
-      when c.due_at > clock() and c.due_at >= o.opens_at and c.due_at >= l.closes_at then 'WINDOW_CLOSED'
-      when c.due_at > clock() and c.due_at >= o.opens_at then later_reason(c.rank)
-      when o.opens_at > clock() or l.closes_at <= clock() then o.closed_by
-      when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
-      when coalesce(cl.n, 0) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
-      when coalesce(ul.n, 0) >= u.max_concurrent_calls then 'USER_LIMIT'
-      when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
-      when s.hold_reason is not null then s.hold_reason
-      when s.token_at is not null then 'PROVIDER_RATE'
-      else 'DUE_NOW'
-    end as reason
+      t.is_later and c.due_at >= l.closes_at as is_behind,
+      case
+        when l.held_by is not null then l.held_by
+        when t.is_later then case when c.due_at >= l.closes_at then 'WINDOW_CLOSED' else later_reason(c.rank) end
+        when l.closed_by is not null then l.closed_by
+        when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
+        else l.reason
+      end as reason
   ) w
   where c.state in ('waiting', 'parked');
 comment on view ops.waiting is 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
@@ -116,26 +144,7 @@ declare
   now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with limits as materialized (
-    select
-      v.reason,
-      case when v.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until when v.reason = 'PROVIDER_RATE' then s.token_at end as clears_at
-    from public.campaigns g
-    join public.users u on u.id = g.user_id
-    left join ops.limits s on true
-    cross join lateral (
-      select case
-        when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
-        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
-        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
-        when s.hold_reason is not null then s.hold_reason
-        when s.token_at is not null then 'PROVIDER_RATE'
-        else 'DUE_NOW'
-      end as reason
-    ) v
-    where g.id = campaign
-  ),
-  pending as materialized (
+  with pending as materialized (
     select lane_id, sum(n) as n
     from (
       select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
@@ -145,88 +154,64 @@ begin
     group by lane_id
     having sum(n) <> 0
   ),
-  -- Each lane with what holds those of its calls that nothing else holds.
   judged as materialized (
-    select
-      l.id, p.n, l.closes_at, o.opens_at, f.reason is null as by_call, f.reason is null and c.reason is null as is_open,
-      coalesce(f.reason, c.reason, m.reason) as reason,
-      case when f.reason is not null then null when c.reason is null then m.clears_at when o.opens_at > now_is then o.opens_at end as clears_at
-    from pending p
-    join public.lanes l on l.id = p.lane_id
-    left join public.quotas q on q.user_id = l.user_id
-    cross join limits m
-    -- A day that is used up closes a lane as its window does.
-    cross join lateral (
-      select
-        case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
-        case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
-    ) o
-    cross join lateral (
-      select case
-        when l.paused then 'CAMPAIGN_PAUSED'
-        when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
-        when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
-      end as reason
-    ) f
-    cross join lateral (
-      select case when o.opens_at > now_is or l.closes_at <= now_is then o.closed_by end as reason
-    ) c
+    select l.*, p.n from ops.lanes l join pending p on p.lane_id = l.lane_id where l.campaign_id = campaign
   ),
   -- Calls that something of their own holds, in parts.
   held as materialized (
     -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
-    select j.id, j.reason as was, v.reason, v.n, null::timestamptz as clears_at
+    select j.lane_id, j.reason as was, v.reason, v.n
     from judged j
     cross join lateral (
       select greatest(j.opens_at, now_is + interval '1 microsecond') as at
     ) e
     cross join lateral (
-      select t.reason, t.n from public.later_from(j.id, e.at) t
+      select t.reason, t.n from public.later_from(j.lane_id, e.at) t
       union all
       select r.reason, r.n * t.n
-      from public.later_from(j.id, greatest(e.at, j.closes_at)) t
+      from public.later_from(j.lane_id, greatest(e.at, j.closes_at)) t
       cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
       where j.closes_at < 'infinity'
     ) v
-    where j.by_call
+    where j.held_by is null
     union all
-    select j.id, j.reason, 'NUMBER_BUSY', 1, null
+    select j.lane_id, j.reason, 'NUMBER_BUSY', 1
     from public.attempts a
     join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
-    join judged j on j.id = c.lane_id and j.is_open
+    join judged j on j.lane_id = c.lane_id and coalesce(j.held_by, j.closed_by) is null
     where a.ended_at is null and c.due_at <= now_is
   ),
   firsts as materialized (
     select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
-    from (select distinct h.id from held h where h.reason <> 'NUMBER_BUSY') h
-    join judged j on j.id = h.id
+    from (select distinct lane_id from held where reason <> 'NUMBER_BUSY') h
+    join judged j on j.lane_id = h.lane_id
     cross join generate_series(0, 4) as r(rank)
     cross join lateral (
       select c.due_at from public.calls c
-      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+      where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint
         and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
       order by c.due_at
       limit 1
     ) c
     group by 1
   )
-  select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
+  select t.reason, sum(t.n)::bigint, min(t.clears_at)
   from (
     select reason, sum(n) as n, min(clears_at) as clears_at
     from (
-      select id, reason, n, clears_at from judged
+      select lane_id, reason, n, clears_at from judged
       union all
-      select id, was, -n, null from held
+      select lane_id, was, -n, null from held
     ) rest
-    group by id, reason
+    group by lane_id, reason
     having sum(n) <> 0
     union all
     select reason, n, null from held
     union all
     select reason, 0, due_at from firsts
-  ) all_reasons
-  group by all_reasons.reason
-  having sum(n) <> 0;
+  ) t
+  group by t.reason
+  having sum(t.n) <> 0;
 end
 $$;
 comment on function ops.explain(uuid) is 'Why the calls of a campaign wait: counts by reason, and when each next clears.';

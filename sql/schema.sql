@@ -73,26 +73,7 @@ declare
   now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with limits as materialized (
-    select
-      v.reason,
-      case when v.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until when v.reason = 'PROVIDER_RATE' then s.token_at end as clears_at
-    from public.campaigns g
-    join public.users u on u.id = g.user_id
-    left join ops.limits s on true
-    cross join lateral (
-      select case
-        when (select count(*) from public.attempts where campaign_id = campaign and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
-        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
-        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
-        when s.hold_reason is not null then s.hold_reason
-        when s.token_at is not null then 'PROVIDER_RATE'
-        else 'DUE_NOW'
-      end as reason
-    ) v
-    where g.id = campaign
-  ),
-  pending as materialized (
+  with pending as materialized (
     select lane_id, sum(n) as n
     from (
       select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
@@ -102,88 +83,64 @@ begin
     group by lane_id
     having sum(n) <> 0
   ),
-  -- Each lane with what holds those of its calls that nothing else holds.
   judged as materialized (
-    select
-      l.id, p.n, l.closes_at, o.opens_at, f.reason is null as by_call, f.reason is null and c.reason is null as is_open,
-      coalesce(f.reason, c.reason, m.reason) as reason,
-      case when f.reason is not null then null when c.reason is null then m.clears_at when o.opens_at > now_is then o.opens_at end as clears_at
-    from pending p
-    join public.lanes l on l.id = p.lane_id
-    left join public.quotas q on q.user_id = l.user_id
-    cross join limits m
-    -- A day that is used up closes a lane as its window does.
-    cross join lateral (
-      select
-        case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at,
-        case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end as closed_by
-    ) o
-    cross join lateral (
-      select case
-        when l.paused then 'CAMPAIGN_PAUSED'
-        when q.reason in ('SUBSCRIPTION_INACTIVE', 'QUOTA_MINUTES') then q.reason
-        when l.closed_by in ('ZONE_UNKNOWN', 'WINDOW_NEVER_OPENS') then l.closed_by
-      end as reason
-    ) f
-    cross join lateral (
-      select case when o.opens_at > now_is or l.closes_at <= now_is then o.closed_by end as reason
-    ) c
+    select l.*, p.n from ops.lanes l join pending p on p.lane_id = l.lane_id where l.campaign_id = campaign
   ),
   -- Calls that something of their own holds, in parts.
   held as materialized (
     -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
-    select j.id, j.reason as was, v.reason, v.n, null::timestamptz as clears_at
+    select j.lane_id, j.reason as was, v.reason, v.n
     from judged j
     cross join lateral (
       select greatest(j.opens_at, now_is + interval '1 microsecond') as at
     ) e
     cross join lateral (
-      select t.reason, t.n from public.later_from(j.id, e.at) t
+      select t.reason, t.n from public.later_from(j.lane_id, e.at) t
       union all
       select r.reason, r.n * t.n
-      from public.later_from(j.id, greatest(e.at, j.closes_at)) t
+      from public.later_from(j.lane_id, greatest(e.at, j.closes_at)) t
       cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
       where j.closes_at < 'infinity'
     ) v
-    where j.by_call
+    where j.held_by is null
     union all
-    select j.id, j.reason, 'NUMBER_BUSY', 1, null
+    select j.lane_id, j.reason, 'NUMBER_BUSY', 1
     from public.attempts a
     join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
-    join judged j on j.id = c.lane_id and j.is_open
+    join judged j on j.lane_id = c.lane_id and coalesce(j.held_by, j.closed_by) is null
     where a.ended_at is null and c.due_at <= now_is
   ),
   firsts as materialized (
     select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
-    from (select distinct h.id from held h where h.reason <> 'NUMBER_BUSY') h
-    join judged j on j.id = h.id
+    from (select distinct lane_id from held where reason <> 'NUMBER_BUSY') h
+    join judged j on j.lane_id = h.lane_id
     cross join generate_series(0, 4) as r(rank)
     cross join lateral (
       select c.due_at from public.calls c
-      where c.lane_id = j.id and c.state = 'waiting' and c.rank = r.rank::smallint
+      where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint
         and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
       order by c.due_at
       limit 1
     ) c
     group by 1
   )
-  select all_reasons.reason, sum(n)::bigint, min(all_reasons.clears_at)
+  select t.reason, sum(t.n)::bigint, min(t.clears_at)
   from (
     select reason, sum(n) as n, min(clears_at) as clears_at
     from (
-      select id, reason, n, clears_at from judged
+      select lane_id, reason, n, clears_at from judged
       union all
-      select id, was, -n, null from held
+      select lane_id, was, -n, null from held
     ) rest
-    group by id, reason
+    group by lane_id, reason
     having sum(n) <> 0
     union all
     select reason, n, null from held
     union all
     select reason, 0, due_at from firsts
-  ) all_reasons
-  group by all_reasons.reason
-  having sum(n) <> 0;
+  ) t
+  group by t.reason
+  having sum(t.n) <> 0;
 end
 $$;
 
@@ -1723,6 +1680,82 @@ CREATE VIEW ops.limits AS
 
 COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
 
+CREATE VIEW ops.lanes AS
+ WITH user_live AS MATERIALIZED (
+         SELECT attempts.user_id,
+            count(*) AS n
+           FROM public.attempts
+          WHERE (attempts.ended_at IS NULL)
+          GROUP BY attempts.user_id
+        ), campaign_live AS MATERIALIZED (
+         SELECT attempts.campaign_id,
+            count(*) AS n
+           FROM public.attempts
+          WHERE ((attempts.ended_at IS NULL) AND (attempts.campaign_id IS NOT NULL))
+          GROUP BY attempts.campaign_id
+        )
+ SELECT l.id AS lane_id,
+    l.user_id,
+    l.campaign_id,
+    l.country,
+    l.zones,
+    o.opens_at,
+    l.closes_at,
+    h.held_by,
+    h.closed_by,
+    h.reason,
+        CASE
+            WHEN (h.held_by IS NOT NULL) THEN NULL::timestamp with time zone
+            WHEN (h.closed_by IS NOT NULL) THEN
+            CASE
+                WHEN (o.opens_at > public.clock()) THEN o.opens_at
+                ELSE NULL::timestamp with time zone
+            END
+            WHEN (h.reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])) THEN s.hold_until
+            WHEN (h.reason = 'PROVIDER_RATE'::text) THEN s.token_at
+            ELSE NULL::timestamp with time zone
+        END AS clears_at
+   FROM (((((((((public.lanes l
+     JOIN public.users u ON ((u.id = l.user_id)))
+     LEFT JOIN public.campaigns g ON ((g.id = l.campaign_id)))
+     LEFT JOIN public.quotas q ON ((q.user_id = l.user_id)))
+     LEFT JOIN ops.limits s ON (true))
+     LEFT JOIN user_live ul ON ((ul.user_id = l.user_id)))
+     LEFT JOIN campaign_live cl ON ((cl.campaign_id = l.campaign_id)))
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.reason = 'QUOTA_PER_DAY'::text) THEN GREATEST(l.opens_at, q.day_ends_at)
+                    ELSE l.opens_at
+                END AS opens_at) o)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN l.paused THEN 'CAMPAIGN_PAUSED'::text
+                    WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
+                    WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text])) THEN l.closed_by
+                    ELSE NULL::text
+                END AS held_by,
+                CASE
+                    WHEN ((o.opens_at > public.clock()) OR (l.closes_at <= public.clock())) THEN
+                    CASE
+                        WHEN ((q.reason = 'QUOTA_PER_DAY'::text) AND (q.day_ends_at > l.opens_at)) THEN q.reason
+                        ELSE COALESCE(l.closed_by, 'WINDOW_CLOSED'::text)
+                    END
+                    ELSE NULL::text
+                END AS closed_by,
+                CASE
+                    WHEN (cl.n >= g.max_concurrent_calls) THEN 'CAMPAIGN_LIMIT'::text
+                    WHEN (ul.n >= u.max_concurrent_calls) THEN 'USER_LIMIT'::text
+                    WHEN (s.global_live >= s.global_max) THEN 'GLOBAL_LIMIT'::text
+                    WHEN (s.hold_reason IS NOT NULL) THEN s.hold_reason
+                    WHEN (s.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
+                    ELSE 'DUE_NOW'::text
+                END AS full_by) v)
+     CROSS JOIN LATERAL ( SELECT v.held_by,
+            v.closed_by,
+            COALESCE(v.held_by, v.closed_by, v.full_by) AS reason) h);
+
+COMMENT ON VIEW ops.lanes IS 'What holds those calls of a lane that nothing of their own holds, and until when: held_by, whatever a call''s time, until a person acts; closed_by, outside its hours; else a limit, or DUE_NOW.';
+
 CREATE VIEW ops.live_calls AS
  SELECT a.call_id,
     a.id AS attempt_id,
@@ -1848,19 +1881,6 @@ CREATE VIEW ops.unknown_attempts AS
 COMMENT ON VIEW ops.unknown_attempts IS 'Attempts in doubt: the provider may or may not have them. Looked up, never redialed on a guess.';
 
 CREATE VIEW ops.waiting AS
- WITH user_live AS (
-         SELECT attempts.user_id,
-            count(*) AS n
-           FROM public.attempts
-          WHERE (attempts.ended_at IS NULL)
-          GROUP BY attempts.user_id
-        ), campaign_live AS (
-         SELECT attempts.campaign_id,
-            count(*) AS n
-           FROM public.attempts
-          WHERE ((attempts.ended_at IS NULL) AND (attempts.campaign_id IS NOT NULL))
-          GROUP BY attempts.campaign_id
-        )
  SELECT c.id AS call_id,
     c.user_id,
     c.campaign_id,
@@ -1870,14 +1890,7 @@ CREATE VIEW ops.waiting AS
     w.reason,
         CASE
             WHEN (w.reason = ANY (ARRAY['SCHEDULED_LATER'::text, 'RETRY_LATER'::text])) THEN c.due_at
-            WHEN ((c.due_at > public.clock()) AND (c.due_at >= l.closes_at)) THEN NULL::timestamp with time zone
-            WHEN (w.reason = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'QUOTA_PER_DAY'::text])) THEN
-            CASE
-                WHEN (o.opens_at > public.clock()) THEN o.opens_at
-                ELSE NULL::timestamp with time zone
-            END
-            WHEN (w.reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])) THEN s.hold_until
-            WHEN (w.reason = 'PROVIDER_RATE'::text) THEN s.token_at
+            WHEN ((w.reason = l.reason) AND (NOT w.is_behind)) THEN l.clears_at
             ELSE NULL::timestamp with time zone
         END AS clears_at,
         CASE
@@ -1886,40 +1899,22 @@ CREATE VIEW ops.waiting AS
               WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL) AND (a.user_id = c.user_id)))
             ELSE NULL::text
         END AS detail
-   FROM (((((((((public.calls c
-     JOIN public.lanes l ON ((l.id = c.lane_id)))
-     JOIN public.users u ON ((u.id = c.user_id)))
-     LEFT JOIN public.campaigns g ON ((g.id = c.campaign_id)))
-     LEFT JOIN public.quotas q ON ((q.user_id = c.user_id)))
-     LEFT JOIN ops.limits s ON (true))
-     LEFT JOIN user_live ul ON ((ul.user_id = c.user_id)))
-     LEFT JOIN campaign_live cl ON ((cl.campaign_id = c.campaign_id)))
-     CROSS JOIN LATERAL ( SELECT
+   FROM (((public.calls c
+     JOIN ops.lanes l ON ((l.lane_id = c.lane_id)))
+     CROSS JOIN LATERAL ( SELECT ((c.due_at > public.clock()) AND (c.due_at >= l.opens_at)) AS is_later) t)
+     CROSS JOIN LATERAL ( SELECT (t.is_later AND (c.due_at >= l.closes_at)) AS is_behind,
                 CASE
-                    WHEN (q.reason = 'QUOTA_PER_DAY'::text) THEN GREATEST(l.opens_at, q.day_ends_at)
-                    ELSE l.opens_at
-                END AS opens_at,
-                CASE
-                    WHEN ((q.reason = 'QUOTA_PER_DAY'::text) AND (q.day_ends_at > l.opens_at)) THEN q.reason
-                    ELSE COALESCE(l.closed_by, 'WINDOW_CLOSED'::text)
-                END AS closed_by) o)
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN l.paused THEN 'CAMPAIGN_PAUSED'::text
-                    WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
-                    WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text])) THEN l.closed_by
-                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at) AND (c.due_at >= l.closes_at)) THEN 'WINDOW_CLOSED'::text
-                    WHEN ((c.due_at > public.clock()) AND (c.due_at >= o.opens_at)) THEN public.later_reason(c.rank)
-                    WHEN ((o.opens_at > public.clock()) OR (l.closes_at <= public.clock())) THEN o.closed_by
+                    WHEN (l.held_by IS NOT NULL) THEN l.held_by
+                    WHEN t.is_later THEN
+                    CASE
+                        WHEN (c.due_at >= l.closes_at) THEN 'WINDOW_CLOSED'::text
+                        ELSE public.later_reason(c.rank)
+                    END
+                    WHEN (l.closed_by IS NOT NULL) THEN l.closed_by
                     WHEN (EXISTS ( SELECT
                        FROM public.attempts a
                       WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL)))) THEN 'NUMBER_BUSY'::text
-                    WHEN (COALESCE(cl.n, (0)::bigint) >= g.max_concurrent_calls) THEN 'CAMPAIGN_LIMIT'::text
-                    WHEN (COALESCE(ul.n, (0)::bigint) >= u.max_concurrent_calls) THEN 'USER_LIMIT'::text
-                    WHEN (s.global_live >= s.global_max) THEN 'GLOBAL_LIMIT'::text
-                    WHEN (s.hold_reason IS NOT NULL) THEN s.hold_reason
-                    WHEN (s.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
-                    ELSE 'DUE_NOW'::text
+                    ELSE l.reason
                 END AS reason) w)
   WHERE (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
 
@@ -2627,7 +2622,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3c56d6db6924d8acc683652c15efef23d80b4bd52cf2ee5794e8b6a867f5f536c2ca33d565f01b1433594d0ff4c7dee0', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\xe4cc228ee7bfeeb75340b97d7cd6cf8e89de02a8831ac71d582f85ab7135af8632d561d0156b98c028788ddfa5ecaf09', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

@@ -78,8 +78,8 @@ async fn reasons_are_exact_from_any_moment() {
         }
     }
     let later = "select count(*) from calls where state = 'waiting' and due_at > now()";
-    assert!(world.test_db.count(later).await > 30, "a walk without later calls shows nothing");
-    assert!(world.test_db.count("select count(*) from later_tallies where n <> 0").await > 100);
+    assert!(world.test_db.count(later).await > 10, "a walk without later calls shows nothing");
+    assert!(world.test_db.count("select count(*) from later_tallies where n <> 0").await > 40);
 }
 
 impl World {
