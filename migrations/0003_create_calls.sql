@@ -27,6 +27,7 @@ create table calls (
   metadata             jsonb       not null default '{}',
   variables            jsonb       not null default '{}',
   constraint calls_pkey primary key (id),
+  constraint calls_due_at_before_10000 check (due_at < '10000-01-01 00:00:00+00'),
   constraint calls_phone_e164 check (phone ~ '^\+[1-9][0-9]{6,14}$'),
   constraint calls_rank_known check (rank between 0 and 4),
   constraint calls_priority_known check (priority in (1, 3, 4)),
@@ -97,8 +98,8 @@ create view ops.tallies as
   group by lane_id, user_id, campaign_id, what;
 comment on view ops.tallies is 'Calls by status, DIALS and RETRIES of each lane, exact at any moment.';
 
--- Which of a lane's waiting calls are due changes with the clock and without a write, so no count by status can tell. Counted are
--- therefore those that enter for a later time and those that leave before it, by that time: what is later than now is a sum.
+-- Which of a campaign's waiting calls are due changes with the clock and without a write, so no count by status can tell. Counted
+-- are therefore those that enter for a later time and those that leave before it, by that time: what is later than now is a sum.
 create function later_reason(rank smallint) returns text
 language sql immutable parallel safe
 as $$ select case rank when 2 then 'RETRY_LATER' else 'SCHEDULED_LATER' end $$;
@@ -112,15 +113,18 @@ create table later_tallies (
   n          bigint      not null,
   constraint later_tallies_pkey primary key (lane_id, span_secs, starts_at, reason)
 ) with (fillfactor = 70);
-create index later_tallies_past on later_tallies (span_secs, starts_at);
 create table later_deltas (
   lane_id  uuid        not null,
   due_at   timestamptz not null,
   reason   text        not null,
   n        int         not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+-- (Partial in form only, to be hidden from readers of a lane: see calls_by_user.)
+create index later_tallies_past on later_tallies (span_secs, starts_at) where n is not null;
 create index later_deltas_of_lane on later_deltas (lane_id);
-comment on table later_tallies is 'Folded counts of each lane''s waiting calls of a later time, by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind.';
+comment on table later_tallies is
+  'Folded counts of the waiting calls of campaigns by the second, minute, hour and day (UTC) they fall due in. True of spans to come '
+  'alone: a call that falls due leaves nothing behind. It is taken for granted that the database''s clock does not go back.';
 comment on table later_deltas is 'Counts not folded yet; appended for each call that enters for a later time or leaves before it.';
 
 create view later_spans as
@@ -133,7 +137,7 @@ as $$ select date_bin(make_interval(secs => secs), at, 'epoch') $$;
 comment on function span_start(timestamptz, int) is 'Start of the span that holds a time.';
 
 create function span_start_from(at timestamptz, secs int) returns timestamptz
-language sql immutable parallel safe
+language sql stable parallel safe
 as $$ select case when secs is null then 'infinity' else span_start(at + make_interval(secs => secs) - interval '1 microsecond', secs) end $$;
 comment on function span_start_from(timestamptz, int) is 'Start of the first span that begins at a time or after it; of no span: infinity.';
 
@@ -150,19 +154,23 @@ begin
   return null;
 end
 $$;
-comment on function calls_count_later() is 'Two clocks may differ on whether a call was due when it came or went, but only if its time is past for whoever reads the count after.';
+comment on function calls_count_later() is
+  'A call that enters or leaves at about its time may be counted or not: that time is past for every reader who sees it enter or leave.';
 create trigger calls_count_later_new after insert on calls
-  for each row when (new.state = 'waiting' and new.due_at > clock()) execute function calls_count_later();
+  for each row when (new.campaign_id is not null and new.state = 'waiting' and new.due_at > clock())
+  execute function calls_count_later();
 create trigger calls_count_later after update of state, due_at, lane_id, rank on calls
   for each row when (
-    (old.state = 'waiting' and old.due_at > clock()) or (new.state = 'waiting' and new.due_at > clock())
+    new.campaign_id is not null
+    and ((old.state = 'waiting' and old.due_at > clock()) or (new.state = 'waiting' and new.due_at > clock()))
+    and (old.state, old.due_at, old.lane_id, old.rank) is distinct from (new.state, new.due_at, new.lane_id, new.rank)
   ) execute function calls_count_later();
 
-create function later_from(lane uuid, at timestamptz) returns table (reason text, n bigint)
+create function later_from(lane uuid, at timestamptz) returns table (reason text, n numeric)
 language sql stable parallel safe
 as $$
-  -- "offset 0" keeps each part a look-up of its own, by all of its index, whatever the tables held when it was planned.
-  select part.reason, part.n
+  -- "offset 0" keeps each part a look-up of its own.
+  select part.reason, sum(part.n)
   from (select span_start_from(at, 1) as whole_at offset 0) e
   cross join lateral (
     select t.reason, t.n
@@ -186,7 +194,8 @@ as $$
       select count(*) as n from calls c
       where c.lane_id = lane and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= at and c.due_at < e.whole_at
     ) c
-    where c.n > 0
   ) part
+  group by part.reason
+  having sum(part.n) <> 0
 $$;
-comment on function later_from(uuid, timestamptz) is 'How many waiting calls of a lane fall due at a time to come or after it, in parts to be summed.';
+comment on function later_from(uuid, timestamptz) is 'How many waiting calls of a campaign''s lane fall due at a time to come or after it, by reason.';

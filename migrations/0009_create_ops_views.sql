@@ -27,49 +27,50 @@ comment on view ops.queue is 'Open calls by user, campaign, lane, status and ran
 
 create view ops.limits as
   select
-    i.provider, i.max_concurrent_calls as global_max, a.live as global_live,
+    l.*,
     case
-      when p.hold_until > clock() then p.reason
-      when p.half_open and a.probing > 0 then 'BREAKER_OPEN'
-      when a.live >= ceiling_of(p, i.max_concurrent_calls) then 'PROVIDER_CAPACITY'
-    end as hold_reason,
-    case when p.hold_until > clock() then p.hold_until end as hold_until,
-    ceiling_of(p, i.max_concurrent_calls) as provider_ceiling,
-    case when p.hold_until > clock() and p.reason = 'BREAKER_OPEN' then 'open' when p.half_open then 'half-open' else 'closed' end as breaker,
-    r.counted_at + make_interval(secs => (1 - r.tokens) / nullif(i.dials_per_second, 0)) as token_at
-  from installation i
-  left join provider_states p on p.provider = i.provider
-  cross join lateral (
-    select count(*) as live, count(*) filter (where state = 'dialing' and claimed_at >= p.hold_until) as probing
-    from attempts
-    where ended_at is null
-  ) a
-  left join provider_rates r on r.provider = i.provider and i.dials_per_second > 0
-    and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1;
-comment on view ops.limits is 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
+      when l.global_live >= l.global_max then 'GLOBAL_LIMIT'
+      when l.hold_reason is not null then l.hold_reason
+      when l.token_at is not null then 'PROVIDER_RATE'
+      else 'DUE_NOW'
+    end as reason,
+    case
+      when l.global_live >= l.global_max then null
+      when l.hold_reason is not null then l.hold_until
+      else l.token_at
+    end as clears_at
+  from (
+    select
+      i.provider, i.max_concurrent_calls as global_max, a.live as global_live,
+      case
+        when p.hold_until > clock() then p.reason
+        when p.half_open and a.probing > 0 then 'BREAKER_OPEN'
+        when a.live >= ceiling_of(p, i.max_concurrent_calls) then 'PROVIDER_CAPACITY'
+      end as hold_reason,
+      case when p.hold_until > clock() then p.hold_until end as hold_until,
+      ceiling_of(p, i.max_concurrent_calls) as provider_ceiling,
+      case when p.hold_until > clock() and p.reason = 'BREAKER_OPEN' then 'open' when p.half_open then 'half-open' else 'closed' end as breaker,
+      r.counted_at + make_interval(secs => (1 - r.tokens) / nullif(i.dials_per_second, 0)) as token_at
+    from installation i
+    left join provider_states p on p.provider = i.provider
+    cross join lateral (
+      select count(*) as live, count(*) filter (where state = 'dialing' and claimed_at >= p.hold_until) as probing
+      from attempts
+      where ended_at is null
+    ) a
+    left join provider_rates r on r.provider = i.provider and i.dials_per_second > 0
+      and r.tokens + i.dials_per_second * extract(epoch from clock() - r.counted_at) < 1
+  ) l;
+comment on view ops.limits is
+  'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), when its next token is there; '
+  'and what of it holds a call that nothing else holds, or DUE_NOW.';
 
 create view ops.lanes as
-  with user_live as materialized (
-    select user_id, count(*) as n from attempts where ended_at is null group by user_id
-  ),
-  campaign_live as materialized (
-    select campaign_id, count(*) as n from attempts where ended_at is null and campaign_id is not null group by campaign_id
-  )
   select
-    l.id as lane_id, l.user_id, l.campaign_id, l.country, l.zones, o.opens_at, l.closes_at, h.held_by, h.closed_by, h.reason,
-    case
-      when h.held_by is not null then null
-      when h.closed_by is not null then case when o.opens_at > clock() then o.opens_at end
-      when h.reason in ('PROVIDER_CAPACITY', 'BREAKER_OPEN') then s.hold_until
-      when h.reason = 'PROVIDER_RATE' then s.token_at
-    end as clears_at
+    l.id as lane_id, l.user_id, l.campaign_id, l.country, l.zones, o.opens_at, l.closes_at, v.held_by, v.closed_by,
+    case when v.held_by is null and v.closed_by is not null and o.opens_at > clock() then o.opens_at end as clears_at
   from lanes l
-  join users u on u.id = l.user_id
-  left join campaigns g on g.id = l.campaign_id
   left join quotas q on q.user_id = l.user_id
-  left join ops.limits s on true
-  left join user_live ul on ul.user_id = l.user_id
-  left join campaign_live cl on cl.campaign_id = l.campaign_id
   -- A day that is used up closes a lane as its window does.
   cross join lateral (
     select case when q.reason = 'QUOTA_PER_DAY' then greatest(l.opens_at, q.day_ends_at) else l.opens_at end as opens_at
@@ -83,29 +84,18 @@ create view ops.lanes as
       end as held_by,
       case when o.opens_at > clock() or l.closes_at <= clock() then
         case when q.reason = 'QUOTA_PER_DAY' and q.day_ends_at > l.opens_at then q.reason else coalesce(l.closed_by, 'WINDOW_CLOSED') end
-      end as closed_by,
-      case
-        when cl.n >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
-        when ul.n >= u.max_concurrent_calls then 'USER_LIMIT'
-        when s.global_live >= s.global_max then 'GLOBAL_LIMIT'
-        when s.hold_reason is not null then s.hold_reason
-        when s.token_at is not null then 'PROVIDER_RATE'
-        else 'DUE_NOW'
-      end as full_by
-  ) v
-  cross join lateral (
-    select v.held_by, v.closed_by, coalesce(v.held_by, v.closed_by, v.full_by) as reason
-  ) h;
+      end as closed_by
+  ) v;
 comment on view ops.lanes is
-  'What holds those calls of a lane that nothing of their own holds, and until when: held_by, whatever a call''s time, until a person '
-  'acts; closed_by, outside its hours; else a limit, or DUE_NOW.';
+  'What holds the calls of a lane, and until when: held_by, whatever their time, until a person acts; closed_by, outside its hours.';
 
 create view ops.waiting as
   select
     c.id as call_id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at, w.reason,
     case
-      when w.reason in ('SCHEDULED_LATER', 'RETRY_LATER') then c.due_at
-      when w.reason = l.reason and not w.is_behind then l.clears_at
+      when w.is_later then case when c.due_at < l.closes_at then c.due_at end
+      when w.reason = coalesce(l.held_by, l.closed_by) then l.clears_at
+      when w.reason = s.reason then s.clears_at
     end as clears_at,
     case
       when w.reason = 'NUMBER_BUSY' then
@@ -113,38 +103,65 @@ create view ops.waiting as
     end as detail
   from calls c
   join ops.lanes l on l.lane_id = c.lane_id
+  join users u on u.id = c.user_id
+  left join campaigns g on g.id = c.campaign_id
+  left join ops.limits s on true
+  left join (
+    select user_id, count(*) as n from attempts where ended_at is null group by user_id
+  ) ul on ul.user_id = c.user_id
+  left join (
+    select campaign_id, count(*) as n from attempts where ended_at is null and campaign_id is not null group by campaign_id
+  ) cl on cl.campaign_id = c.campaign_id
   cross join lateral (
-    select c.due_at > clock() and c.due_at >= l.opens_at as is_later
+    select c.state = 'waiting' and c.due_at > clock() and c.due_at >= l.opens_at and l.held_by is null as is_later
   ) t
   cross join lateral (
     select
-      -- Due when the window is over: what it waits for is the one after.
-      t.is_later and c.due_at >= l.closes_at as is_behind,
+      t.is_later,
       case
-        when l.held_by is not null then l.held_by
+        -- Due when the window is over: what it waits for is the one after.
         when t.is_later then case when c.due_at >= l.closes_at then 'WINDOW_CLOSED' else later_reason(c.rank) end
+        when l.held_by is not null then l.held_by
         when l.closed_by is not null then l.closed_by
         when exists (select from attempts a where a.phone = c.phone and a.ended_at is null) then 'NUMBER_BUSY'
-        else l.reason
+        when cl.n >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when ul.n >= u.max_concurrent_calls then 'USER_LIMIT'
+        else coalesce(s.reason, 'DUE_NOW')
       end as reason
   ) w
   where c.state in ('waiting', 'parked');
 comment on view ops.waiting is 'Why each waiting call waits (exactly one reason), until when, and for NUMBER_BUSY which call of the same user has the number.';
 
 -- The same as ops.waiting summed up, without looking at the calls: counts come from the tallies of the lanes; looked up, by their
--- indexes, are only the calls of this very second and those whose number is on a call, at most one for each slot in use.
+-- indexes, are only a lane's first later call, those of this very second, and those whose number is on a call, at most one for each
+-- slot in use.
 create function ops.explain(campaign uuid) returns table (reason text, count bigint, clears_at timestamptz)
 language plpgsql stable
--- The planner thinks of millions of rows; compiling for them would take longer than the few there are.
-set jit = off
+-- A plan is kept that may have been made while nothing waited for a later time: it must be made of look-ups, and not be compiled
+-- for the millions of rows the planner fears.
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 declare
-  -- Read after the snapshot: whoever is seen to have left because it was due, was due by then.
+  -- Read after the snapshot, milliseconds behind clock(): whoever is seen to have left because it was due, was due by then.
   now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with pending as materialized (
+  with full_by as materialized (
+    select v.reason, case when v.reason = s.reason then s.clears_at end as clears_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
+    cross join lateral (
+      select case
+        when (select count(*) from public.attempts where campaign_id = g.id and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
+        else coalesce(s.reason, 'DUE_NOW')
+      end as reason
+    ) v
+    where g.id = campaign
+  ),
+  pending as materialized (
     select lane_id, sum(n) as n
     from (
       select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
@@ -154,46 +171,51 @@ begin
     group by lane_id
     having sum(n) <> 0
   ),
+  -- Each lane with what holds those of its calls that nothing of their own holds.
   judged as materialized (
-    select l.*, p.n from ops.lanes l join pending p on p.lane_id = l.lane_id where l.campaign_id = campaign
+    select
+      l.lane_id, p.n, l.opens_at, l.closes_at, l.held_by, l.closed_by,
+      coalesce(l.held_by, l.closed_by, f.reason) as reason,
+      case when coalesce(l.held_by, l.closed_by) is null then f.clears_at else l.clears_at end as clears_at
+    from pending p
+    cross join lateral (
+      select * from ops.lanes l where l.lane_id = p.lane_id offset 0
+    ) l
+    cross join full_by f
   ),
-  -- Calls that something of their own holds, in parts.
   held as materialized (
     -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
-    select j.lane_id, j.reason as was, v.reason, v.n
+    select j.lane_id, j.reason as was, v.reason, v.n, v.clears_at
     from judged j
     cross join lateral (
       select greatest(j.opens_at, now_is + interval '1 microsecond') as at
     ) e
     cross join lateral (
-      select t.reason, t.n from public.later_from(j.lane_id, e.at) t
+      select
+        t.reason, t.n,
+        (select min(c.due_at)
+         from generate_series(0, 4) as r(rank)
+         cross join lateral (
+           select c.due_at from public.calls c
+           where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= e.at and c.due_at < j.closes_at
+           order by c.due_at
+           limit 1
+         ) c
+         where public.later_reason(r.rank::smallint) = t.reason) as clears_at
+      from public.later_from(j.lane_id, e.at) t
       union all
-      select r.reason, r.n * t.n
+      select r.reason, r.n * t.n, null
       from public.later_from(j.lane_id, greatest(e.at, j.closes_at)) t
       cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
       where j.closes_at < 'infinity'
     ) v
     where j.held_by is null
     union all
-    select j.lane_id, j.reason, 'NUMBER_BUSY', 1
+    select j.lane_id, j.reason, 'NUMBER_BUSY', 1, null
     from public.attempts a
     join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
     join judged j on j.lane_id = c.lane_id and coalesce(j.held_by, j.closed_by) is null
     where a.ended_at is null and c.due_at <= now_is
-  ),
-  firsts as materialized (
-    select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
-    from (select distinct lane_id from held where reason <> 'NUMBER_BUSY') h
-    join judged j on j.lane_id = h.lane_id
-    cross join generate_series(0, 4) as r(rank)
-    cross join lateral (
-      select c.due_at from public.calls c
-      where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint
-        and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
-      order by c.due_at
-      limit 1
-    ) c
-    group by 1
   )
   select t.reason, sum(t.n)::bigint, min(t.clears_at)
   from (
@@ -206,12 +228,10 @@ begin
     group by lane_id, reason
     having sum(n) <> 0
     union all
-    select reason, n, null from held
-    union all
-    select reason, 0, due_at from firsts
+    select reason, n, clears_at from held
   ) t
   group by t.reason
-  having sum(t.n) <> 0;
+  having sum(t.n) > 0;
 end
 $$;
 comment on function ops.explain(uuid) is 'Why the calls of a campaign wait: counts by reason, and when each next clears.';
@@ -384,7 +404,7 @@ create view ops.broken as
   full join (
     select lane_id, later_reason(rank) as reason, date_trunc('second', due_at) as due_at, count(*) as n
     from calls
-    where state = 'waiting' and due_at >= date_trunc('second', clock()) + interval '10 seconds'
+    where state = 'waiting' and campaign_id is not null and due_at >= date_trunc('second', clock()) + interval '10 seconds'
     group by 1, 2, 3
   ) c on c.lane_id = t.lane_id and c.reason = t.reason and c.due_at = t.due_at
   where t.n is distinct from c.n;
@@ -409,6 +429,8 @@ begin
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
   elsif wanted is null then
     raise exception 'priority: high, normal or low' using errcode = '22023';
+  elsif scheduled_at >= '10000-01-01 00:00:00+00' then
+    raise exception 'scheduled_at: not a time before the year 10000' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
   end if;

@@ -43,6 +43,8 @@ begin
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
   elsif wanted is null then
     raise exception 'priority: high, normal or low' using errcode = '22023';
+  elsif scheduled_at >= '10000-01-01 00:00:00+00' then
+    raise exception 'scheduled_at: not a time before the year 10000' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
   end if;
@@ -66,14 +68,30 @@ COMMENT ON FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb, sched
 CREATE FUNCTION ops.explain(campaign uuid) RETURNS TABLE(reason text, count bigint, clears_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 #variable_conflict use_column
 declare
-  -- Read after the snapshot: whoever is seen to have left because it was due, was due by then.
+  -- Read after the snapshot, milliseconds behind clock(): whoever is seen to have left because it was due, was due by then.
   now_is constant timestamptz := coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp());
 begin
   return query
-  with pending as materialized (
+  with full_by as materialized (
+    select v.reason, case when v.reason = s.reason then s.clears_at end as clears_at
+    from public.campaigns g
+    join public.users u on u.id = g.user_id
+    left join ops.limits s on true
+    cross join lateral (
+      select case
+        when (select count(*) from public.attempts where campaign_id = g.id and ended_at is null) >= g.max_concurrent_calls then 'CAMPAIGN_LIMIT'
+        when (select count(*) from public.attempts where user_id = g.user_id and ended_at is null) >= u.max_concurrent_calls then 'USER_LIMIT'
+        else coalesce(s.reason, 'DUE_NOW')
+      end as reason
+    ) v
+    where g.id = campaign
+  ),
+  pending as materialized (
     select lane_id, sum(n) as n
     from (
       select lane_id, n from public.tallies where campaign_id = campaign and what = 'PENDING'
@@ -83,46 +101,51 @@ begin
     group by lane_id
     having sum(n) <> 0
   ),
+  -- Each lane with what holds those of its calls that nothing of their own holds.
   judged as materialized (
-    select l.*, p.n from ops.lanes l join pending p on p.lane_id = l.lane_id where l.campaign_id = campaign
+    select
+      l.lane_id, p.n, l.opens_at, l.closes_at, l.held_by, l.closed_by,
+      coalesce(l.held_by, l.closed_by, f.reason) as reason,
+      case when coalesce(l.held_by, l.closed_by) is null then f.clears_at else l.clears_at end as clears_at
+    from pending p
+    cross join lateral (
+      select * from ops.lanes l where l.lane_id = p.lane_id offset 0
+    ) l
+    cross join full_by f
   ),
-  -- Calls that something of their own holds, in parts.
   held as materialized (
     -- Later than now and not before the window opens. Not before it closes either: they wait for the one after.
-    select j.lane_id, j.reason as was, v.reason, v.n
+    select j.lane_id, j.reason as was, v.reason, v.n, v.clears_at
     from judged j
     cross join lateral (
       select greatest(j.opens_at, now_is + interval '1 microsecond') as at
     ) e
     cross join lateral (
-      select t.reason, t.n from public.later_from(j.lane_id, e.at) t
+      select
+        t.reason, t.n,
+        (select min(c.due_at)
+         from generate_series(0, 4) as r(rank)
+         cross join lateral (
+           select c.due_at from public.calls c
+           where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= e.at and c.due_at < j.closes_at
+           order by c.due_at
+           limit 1
+         ) c
+         where public.later_reason(r.rank::smallint) = t.reason) as clears_at
+      from public.later_from(j.lane_id, e.at) t
       union all
-      select r.reason, r.n * t.n
+      select r.reason, r.n * t.n, null
       from public.later_from(j.lane_id, greatest(e.at, j.closes_at)) t
       cross join lateral (values (t.reason, -1), ('WINDOW_CLOSED', 1)) as r(reason, n)
       where j.closes_at < 'infinity'
     ) v
     where j.held_by is null
     union all
-    select j.lane_id, j.reason, 'NUMBER_BUSY', 1
+    select j.lane_id, j.reason, 'NUMBER_BUSY', 1, null
     from public.attempts a
     join public.calls c on c.campaign_id = campaign and c.phone = a.phone and c.state in ('waiting', 'parked')
     join judged j on j.lane_id = c.lane_id and coalesce(j.held_by, j.closed_by) is null
     where a.ended_at is null and c.due_at <= now_is
-  ),
-  firsts as materialized (
-    select public.later_reason(r.rank::smallint) as reason, min(c.due_at) as due_at
-    from (select distinct lane_id from held where reason <> 'NUMBER_BUSY') h
-    join judged j on j.lane_id = h.lane_id
-    cross join generate_series(0, 4) as r(rank)
-    cross join lateral (
-      select c.due_at from public.calls c
-      where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint
-        and c.due_at > now_is and c.due_at >= j.opens_at and c.due_at < j.closes_at
-      order by c.due_at
-      limit 1
-    ) c
-    group by 1
   )
   select t.reason, sum(t.n)::bigint, min(t.clears_at)
   from (
@@ -135,12 +158,10 @@ begin
     group by lane_id, reason
     having sum(n) <> 0
     union all
-    select reason, n, null from held
-    union all
-    select reason, 0, due_at from firsts
+    select reason, n, clears_at from held
   ) t
   group by t.reason
-  having sum(t.n) <> 0;
+  having sum(t.n) > 0;
 end
 $$;
 
@@ -222,7 +243,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION public.calls_count_later() IS 'Two clocks may differ on whether a call was due when it came or went, but only if its time is past for whoever reads the count after.';
+COMMENT ON FUNCTION public.calls_count_later() IS 'A call that enters or leaves at about its time may be counted or not: that time is past for every reader who sees it enter or leave.';
 
 CREATE FUNCTION public.calls_tell_endpoints() RETURNS trigger
     LANGUAGE plpgsql
@@ -566,11 +587,11 @@ $$;
 
 COMMENT ON FUNCTION public.known_user("user" text) IS 'id_of_user, or an error that names the field.';
 
-CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURNS TABLE(reason text, n bigint)
+CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURNS TABLE(reason text, n numeric)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
-  -- "offset 0" keeps each part a look-up of its own, by all of its index, whatever the tables held when it was planned.
-  select part.reason, part.n
+  -- "offset 0" keeps each part a look-up of its own.
+  select part.reason, sum(part.n)
   from (select span_start_from(at, 1) as whole_at offset 0) e
   cross join lateral (
     select t.reason, t.n
@@ -594,11 +615,12 @@ CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURN
       select count(*) as n from calls c
       where c.lane_id = lane and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= at and c.due_at < e.whole_at
     ) c
-    where c.n > 0
   ) part
+  group by part.reason
+  having sum(part.n) <> 0
 $$;
 
-COMMENT ON FUNCTION public.later_from(lane uuid, at timestamp with time zone) IS 'How many waiting calls of a lane fall due at a time to come or after it, in parts to be summed.';
+COMMENT ON FUNCTION public.later_from(lane uuid, at timestamp with time zone) IS 'How many waiting calls of a campaign''s lane fall due at a time to come or after it, by reason.';
 
 CREATE FUNCTION public.later_reason(rank smallint) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -820,7 +842,7 @@ CREATE FUNCTION public.span_start(at timestamp with time zone, secs integer) RET
 COMMENT ON FUNCTION public.span_start(at timestamp with time zone, secs integer) IS 'Start of the span that holds a time.';
 
 CREATE FUNCTION public.span_start_from(at timestamp with time zone, secs integer) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select case when secs is null then 'infinity' else span_start(at + make_interval(secs => secs) - interval '1 microsecond', secs) end $$;
 
 COMMENT ON FUNCTION public.span_start_from(at timestamp with time zone, secs integer) IS 'Start of the first span that begins at a time or after it; of no span: infinity.';
@@ -1132,6 +1154,7 @@ CREATE TABLE public.calls (
     prospect_id uuid,
     CONSTRAINT calls_dials_max_range CHECK (((dials_max >= 1) AND (dials_max <= 1000))),
     CONSTRAINT calls_dials_within_attempts CHECK (((dials >= 0) AND (dials <= attempt_number))),
+    CONSTRAINT calls_due_at_before_10000 CHECK ((due_at < '10000-01-01 00:00:00+00'::timestamp with time zone)),
     CONSTRAINT calls_ended_at_iff_final CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])))),
     CONSTRAINT calls_expired_never_dialed CHECK (((state <> 'expired'::public.call_state) OR (dials = 0))),
     CONSTRAINT calls_live_has_attempt CHECK (((state <> 'live'::public.call_state) OR (attempt_number > 0))),
@@ -1287,7 +1310,7 @@ CREATE TABLE public.later_tallies (
 )
 WITH (fillfactor='70');
 
-COMMENT ON TABLE public.later_tallies IS 'Folded counts of each lane''s waiting calls of a later time, by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind.';
+COMMENT ON TABLE public.later_tallies IS 'Folded counts of the waiting calls of campaigns by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind. It is taken for granted that the database''s clock does not go back.';
 
 CREATE TABLE public.plans (
     id uuid NOT NULL,
@@ -1551,7 +1574,7 @@ UNION ALL
             date_trunc('second'::text, calls.due_at) AS due_at,
             count(*) AS n
            FROM public.calls
-          WHERE ((calls.state = 'waiting'::public.call_state) AND (calls.due_at >= (date_trunc('second'::text, public.clock()) + '00:00:10'::interval)))
+          WHERE ((calls.state = 'waiting'::public.call_state) AND (calls.campaign_id IS NOT NULL) AND (calls.due_at >= (date_trunc('second'::text, public.clock()) + '00:00:10'::interval)))
           GROUP BY calls.lane_id, (public.later_reason(calls.rank)), (date_trunc('second'::text, calls.due_at))) c ON (((c.lane_id = t.lane_id) AND (c.reason = t.reason) AND (c.due_at = t.due_at))))
   WHERE (t.n IS DISTINCT FROM (c.n)::numeric);
 
@@ -1640,60 +1663,7 @@ CREATE VIEW ops.expired_leases AS
 
 COMMENT ON VIEW ops.expired_leases IS 'Attempts whose process died while dialing; within seconds they turn unknown.';
 
-CREATE TABLE public.provider_rates (
-    provider text NOT NULL,
-    tokens double precision NOT NULL,
-    counted_at timestamp with time zone NOT NULL
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE public.provider_rates IS 'Token buckets: dials a provider may be asked for at once, as of counted_at. Only the claim takes, under the admission lock.';
-
-CREATE VIEW ops.limits AS
- SELECT i.provider,
-    i.max_concurrent_calls AS global_max,
-    a.live AS global_live,
-        CASE
-            WHEN (p.hold_until > public.clock()) THEN p.reason
-            WHEN (p.half_open AND (a.probing > 0)) THEN 'BREAKER_OPEN'::text
-            WHEN (a.live >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
-            ELSE NULL::text
-        END AS hold_reason,
-        CASE
-            WHEN (p.hold_until > public.clock()) THEN p.hold_until
-            ELSE NULL::timestamp with time zone
-        END AS hold_until,
-    public.ceiling_of(p.*, i.max_concurrent_calls) AS provider_ceiling,
-        CASE
-            WHEN ((p.hold_until > public.clock()) AND (p.reason = 'BREAKER_OPEN'::text)) THEN 'open'::text
-            WHEN p.half_open THEN 'half-open'::text
-            ELSE 'closed'::text
-        END AS breaker,
-    (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at
-   FROM (((public.installation i
-     LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
-     CROSS JOIN LATERAL ( SELECT count(*) AS live,
-            count(*) FILTER (WHERE ((attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))) AS probing
-           FROM public.attempts
-          WHERE (attempts.ended_at IS NULL)) a)
-     LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))));
-
-COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), and when its next token is there.';
-
 CREATE VIEW ops.lanes AS
- WITH user_live AS MATERIALIZED (
-         SELECT attempts.user_id,
-            count(*) AS n
-           FROM public.attempts
-          WHERE (attempts.ended_at IS NULL)
-          GROUP BY attempts.user_id
-        ), campaign_live AS MATERIALIZED (
-         SELECT attempts.campaign_id,
-            count(*) AS n
-           FROM public.attempts
-          WHERE ((attempts.ended_at IS NULL) AND (attempts.campaign_id IS NOT NULL))
-          GROUP BY attempts.campaign_id
-        )
  SELECT l.id AS lane_id,
     l.user_id,
     l.campaign_id,
@@ -1701,27 +1671,14 @@ CREATE VIEW ops.lanes AS
     l.zones,
     o.opens_at,
     l.closes_at,
-    h.held_by,
-    h.closed_by,
-    h.reason,
+    v.held_by,
+    v.closed_by,
         CASE
-            WHEN (h.held_by IS NOT NULL) THEN NULL::timestamp with time zone
-            WHEN (h.closed_by IS NOT NULL) THEN
-            CASE
-                WHEN (o.opens_at > public.clock()) THEN o.opens_at
-                ELSE NULL::timestamp with time zone
-            END
-            WHEN (h.reason = ANY (ARRAY['PROVIDER_CAPACITY'::text, 'BREAKER_OPEN'::text])) THEN s.hold_until
-            WHEN (h.reason = 'PROVIDER_RATE'::text) THEN s.token_at
+            WHEN ((v.held_by IS NULL) AND (v.closed_by IS NOT NULL) AND (o.opens_at > public.clock())) THEN o.opens_at
             ELSE NULL::timestamp with time zone
         END AS clears_at
-   FROM (((((((((public.lanes l
-     JOIN public.users u ON ((u.id = l.user_id)))
-     LEFT JOIN public.campaigns g ON ((g.id = l.campaign_id)))
+   FROM (((public.lanes l
      LEFT JOIN public.quotas q ON ((q.user_id = l.user_id)))
-     LEFT JOIN ops.limits s ON (true))
-     LEFT JOIN user_live ul ON ((ul.user_id = l.user_id)))
-     LEFT JOIN campaign_live cl ON ((cl.campaign_id = l.campaign_id)))
      CROSS JOIN LATERAL ( SELECT
                 CASE
                     WHEN (q.reason = 'QUOTA_PER_DAY'::text) THEN GREATEST(l.opens_at, q.day_ends_at)
@@ -1741,20 +1698,68 @@ CREATE VIEW ops.lanes AS
                         ELSE COALESCE(l.closed_by, 'WINDOW_CLOSED'::text)
                     END
                     ELSE NULL::text
-                END AS closed_by,
-                CASE
-                    WHEN (cl.n >= g.max_concurrent_calls) THEN 'CAMPAIGN_LIMIT'::text
-                    WHEN (ul.n >= u.max_concurrent_calls) THEN 'USER_LIMIT'::text
-                    WHEN (s.global_live >= s.global_max) THEN 'GLOBAL_LIMIT'::text
-                    WHEN (s.hold_reason IS NOT NULL) THEN s.hold_reason
-                    WHEN (s.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
-                    ELSE 'DUE_NOW'::text
-                END AS full_by) v)
-     CROSS JOIN LATERAL ( SELECT v.held_by,
-            v.closed_by,
-            COALESCE(v.held_by, v.closed_by, v.full_by) AS reason) h);
+                END AS closed_by) v);
 
-COMMENT ON VIEW ops.lanes IS 'What holds those calls of a lane that nothing of their own holds, and until when: held_by, whatever a call''s time, until a person acts; closed_by, outside its hours; else a limit, or DUE_NOW.';
+COMMENT ON VIEW ops.lanes IS 'What holds the calls of a lane, and until when: held_by, whatever their time, until a person acts; closed_by, outside its hours.';
+
+CREATE TABLE public.provider_rates (
+    provider text NOT NULL,
+    tokens double precision NOT NULL,
+    counted_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.provider_rates IS 'Token buckets: dials a provider may be asked for at once, as of counted_at. Only the claim takes, under the admission lock.';
+
+CREATE VIEW ops.limits AS
+ SELECT l.provider,
+    l.global_max,
+    l.global_live,
+    l.hold_reason,
+    l.hold_until,
+    l.provider_ceiling,
+    l.breaker,
+    l.token_at,
+        CASE
+            WHEN (l.global_live >= l.global_max) THEN 'GLOBAL_LIMIT'::text
+            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_reason
+            WHEN (l.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
+            ELSE 'DUE_NOW'::text
+        END AS reason,
+        CASE
+            WHEN (l.global_live >= l.global_max) THEN NULL::timestamp with time zone
+            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_until
+            ELSE l.token_at
+        END AS clears_at
+   FROM ( SELECT i.provider,
+            i.max_concurrent_calls AS global_max,
+            a.live AS global_live,
+                CASE
+                    WHEN (p.hold_until > public.clock()) THEN p.reason
+                    WHEN (p.half_open AND (a.probing > 0)) THEN 'BREAKER_OPEN'::text
+                    WHEN (a.live >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
+                    ELSE NULL::text
+                END AS hold_reason,
+                CASE
+                    WHEN (p.hold_until > public.clock()) THEN p.hold_until
+                    ELSE NULL::timestamp with time zone
+                END AS hold_until,
+            public.ceiling_of(p.*, i.max_concurrent_calls) AS provider_ceiling,
+                CASE
+                    WHEN ((p.hold_until > public.clock()) AND (p.reason = 'BREAKER_OPEN'::text)) THEN 'open'::text
+                    WHEN p.half_open THEN 'half-open'::text
+                    ELSE 'closed'::text
+                END AS breaker,
+            (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at
+           FROM (((public.installation i
+             LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
+             CROSS JOIN LATERAL ( SELECT count(*) AS live,
+                    count(*) FILTER (WHERE ((attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))) AS probing
+                   FROM public.attempts
+                  WHERE (attempts.ended_at IS NULL)) a)
+             LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))))) l;
+
+COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), when its next token is there; and what of it holds a call that nothing else holds, or DUE_NOW.';
 
 CREATE VIEW ops.live_calls AS
  SELECT a.call_id,
@@ -1889,8 +1894,13 @@ CREATE VIEW ops.waiting AS
     c.due_at,
     w.reason,
         CASE
-            WHEN (w.reason = ANY (ARRAY['SCHEDULED_LATER'::text, 'RETRY_LATER'::text])) THEN c.due_at
-            WHEN ((w.reason = l.reason) AND (NOT w.is_behind)) THEN l.clears_at
+            WHEN w.is_later THEN
+            CASE
+                WHEN (c.due_at < l.closes_at) THEN c.due_at
+                ELSE NULL::timestamp with time zone
+            END
+            WHEN (w.reason = COALESCE(l.held_by, l.closed_by)) THEN l.clears_at
+            WHEN (w.reason = s.reason) THEN s.clears_at
             ELSE NULL::timestamp with time zone
         END AS clears_at,
         CASE
@@ -1899,22 +1909,37 @@ CREATE VIEW ops.waiting AS
               WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL) AND (a.user_id = c.user_id)))
             ELSE NULL::text
         END AS detail
-   FROM (((public.calls c
+   FROM ((((((((public.calls c
      JOIN ops.lanes l ON ((l.lane_id = c.lane_id)))
-     CROSS JOIN LATERAL ( SELECT ((c.due_at > public.clock()) AND (c.due_at >= l.opens_at)) AS is_later) t)
-     CROSS JOIN LATERAL ( SELECT (t.is_later AND (c.due_at >= l.closes_at)) AS is_behind,
+     JOIN public.users u ON ((u.id = c.user_id)))
+     LEFT JOIN public.campaigns g ON ((g.id = c.campaign_id)))
+     LEFT JOIN ops.limits s ON (true))
+     LEFT JOIN ( SELECT attempts.user_id,
+            count(*) AS n
+           FROM public.attempts
+          WHERE (attempts.ended_at IS NULL)
+          GROUP BY attempts.user_id) ul ON ((ul.user_id = c.user_id)))
+     LEFT JOIN ( SELECT attempts.campaign_id,
+            count(*) AS n
+           FROM public.attempts
+          WHERE ((attempts.ended_at IS NULL) AND (attempts.campaign_id IS NOT NULL))
+          GROUP BY attempts.campaign_id) cl ON ((cl.campaign_id = c.campaign_id)))
+     CROSS JOIN LATERAL ( SELECT ((c.state = 'waiting'::public.call_state) AND (c.due_at > public.clock()) AND (c.due_at >= l.opens_at) AND (l.held_by IS NULL)) AS is_later) t)
+     CROSS JOIN LATERAL ( SELECT t.is_later,
                 CASE
-                    WHEN (l.held_by IS NOT NULL) THEN l.held_by
                     WHEN t.is_later THEN
                     CASE
                         WHEN (c.due_at >= l.closes_at) THEN 'WINDOW_CLOSED'::text
                         ELSE public.later_reason(c.rank)
                     END
+                    WHEN (l.held_by IS NOT NULL) THEN l.held_by
                     WHEN (l.closed_by IS NOT NULL) THEN l.closed_by
                     WHEN (EXISTS ( SELECT
                        FROM public.attempts a
                       WHERE ((a.phone = c.phone) AND (a.ended_at IS NULL)))) THEN 'NUMBER_BUSY'::text
-                    ELSE l.reason
+                    WHEN (cl.n >= g.max_concurrent_calls) THEN 'CAMPAIGN_LIMIT'::text
+                    WHEN (ul.n >= u.max_concurrent_calls) THEN 'USER_LIMIT'::text
+                    ELSE COALESCE(s.reason, 'DUE_NOW'::text)
                 END AS reason) w)
   WHERE (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
 
@@ -2487,7 +2512,7 @@ CREATE INDEX lanes_urgent ON public.lanes USING btree (urgent_at) WHERE (urgent_
 
 CREATE INDEX later_deltas_of_lane ON public.later_deltas USING btree (lane_id);
 
-CREATE INDEX later_tallies_past ON public.later_tallies USING btree (span_secs, starts_at);
+CREATE INDEX later_tallies_past ON public.later_tallies USING btree (span_secs, starts_at) WHERE (n IS NOT NULL);
 
 CREATE INDEX phone_numbers_by_external_id ON public.phone_numbers USING btree (external_id, user_id) WHERE (external_id IS NOT NULL);
 
@@ -2531,9 +2556,9 @@ CREATE TRIGGER attempts_make_appointments AFTER UPDATE OF disposition ON public.
 
 CREATE TRIGGER attempts_settle_minutes AFTER UPDATE OF state, duration_secs, dialed ON public.attempts FOR EACH ROW WHEN (((new.reserved_minutes IS NOT NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION public.attempts_settle_minutes();
 
-CREATE TRIGGER calls_count_later AFTER UPDATE OF state, due_at, lane_id, rank ON public.calls FOR EACH ROW WHEN ((((old.state = 'waiting'::public.call_state) AND (old.due_at > public.clock())) OR ((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock())))) EXECUTE FUNCTION public.calls_count_later();
+CREATE TRIGGER calls_count_later AFTER UPDATE OF state, due_at, lane_id, rank ON public.calls FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (((old.state = 'waiting'::public.call_state) AND (old.due_at > public.clock())) OR ((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock()))) AND ((((old.state IS DISTINCT FROM new.state) OR (old.due_at IS DISTINCT FROM new.due_at)) OR (old.lane_id IS DISTINCT FROM new.lane_id)) OR (old.rank IS DISTINCT FROM new.rank)))) EXECUTE FUNCTION public.calls_count_later();
 
-CREATE TRIGGER calls_count_later_new AFTER INSERT ON public.calls FOR EACH ROW WHEN (((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock()))) EXECUTE FUNCTION public.calls_count_later();
+CREATE TRIGGER calls_count_later_new AFTER INSERT ON public.calls FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock()))) EXECUTE FUNCTION public.calls_count_later();
 
 CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION public.calls_tell_endpoints();
 
@@ -2616,13 +2641,13 @@ ALTER TABLE ONLY public.webhook_endpoints
 
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('1', 'create clock and words', true, E'\\xe76a76a0f3f12818b0dab4aea0c970b284ad5a65e64c1fbcb413aa2af14b230109b2f09567ffd03283b314b4c22e3ea3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('2', 'create users campaigns lanes', true, E'\\x175733813c19d3b58d8d5708dc3b3516e9d175dfad48c38239b2f9c3a27fc575dc7dc3b12718843c00c1961b421918d2', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x473b1eabbcf15fdfea40bad84b2a310b142dce5985d41ba10410efb2e1cde78c3f515f90ba55f85e53c0009a27f8fda6', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('3', 'create calls', true, E'\\x4edf990fc0af9b3c9b044b86f5583d236dca62dd9ce3070cfb7738f3514cfdb28232ee64bfaca3cd6ffc099784cbc04a', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('4', 'create attempts events', true, E'\\x45615ade1115fbde40d45a4f559cd354a84940515f69a4118e78e9d305b73614534a1e627da09d3bd3583b31e001835c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('5', 'create service tables', true, E'\\x6224c545199b935b9a3d6e9b7b89f404ddc0948fd12abbe919135499e78430d174bb4d6f3ac218d1933862ab21ece2dd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\xe4cc228ee7bfeeb75340b97d7cd6cf8e89de02a8831ac71d582f85ab7135af8632d561d0156b98c028788ddfa5ecaf09', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\xa877665bb3a6931c93df8c2c450facccf4b686e00b1d03f701f9f1274e2a3c41b416777261d5811a7f57f260b0f22843', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

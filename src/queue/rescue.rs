@@ -9,8 +9,8 @@ use crate::domain::call::AttemptState;
 use crate::domain::ids::{AttemptId, CallId, InstanceId};
 use crate::queue::{feed, unpark};
 
-/// Counts of later calls folded or forgotten at once: more than a second's worth, and far from the statement timeout.
-const FOLD_MAX: i64 = 100_000;
+/// Counts of later calls folded or forgotten at once: more than a second's worth, and a fraction of a second's work.
+const FOLD_MAX: i64 = 20_000;
 
 /// Marks the dials of processes whose lease ran out as doubtful; returns them.
 ///

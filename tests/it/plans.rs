@@ -240,3 +240,72 @@ async fn a_claim_costs_the_same_as_lanes_grow() {
     assert!(of_10_000 <= of_100 * 1.2, "{of_10_000} > 1.2 × {of_100}");
     assert!(beside_closed <= of_10_000 * 1.2, "{beside_closed} > 1.2 × {of_10_000}");
 }
+
+async fn run(connection: &mut PgConnection, sql: String) {
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("run");
+}
+
+/// What a statement touches, the second time on its connection.
+async fn buffers_of(connection: &mut PgConnection, query: &str) -> i64 {
+    let sql = format!("explain (analyze, buffers, format json, timing off) {query}");
+    let mut plan = Value::Null;
+    for _ in 0..2 {
+        let read = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone())).fetch_one(&mut *connection);
+        plan = read.await.expect(query);
+    }
+    let plan = &plan[0]["Plan"];
+    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
+}
+
+/// Why the calls of a campaign wait is read by look-ups, some fifty buffers a lane, though the plan was made when none of them waited
+/// for a later time; why one call waits is one look-up, however many lanes there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn reasons_cost_the_same_whatever_was_there_when_they_were_planned() {
+    const LANES: i64 = 500;
+    let test_db = TestDb::new().await;
+    // With the settings of the pool for reading: none that make plans of look-ups.
+    let mut reader = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    let campaign = "md5('lane 1')::uuid";
+    open_lanes(&test_db, 2_000).await;
+    let lanes = format!(
+        "insert into lanes (id, user_id, campaign_id, zones)
+         select md5('zone ' || g)::uuid, '{OPERATOR}', {campaign}, array['zone ' || g] from generate_series(1, {LANES}) g"
+    );
+    run(&mut reader, lanes).await;
+    let add = |each: i64, rank: i64, due: &str| {
+        format!(
+            "insert into calls (id, user_id, lane_id, campaign_id, rank, due_at, phone, script_id, dials_max)
+             select gen_random_uuid(), '{OPERATOR}', md5('zone ' || g)::uuid, {campaign}, {rank}, {due},
+               '+{rank}' || (3000000000 + g * {each} + n), 's', 3
+             from generate_series(1, {LANES}) g, generate_series(1, {each}) n;
+             insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+             select md5('zone ' || g)::uuid, '{OPERATOR}', {campaign}, 'PENDING', {each} from generate_series(1, {LANES}) g"
+        )
+    };
+    run(&mut reader, add(1, 3, "now()")).await;
+    reader.execute("vacuum analyze").await.expect("vacuum");
+    let explain = format!("select * from ops.explain({campaign})");
+    for _ in 0..7 {
+        run(&mut reader, explain.clone()).await;
+    }
+    run(&mut reader, add(100, 2, "now() + interval '1 hour' + n * interval '7 minutes'")).await;
+    let unfolded = buffers_of(&mut reader, &explain).await;
+    while test_db.count("select count(*) from later_deltas").await > 0 {
+        outdial::queue::fold_tallies(test_db.pool()).await.expect("fold");
+    }
+    let folded = buffers_of(&mut reader, &explain).await;
+    let later = format!("select count from ops.explain({campaign}) where reason = 'RETRY_LATER'");
+    let later: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(later)).fetch_one(&mut reader).await.expect("explain");
+    assert_eq!(later, LANES * 100);
+    let call: String =
+        sqlx::query_scalar("select max(id::text) from calls").fetch_one(&mut reader).await.expect("a call");
+    let of_a_call = buffers_of(&mut reader, &format!("select * from ops.waiting where call_id = '{call}'")).await;
+    println!(
+        "buffers a lane: {} with counts to fold, {} without; of a call: {of_a_call}",
+        unfolded / LANES,
+        folded / LANES
+    );
+    assert!(unfolded < LANES * 200, "{unfolded} buffers before the fold");
+    assert!(folded < LANES * 100, "{folded} buffers");
+    assert!(of_a_call < 100, "{of_a_call} buffers");
+}

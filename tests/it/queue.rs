@@ -180,7 +180,11 @@ async fn plain_sql_can_enqueue() {
     let test_db = TestDb::new().await;
     test_db.run("select ops.enqueue('+1 (415) 555-0100', 'hello', priority => 'high')").await;
     assert_eq!(claim(&test_db, 5).await.1, ["+14155550100"]);
-    for bad in ["select ops.enqueue('12', 's')", "select ops.enqueue('+14155550100', 's', priority => 'now')"] {
+    for bad in [
+        "select ops.enqueue('12', 's')",
+        "select ops.enqueue('+14155550100', 's', priority => 'now')",
+        "select ops.enqueue('+14155550100', 's', scheduled_at => 'infinity')",
+    ] {
         let refused = sqlx::query(bad).execute(&test_db.db.read).await.expect_err(bad);
         assert_eq!(refused.as_database_error().and_then(|e| e.code()).as_deref(), Some("22023"), "{refused}");
     }
