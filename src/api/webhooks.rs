@@ -25,7 +25,6 @@ use crate::provider::signature::{self, Headers};
 use crate::provider::ultravox::tool::Told;
 use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
 use crate::provider::{telnyx, ultravox};
-use crate::queue;
 
 /// The strictest sender gives up on an answer after 2 s (Telnyx).
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_800);
@@ -55,11 +54,6 @@ pub struct Native {
     pub telnyx_public_key: String,
     pub telnyx_tolerance_secs: u64,
     pub causes: Causes,
-    /// How long nothing is dialed when the carrier has turned a call away because our account is full,
-    pub full_hold: Duration,
-    pub global_limit: i32,
-    /// and how long the ceiling takes to rise again.
-    pub ceiling_recovery: Duration,
 }
 
 /// What our own webhook URL carries.
@@ -135,30 +129,14 @@ async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error>
         metrics::histogram!("outdial_webhook_delay_seconds").record(delay);
     }
     let word = clean(report.word);
-    let is_full = matches!(word, Word::TurnedAway { full: true, .. });
     let heard = Heard { about, word, key: report.key, source: "webhook", body: Some(storable(without_secrets(body))) };
     match tokio::time::timeout(ANSWER_WITHIN, api.inbox.hear(heard)).await {
-        Ok(Ok(Became::Applied)) => {
-            if is_full {
-                hold(api).await;
-            }
-            Ok(receipt(StatusCode::OK, "applied"))
-        }
+        Ok(Ok(Became::Applied)) => Ok(receipt(StatusCode::OK, "applied")),
         Ok(Ok(Became::Unchanged)) => Ok(receipt(StatusCode::OK, "unchanged")),
         Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
         Ok(Err(error)) => Err(Error::unavailable(error.into())),
         // It may be stored all the same: a repeat changes nothing.
         Err(late) => Err(Error::unavailable(late.into())),
-    }
-}
-
-/// The carrier's account is full: fewer calls at once, on every process. A courtesy, as where a dial is refused.
-async fn hold(api: &Api) {
-    let native = &api.webhooks.native;
-    let (provider, limit) = (&api.about.provider, native.global_limit);
-    let held = queue::hold_provider(&api.db.work, provider, limit, native.full_hold, native.ceiling_recovery);
-    if let Err(error) = held.await {
-        tracing::warn!(%error, "could not note the state of the provider");
     }
 }
 

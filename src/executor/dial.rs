@@ -186,7 +186,7 @@ async fn write_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<
     }
 }
 
-/// The answer as a word; a provider that is full or away is left alone for a while, on every instance.
+/// The answer as a word; whether it was one at all goes to the breaker.
 async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
     let (settings, name) = (&line.settings, line.provider.name());
     if placed.is_an_answer() {
@@ -199,8 +199,6 @@ async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
         Placed::Refused { reason } => Word::Refused { reason },
         Placed::Capacity { retry_after } => {
             let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
-            let held = queue::hold_provider(&line.pool, name, settings.global_limit, wait, settings.ceiling_recovery);
-            ignore_outage(held.await);
             Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
         Placed::NotSent { reason } | Placed::Barred { reason } => Word::NotSent { reason },
@@ -208,12 +206,5 @@ async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
             let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             Word::Doubt { reason, sent_ms_ago }
         }
-    }
-}
-
-/// A hold is a courtesy: without it the next claim tries sooner. The claim itself fails while Postgres is away.
-fn ignore_outage(result: sqlx::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "could not note the state of the provider");
     }
 }

@@ -31,8 +31,6 @@ pub struct Settings {
     pub inquiries_in_flight: usize,
     pub retry_after_min: Duration,
     pub retry_after_max: Duration,
-    /// How long a learned ceiling takes to rise to the global limit again.
-    pub ceiling_recovery: Duration,
     pub breaker: Breaker,
     /// The URL of this service, as providers reach it.
     pub public_url: String,

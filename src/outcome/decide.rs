@@ -30,6 +30,12 @@ pub struct Rules {
     pub max_attempts: i16,
     /// The provider is asked for its record so long after a call has ended; none: it keeps none.
     pub record_after: Option<Duration>,
+    /// How long nothing is dialed when the carrier turned a call away because our account is full,
+    pub full_hold: Duration,
+    /// how many live calls there may be when nobody is full,
+    pub global_limit: i32,
+    /// and how long a learned ceiling takes to rise to that again.
+    pub ceiling_recovery: Duration,
 }
 
 /// Look-ups in a row that must find nothing before an attempt in doubt is released.

@@ -7,7 +7,7 @@ pub mod decide;
 pub mod inbox;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -80,8 +80,35 @@ pub async fn settle(
         left = write(connection, batch, &std::mem::take(&mut events), memory, &mut report).await?;
         left.extend(later);
     }
+    leave_the_full_alone(connection, heard, &attempts, rules, &report).await?;
     metrics::histogram!("outdial_settle_seconds").record(began.elapsed());
     Ok(report)
+}
+
+/// A provider that is full, or whose carrier is, is left alone for a while by every process, and asked for fewer calls at once: from the
+/// claim on that comes after this in the same transaction.
+async fn leave_the_full_alone(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    attempts: &[Option<AttemptId>],
+    rules: &Rules,
+    report: &Report,
+) -> sqlx::Result<()> {
+    let full = heard.iter().zip(attempts).zip(&report.became).filter_map(|((heard, attempt), became)| {
+        let hold = match heard.word {
+            Word::Capacity { retry_after_ms } => Duration::from_millis(retry_after_ms),
+            Word::TurnedAway { full: true, .. } => rules.full_hold,
+            _ => return None,
+        };
+        (*became == Became::Applied).then_some(((*attempt)?, hold))
+    });
+    let (refused, holds): (Vec<AttemptId>, Vec<Duration>) = full.unzip();
+    match holds.into_iter().max() {
+        Some(hold) => {
+            queue::hold_provider(connection, &refused, hold, rules.global_limit, rules.ceiling_recovery).await
+        }
+        None => Ok(()),
+    }
 }
 
 /// Reads facts anew.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
+
+use crate::domain::ids::AttemptId;
 
 /// When the circuit breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,20 +30,22 @@ pub struct Judged {
     pub half_open: bool,
 }
 
-/// The provider is full: no claim for `hold`, on any instance, and no more live calls than it has now, or half of what was allowed
-/// if that is more; that ceiling rises to `global_limit` again over `recovery`.
+/// The provider was full when it was to take `refused`: no claim for `hold`, on any instance, and no more live calls than it has now,
+/// or half of what was allowed for each of these if that is more; that ceiling rises to `global_limit` again over `recovery`.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn hold_provider(
-    pool: &PgPool,
-    provider: &str,
-    global_limit: i32,
+    connection: &mut PgConnection,
+    refused: &[AttemptId],
     hold: Duration,
+    global_limit: i32,
     recovery: Duration,
 ) -> sqlx::Result<()> {
     let (hold, recovery) = (hold.as_secs_f64(), recovery.as_secs_f64().max(1.0));
-    sqlx::query_file!("sql/queue/hold_provider.sql", provider, hold, recovery, global_limit).execute(pool).await?;
+    sqlx::query_file!("sql/queue/hold_provider.sql", refused as _, hold, recovery, global_limit)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -388,9 +388,6 @@ fn native_webhooks(config: &Config, token_key: &[u8]) -> webhooks::Native {
         telnyx_public_key: config.telnyx.public_key.trim().to_owned(),
         telnyx_tolerance_secs: config.telnyx.webhook_tolerance_secs,
         causes: config.causes.clone(),
-        global_limit: config.calls.max_concurrent,
-        full_hold: Duration::from_secs(config.provider.retry_after_secs_min),
-        ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
     }
 }
 
@@ -424,7 +421,6 @@ pub fn line_of(
             inquiries_in_flight: config.executor.inquiries_in_flight,
             retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
             retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
-            ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
             breaker: Breaker {
                 window: Duration::from_secs(config.provider.breaker.window_secs),
                 failures_min: config.provider.breaker.failures_min,
@@ -466,6 +462,9 @@ pub fn rules_of(config: &Config) -> Rules {
         max_attempts: config.calls.max_attempts,
         record_after: (config.provider.kind == ProviderKind::Ultravox)
             .then(|| Duration::from_secs_f64(config.ultravox.record_after_secs)),
+        full_hold: Duration::from_secs(config.provider.retry_after_secs_min),
+        global_limit: config.calls.max_concurrent,
+        ceiling_recovery: Duration::from_secs(config.provider.ceiling_recovery_secs),
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use outdial::db::doorbell::Doorbell;
 use outdial::domain::ids::{InstanceId, new_id};
+use outdial::domain::word::Word;
 use outdial::executor::dial::{Line, dial};
 use outdial::executor::dispatcher::Dispatcher;
 use outdial::executor::inquiry;
-use outdial::outcome::inbox::Inbox;
+use outdial::outcome::inbox::{Heard, Inbox};
 use outdial::outcome::settle_alone;
 use outdial::provider::{Dial, Found, HungUp, Placed, Provider, Question};
 use outdial::queue::{self, Claimed, Room};
@@ -252,6 +253,24 @@ async fn a_learned_ceiling_holds_and_rises() {
         .await;
     assert_eq!(scene.claim().await.len(), 5);
     scene.test_db.assert_sound().await;
+}
+
+/// A carrier that had no room for our account is left alone, whoever says so: here a poll. One that had none for anybody is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_carrier_is_left_alone() {
+    for full in [true, false] {
+        let scene = Scene::new(ACCEPTED).await;
+        scene.test_db.enqueue(&["+14155550100", "+14155550101"]).await;
+        let [call, _] = scene.claim().await.try_into().expect("both");
+        dial(&scene.line, call.clone(), Instant::now()).await;
+        scene.settle().await;
+        let word = Word::TurnedAway { full, hangup_cause: Some("x".to_owned()) };
+        scene.line.inbox.tell(Heard::about(call.attempt_id, word, "poll"));
+        scene.settle().await;
+        let held = "select coalesce(string_agg(provider || ' ' || ceiling, ''), '-') from provider_states where hold_until > now()";
+        assert_eq!(scene.test_db.text(held).await, if full { "scripted 15" } else { "-" });
+        scene.test_db.assert_sound().await;
+    }
 }
 
 /// Doubt is asked about, and a call that is found is adopted, not dialed again.

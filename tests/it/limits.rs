@@ -115,6 +115,9 @@ impl World {
             inquiry: Duration::from_secs(30),
             max_attempts: 3,
             record_after: None,
+            full_hold: Duration::ZERO,
+            global_limit: GLOBAL_LIMIT,
+            ceiling_recovery: Duration::from_secs(300),
         };
         Self {
             test_db,

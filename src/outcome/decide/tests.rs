@@ -12,6 +12,9 @@ const RULES: Rules = Rules {
     inquiry: Duration::from_secs(30),
     max_attempts: 3,
     record_after: None,
+    full_hold: Duration::from_secs(1),
+    global_limit: 30,
+    ceiling_recovery: Duration::from_secs(300),
 };
 
 /// A call that has just been claimed for its first dial.
