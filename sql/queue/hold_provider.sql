@@ -7,7 +7,7 @@ select
   r.provider, clock() + make_interval(secs => $2), 'PROVIDER_CAPACITY',
   greatest(
     (select count(*) from attempts where ended_at is null and state in ('accepted', 'unknown')),
-    ceil(coalesce((select ceiling_of(s, $4::int) from provider_states s where s.provider = r.provider), $4::int) / power(2, r.n)),
+    ceil(coalesce((select ceiling_of(s, $4::int) from provider_states s where s.provider = r.provider), $4::int) / power(2, least(r.n, 30))),
     1)::int,
   clock(), clock() + make_interval(secs => $3)
 from (select provider, count(*)::int as n from attempts where id = any ($1::uuid[]) group by provider) r
