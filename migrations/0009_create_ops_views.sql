@@ -93,7 +93,7 @@ create view ops.waiting as
   select
     c.id as call_id, c.user_id, c.campaign_id, c.lane_id, c.rank, c.due_at, w.reason,
     case
-      when w.is_later then case when c.due_at < l.closes_at then c.due_at end
+      when t.is_later then case when c.due_at < l.closes_at then c.due_at end
       when w.reason = coalesce(l.held_by, l.closed_by) then l.clears_at
       when w.reason = s.reason then s.clears_at
     end as clears_at,
@@ -117,7 +117,6 @@ create view ops.waiting as
   ) t
   cross join lateral (
     select
-      t.is_later,
       case
         -- Due when the window is over: what it waits for is the one after.
         when t.is_later then case when c.due_at >= l.closes_at then 'WINDOW_CLOSED' else later_reason(c.rank) end

@@ -1894,7 +1894,7 @@ CREATE VIEW ops.waiting AS
     c.due_at,
     w.reason,
         CASE
-            WHEN w.is_later THEN
+            WHEN t.is_later THEN
             CASE
                 WHEN (c.due_at < l.closes_at) THEN c.due_at
                 ELSE NULL::timestamp with time zone
@@ -1925,7 +1925,7 @@ CREATE VIEW ops.waiting AS
           WHERE ((attempts.ended_at IS NULL) AND (attempts.campaign_id IS NOT NULL))
           GROUP BY attempts.campaign_id) cl ON ((cl.campaign_id = c.campaign_id)))
      CROSS JOIN LATERAL ( SELECT ((c.state = 'waiting'::public.call_state) AND (c.due_at > public.clock()) AND (c.due_at >= l.opens_at) AND (l.held_by IS NULL)) AS is_later) t)
-     CROSS JOIN LATERAL ( SELECT t.is_later,
+     CROSS JOIN LATERAL ( SELECT
                 CASE
                     WHEN t.is_later THEN
                     CASE
@@ -2647,7 +2647,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('6', 'create people', true, E'\\x3acec013ed196e783d4dafd2b7e1f685768846a87cb4f6c61436126dc8144cf44d168db37dff5011396dc01c80dc5efd', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('7', 'create enqueue', true, E'\\xc0e08a8e426007fba5f4a94d7c8778ef8ceefc2ead7b655313334b60ab3fd2e0769b251c9d6c1dc29e0bd7793ac62076', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\xa877665bb3a6931c93df8c2c450facccf4b686e00b1d03f701f9f1274e2a3c41b416777261d5811a7f57f260b0f22843', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

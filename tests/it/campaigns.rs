@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::fake_provider::{FakeProvider, Manners};
-use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, config, room};
+use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, buffers_of, config, room};
 
 const CALM: Manners = Manners { seed: 1, lasts_ms: (100, 200), answers_lost: 0, webhooks_doubled: 0 };
 /// Nobody is dialed while a test looks.
@@ -761,16 +761,8 @@ async fn a_million_numbers_are_steered_by_a_handful_of_rows() {
         ("stats", format!("select * from ops.campaigns where id = '{id}'")),
         ("explain", format!("select * from ops.explain('{id}')")),
     ] {
-        let sql = format!("explain (analyze, buffers, format json, timing off) {query}");
         let mut connection = test_db.pool().acquire().await.expect("a connection");
-        let mut plan = Value::Null;
-        for _ in 0..2 {
-            // Twice on one connection, so that the catalog is known to it.
-            let read = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone())).fetch_one(&mut *connection);
-            plan = read.await.expect("a plan");
-        }
-        let plan = &plan[0]["Plan"];
-        let buffers = plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
+        let buffers = buffers_of(&mut connection, &query).await;
         println!("{name}: {buffers} buffers");
         assert!(buffers < 500, "{name} of a million calls reads {buffers} buffers");
     }

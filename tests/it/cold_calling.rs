@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::fake_provider::{FakeProvider, Manners};
-use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, config, room};
+use crate::support::{self, ANY_HOUR, TestDb, TestService, answer, buffers_of, config, room};
 
 /// What the calling platform's own scripts insert, as they are.
 const SEED: &str = r#"
@@ -519,24 +519,9 @@ async fn a_batch_costs_the_same_as_users_grow() {
                 .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("prepare {name} ({types}) as {sql}"))))
                 .await
                 .expect(name);
-            for run in 0..2 {
-                let explain =
-                    format!("explain (analyze, buffers, format json, timing off) execute {name}({arguments})");
-                connection.execute("begin").await.expect("begin");
-                let plan: Value = {
-                    use sqlx::Row;
-                    let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(explain))).await.expect(name);
-                    serde_json::from_str(&row.get_unchecked::<String, _>(0)).expect("a plan")
-                };
-                connection.execute("rollback").await.expect("rollback");
-                if run == 1 {
-                    let plan = &plan[0]["Plan"];
-                    let touched =
-                        plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
-                    println!("{users} users: {name} touches {touched} buffers");
-                    total += touched;
-                }
-            }
+            let touched = buffers_of(&mut connection, &format!("execute {name}({arguments})")).await;
+            println!("{users} users: {name} touches {touched} buffers");
+            total += touched;
         }
         buffers.push(total);
         let first = outdial::store::planning::take_users(test_db.pool(), 2).await.expect("take");

@@ -5,7 +5,7 @@ use outdial::domain::ids::{OPERATOR, new_id};
 use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
-use crate::support::TestDb;
+use crate::support::{TestDb, buffers_of};
 
 const CLAIM: &str = include_str!("../../sql/queue/claim.sql");
 const TEND: &str = include_str!("../../sql/queue/tend.sql");
@@ -42,8 +42,8 @@ async fn statement_of_enqueue(connection: &mut PgConnection) -> String {
     statement.rsplit_once(';').expect("the statement's end").0.to_owned()
 }
 
-async fn explain(connection: &mut PgConnection, options: &str, execute: &str) -> Value {
-    let sql = format!("explain (format json{options}) execute {execute}");
+async fn explain(connection: &mut PgConnection, execute: &str) -> Value {
+    let sql = format!("explain (format json) execute {execute}");
     let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect(execute);
     let text: String = row.get_unchecked::<String, _>(0);
     serde_json::from_str::<Value>(&text).expect("a plan")[0]["Plan"].clone()
@@ -95,7 +95,7 @@ async fn hot_statements_use_their_indexes() {
                  array[null,null]::text[], array[null,null]::text[], '{{f,f}}', '{{3,3}}', '{{f,f}}', array[null,null]::uuid[])"
             ),
         ] {
-            let plan = explain(&mut connection, "", &execute).await;
+            let plan = explain(&mut connection, &execute).await;
             let mut found = Vec::new();
             scans(&plan, &mut found);
             assert!(!found.is_empty());
@@ -137,24 +137,20 @@ async fn insert(test_db: &TestDb, count: usize, lane: &str, state: &str, due: &s
          select gen_random_uuid(), '{OPERATOR}', {lane}, {state}, {due}, {phone}, 's', 3 from generate_series(1, {count}) g"
     );
     let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
-    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("fill");
+    run(&mut connection, sql).await;
 }
 
-/// Buffers touched by one claim of 100 calls, rolled back; after one unmeasured claim on a fresh connection, so that catalogs
-/// and plans are loaded.
+/// Buffers touched by one claim of 100 calls.
 async fn buffers_of_a_claim(test_db: &TestDb) -> f64 {
     let mut connection = prepared(test_db).await;
-    let mut buffers = 0.0;
-    for _ in 0..2 {
-        connection.execute("begin").await.expect("begin");
-        let plan = explain(&mut connection, ", analyze, buffers, timing off", &claim_of(100)).await;
-        let claimed: i64 =
-            sqlx::query_scalar("select count(*) from attempts").fetch_one(&mut connection).await.expect("count");
-        assert_eq!(claimed, 100, "the claim is a full one");
-        connection.execute("rollback").await.expect("rollback");
-        buffers = plan["Shared Hit Blocks"].as_f64().unwrap() + plan["Shared Read Blocks"].as_f64().unwrap();
-    }
-    buffers
+    let claim = format!("execute {}", claim_of(100));
+    connection.execute("begin").await.expect("begin");
+    run(&mut connection, claim.clone()).await;
+    let claimed: i64 =
+        sqlx::query_scalar("select count(*) from attempts").fetch_one(&mut connection).await.expect("count");
+    assert_eq!(claimed, 100, "the claim is a full one");
+    connection.execute("rollback").await.expect("rollback");
+    f64::from(i32::try_from(buffers_of(&mut connection, &claim).await).expect("not that many"))
 }
 
 /// Claiming 100 of a million touches at most 1.25 times what 100 of 100,000 touch; a million more in the future, a million in
@@ -212,7 +208,7 @@ async fn open_lanes(test_db: &TestDb, lanes: usize) {
          from generate_series(1, {lanes}) g, generate_series(1, {each}) n;
          update user_turns set next_at = now()"
     );
-    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("lanes");
+    run(&mut connection, sql).await;
     connection.execute("vacuum analyze").await.expect("vacuum");
 }
 
@@ -243,18 +239,6 @@ async fn a_claim_costs_the_same_as_lanes_grow() {
 
 async fn run(connection: &mut PgConnection, sql: String) {
     connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("run");
-}
-
-/// What a statement touches, the second time on its connection.
-async fn buffers_of(connection: &mut PgConnection, query: &str) -> i64 {
-    let sql = format!("explain (analyze, buffers, format json, timing off) {query}");
-    let mut plan = Value::Null;
-    for _ in 0..2 {
-        let read = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone())).fetch_one(&mut *connection);
-        plan = read.await.expect(query);
-    }
-    let plan = &plan[0]["Plan"];
-    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
 }
 
 /// Why the calls of a campaign wait is read by look-ups, some fifty buffers a lane, though the plan was made when none of them waited

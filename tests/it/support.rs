@@ -19,7 +19,7 @@ use outdial::queue::{self, Claim, NewCall, Room, Verdict};
 use outdial::service::{Role, Service};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -424,4 +424,18 @@ pub fn free_port() -> u16 {
 /// Owned pairs for a process.
 pub fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
     given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Buffers a statement touches, undone again; after once unmeasured on the same connection, so that catalogs and plans are loaded.
+pub async fn buffers_of(connection: &mut PgConnection, statement: &str) -> i64 {
+    let sql = format!("explain (analyze, buffers, format json, timing off) {statement}");
+    let mut plan = Value::Null;
+    for _ in 0..2 {
+        connection.execute("begin").await.expect("begin");
+        let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))).await.expect(statement);
+        plan = serde_json::from_str(&row.get_unchecked::<String, _>(0)).expect("a plan");
+        connection.execute("rollback").await.expect("rollback");
+    }
+    let plan = &plan[0]["Plan"];
+    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
 }
