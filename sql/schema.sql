@@ -43,8 +43,18 @@ begin
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
   elsif wanted is null then
     raise exception 'priority: high, normal or low' using errcode = '22023';
-  elsif scheduled_at >= '10000-01-01 00:00:00+00' then
-    raise exception 'scheduled_at: not a time before the year 10000' using errcode = '22023';
+  elsif not public.is_computable(scheduled_at) then
+    raise exception 'scheduled_at: not a time within the years 1900 to 9999' using errcode = '22023';
+  elsif not public.is_computable(expires_at) then
+    raise exception 'expires_at: not a time within the years 1900 to 9999' using errcode = '22023';
+  elsif metadata is null or public.json_fault(metadata) is not null then
+    raise exception 'metadata: %', coalesce(public.json_fault(metadata), 'is null') using errcode = '22023';
+  elsif script_id is null or btrim(script_id) = '' or char_length(script_id) > 20000 then
+    raise exception 'script_id: must have 1 to 20000 characters' using errcode = '22023';
+  elsif btrim(external_id) = '' or char_length(external_id) > 255 then
+    raise exception 'external_id: must have 1 to 255 characters' using errcode = '22023';
+  elsif max_attempts is null or max_attempts not between 1 and 100 then
+    raise exception 'max_attempts: must be 1 to 100' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
   end if;
@@ -175,6 +185,44 @@ CREATE FUNCTION ops.uuid_floor(at timestamp with time zone) RETURNS uuid
 $$;
 
 COMMENT ON FUNCTION ops.uuid_floor(at timestamp with time zone) IS 'The smallest id made at a time: ids are UUIDv7, so "the last hour" is a range of the primary key.';
+
+CREATE FUNCTION public.admission_is_brief() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  since text := current_setting('outdial.admitted_at', true);
+begin
+  if current_setting('outdial.service', true) = 'on' then
+    return; -- The service has time-outs of its own, on every connection.
+  end if;
+  if coalesce(since, '') = '' then
+    perform set_config('outdial.admitted_at', clock_timestamp()::text, true);
+    perform set_config('idle_in_transaction_session_timeout', '2s', true);
+    perform set_config('statement_timeout', '5s', true);
+    perform set_config('lock_timeout', '5s', true);
+  elsif clock_timestamp() - since::timestamptz > interval '3 seconds' then
+    raise exception 'this transaction has held the queue''s lock for over 3 s: write fewer rows at a time, and commit in between'
+      using errcode = '54000';
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION public.admission_is_brief() IS 'Bounds for how long a session that is not the service''s may hold the admission lock: 2 s idle, 3 s of work, 5 s for a statement.';
+
+CREATE FUNCTION public.admission_lock(shared boolean) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform admission_is_brief();
+  if shared then
+    perform pg_advisory_xact_lock_shared(7001);
+  else
+    perform pg_advisory_xact_lock(7001);
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION public.admission_lock(shared boolean) IS 'The admission lock for functions and triggers: together with other feeders, or alone. Held briefly.';
 
 CREATE FUNCTION public.appointments_tell_endpoints() RETURNS trigger
     LANGUAGE plpgsql
@@ -377,13 +425,27 @@ $$;
 
 COMMENT ON FUNCTION public.ceiling_of(p public.provider_states, global_limit integer) IS 'The learned limit of a provider: where it last refused, rising evenly to the global limit.';
 
+CREATE FUNCTION public.database_identity() RETURNS TABLE(system_identifier text, timeline integer, database_oid oid)
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return query
+  select (select s.system_identifier::text from pg_control_system() s), (select c.timeline_id from pg_control_checkpoint() c),
+    (select d.oid from pg_database d where d.datname = current_database());
+exception when insufficient_privilege then
+  return query select null::text, null::int, (select d.oid from pg_database d where d.datname = current_database());
+end
+$$;
+
+COMMENT ON FUNCTION public.database_identity() IS 'Which server, timeline and database this is.';
+
 CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
 begin
   -- A statement of its own, before the one that reads: that one sees what was committed by then.
-  perform pg_advisory_xact_lock_shared(7001);
+  perform admission_lock(true);
   -- Two creators that each refuse duplicates must not both see none. Sorted, so that they never wait for each other.
   if true = any ($17) then
     perform pg_advisory_xact_lock(7002, hashtext(phone))
@@ -484,6 +546,26 @@ $_$;
 
 COMMENT ON FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) IS 'Puts calls into their lanes, a verdict each in their order: created_at and due_at of one that was created, suppressed for one on a do-not-call list, twin_id when a second call was refused, none of them when its id or external id exists. A null due_at is now. A call that is due for a busy number is parked at once.';
 
+CREATE FUNCTION public.is_computable(at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select at >= '1900-01-01 00:00:00+00'::timestamptz and at < '10000-01-01 00:00:00+00'::timestamptz $$;
+
+COMMENT ON FUNCTION public.is_computable(at timestamp with time zone) IS 'A time that every program can compute with: neither infinite nor beyond the years 1900 to 9999.';
+
+CREATE FUNCTION public.json_fault(value jsonb, wanted text DEFAULT 'object'::text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+  select case
+    when value in ('{}'::jsonb, '[]'::jsonb) and jsonb_typeof(value) = wanted then null
+    when jsonb_typeof(value) <> wanted then 'is no ' || wanted
+    when octet_length(value::text) > case wanted when 'object' then 65536 else 262144 end then 'is too large'
+    when jsonb_path_exists(value, '$.**{32 to last} ? (@.type() == "object" || @.type() == "array")') then 'is nested more than 32 deep'
+    when jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ >= 1e64 || @ <= -1e64))') then 'holds a number of more than 64 digits'
+  end
+$_$;
+
+COMMENT ON FUNCTION public.json_fault(value jsonb, wanted text) IS 'Why JSON from outside cannot be kept: not an object (or array), too large, too deep, a number too large; null: it can. The same rule as domain::raw_json.';
+
 CREATE TABLE public.prospects (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -503,9 +585,17 @@ CREATE TABLE public.prospects (
     time_zone text,
     external_id text,
     variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT prospects_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT prospects_deleted_at_computable CHECK (public.is_computable(deleted_at)),
+    CONSTRAINT prospects_last_contacted_at_computable CHECK (public.is_computable(last_contacted_at)),
     CONSTRAINT prospects_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
+    CONSTRAINT prospects_reached_at_computable CHECK (public.is_computable(reached_at)),
+    CONSTRAINT prospects_refused_at_computable CHECK (public.is_computable(refused_at)),
+    CONSTRAINT prospects_rescheduled_for_computable CHECK (public.is_computable(rescheduled_for)),
     CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
-    CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text])))
+    CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text]))),
+    CONSTRAINT prospects_updated_at_computable CHECK (public.is_computable(updated_at)),
+    CONSTRAINT prospects_variables_readable CHECK ((public.json_fault(variables) IS NULL))
 )
 WITH (fillfactor='70');
 
@@ -643,7 +733,7 @@ CREATE FUNCTION public.platform_write_plan() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform pg_advisory_xact_lock(7001);
+  perform admission_lock(false);
   if tg_op = 'INSERT' then
     insert into plans (id, external_id, name, price, minutes, duration_days, per_day)
     values (uuid_v7(), new.id, new.name, coalesce(new.price, 0), new.minutes, new.duration, new.perday);
@@ -667,7 +757,7 @@ declare
   wish  text := case when new.status in ('SCHEDULED', 'IN_CALL') then null else new.status end;
 begin
   -- Before any row: see take_admission_lock.
-  perform pg_advisory_xact_lock(7001);
+  perform admission_lock(false);
   if tg_op = 'DELETE' then
     update prospects set deleted_at = clock(), external_id = null where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
     return old;
@@ -706,10 +796,10 @@ begin
   end if;
   owner := user_of_setting(new.settingid);
   if tg_table_name = 'AdvancedSetting' then
-    if not exists (select from pg_timezone_names where name = new.timezone) then
+    if not exists (select from time_zones where name = new.timezone) then
       raise exception 'timeZone: there is no time zone %', new.timezone using errcode = '22023';
     end if;
-    perform pg_advisory_xact_lock(7001);
+    perform admission_lock(false);
     update users set time_zone = new.timezone, updated_at = clock() where id = owner;
     update user_settings set hours_external_id = new.id, opens = new.startat::time, closes = new.endat::time, updated_at = clock() where user_id = owner;
   elsif tg_table_name = 'ScriptSetting' then
@@ -727,7 +817,7 @@ CREATE FUNCTION public.platform_write_subscription() RETURNS trigger
 declare
   plan plans%rowtype;
 begin
-  perform pg_advisory_xact_lock(7001);
+  perform admission_lock(false);
   if tg_op = 'DELETE' then
     delete from subscriptions where user_id = known_user(old.userid);
     return old;
@@ -798,6 +888,7 @@ CREATE FUNCTION public.prospects_steer_calls() RETURNS trigger
 declare
   c calls%rowtype;
 begin
+  perform admission_is_brief();
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
   if new.deleted_at is null and new.status in ('INITIAL', 'RESCHEDULED') then
     perform follow_prospect(new);
@@ -872,7 +963,7 @@ CREATE FUNCTION public.take_admission_lock() RETURNS trigger
 begin
   -- Deeper down, the statement that set this off holds it; nobody goes from shared to exclusive.
   if pg_trigger_depth() = 1 then
-    perform pg_advisory_xact_lock(7001);
+    perform admission_lock(false);
   end if;
   return null;
 end
@@ -950,7 +1041,7 @@ CREATE FUNCTION public.user_settings_reopen() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform pg_advisory_xact_lock_shared(7001);
+  perform admission_lock(true);
   update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
   where user_id = new.user_id and campaign_id is null and country not in ('?', '*');
   return null;
@@ -975,7 +1066,7 @@ CREATE FUNCTION public.users_reopen() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform pg_advisory_xact_lock_shared(7001);
+  perform admission_lock(true);
   update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
   where user_id = new.id and campaign_id is null and country not in ('?', '*')
     and exists (select from user_settings s where s.user_id = new.id and s.opens is not null);
@@ -1002,51 +1093,6 @@ CREATE FUNCTION public.wake_user("user" uuid) RETURNS void
 $$;
 
 COMMENT ON FUNCTION public.wake_user("user" uuid) IS 'Makes everything of a user deserve a look: what held it back has changed. Needs the admission lock.';
-
-CREATE TABLE public.tallies (
-    lane_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    campaign_id uuid,
-    what text NOT NULL,
-    n bigint NOT NULL
-)
-WITH (fillfactor='70');
-
-COMMENT ON TABLE public.tallies IS 'Folded counts of each lane: calls by public status, DIALS, and RETRIES (dials after a call''s first).';
-
-CREATE TABLE public.tally_deltas (
-    lane_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    campaign_id uuid,
-    what text NOT NULL,
-    n bigint NOT NULL
-)
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
-
-COMMENT ON TABLE public.tally_deltas IS 'Counts not folded yet; appended by the statement that moved the calls.';
-
-CREATE VIEW ops.tallies AS
- SELECT t.lane_id,
-    t.user_id,
-    t.campaign_id,
-    t.what,
-    (sum(t.n))::bigint AS n
-   FROM ( SELECT tallies.lane_id,
-            tallies.user_id,
-            tallies.campaign_id,
-            tallies.what,
-            tallies.n
-           FROM public.tallies
-        UNION ALL
-         SELECT tally_deltas.lane_id,
-            tally_deltas.user_id,
-            tally_deltas.campaign_id,
-            tally_deltas.what,
-            tally_deltas.n
-           FROM public.tally_deltas) t
-  GROUP BY t.lane_id, t.user_id, t.campaign_id, t.what;
-
-COMMENT ON VIEW ops.tallies IS 'Calls by status, DIALS and RETRIES of each lane, exact at any moment.';
 
 CREATE TABLE public.attempts (
     id uuid NOT NULL,
@@ -1125,6 +1171,312 @@ COMMENT ON COLUMN public.attempts.charged_minutes IS 'Minutes taken for it: its 
 
 COMMENT ON COLUMN public.attempts.counted_on IS 'The day of the subscription it was counted in; null: in none, or it turned out to be no dial.';
 
+CREATE TABLE public.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    token_key bytea NOT NULL,
+    reserve_minutes integer DEFAULT 10 NOT NULL,
+    max_concurrent_calls integer DEFAULT 30 NOT NULL,
+    provider text DEFAULT 'simulator'::text NOT NULL,
+    dials_per_second double precision DEFAULT 0 NOT NULL,
+    system_identifier text,
+    timeline integer,
+    database_oid oid,
+    held_since timestamp with time zone,
+    held_for text,
+    CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
+    CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
+    CONSTRAINT installation_only_row CHECK (only_row)
+);
+
+COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
+
+COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
+
+COMMENT ON COLUMN public.installation.reserve_minutes IS 'Minutes reserved for a call of a metered user, as the newest process was told.';
+
+COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
+
+COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
+
+COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
+
+COMMENT ON COLUMN public.installation.system_identifier IS 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
+
+COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
+
+CREATE TABLE public.provider_rates (
+    provider text NOT NULL,
+    tokens double precision NOT NULL,
+    counted_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.provider_rates IS 'Token buckets: dials a provider may be asked for at once, as of counted_at. Only the claim takes, under the admission lock.';
+
+CREATE VIEW ops.limits AS
+ SELECT l.provider,
+    l.global_max,
+    l.global_live,
+    l.hold_reason,
+    l.hold_until,
+    l.provider_ceiling,
+    l.breaker,
+    l.token_at,
+        CASE
+            WHEN (l.held_for IS NOT NULL) THEN l.held_for
+            WHEN (l.global_live >= l.global_max) THEN 'GLOBAL_LIMIT'::text
+            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_reason
+            WHEN (l.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
+            ELSE 'DUE_NOW'::text
+        END AS reason,
+        CASE
+            WHEN ((l.held_for IS NOT NULL) OR (l.global_live >= l.global_max)) THEN NULL::timestamp with time zone
+            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_until
+            ELSE l.token_at
+        END AS clears_at
+   FROM ( SELECT i.provider,
+            i.max_concurrent_calls AS global_max,
+            a.live AS global_live,
+                CASE
+                    WHEN (p.hold_until > public.clock()) THEN p.reason
+                    WHEN (p.half_open AND (a.probing > 0)) THEN 'BREAKER_OPEN'::text
+                    WHEN (a.live >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
+                    ELSE NULL::text
+                END AS hold_reason,
+                CASE
+                    WHEN (p.hold_until > public.clock()) THEN p.hold_until
+                    ELSE NULL::timestamp with time zone
+                END AS hold_until,
+            public.ceiling_of(p.*, i.max_concurrent_calls) AS provider_ceiling,
+                CASE
+                    WHEN ((p.hold_until > public.clock()) AND (p.reason = 'BREAKER_OPEN'::text)) THEN 'open'::text
+                    WHEN p.half_open THEN 'half-open'::text
+                    ELSE 'closed'::text
+                END AS breaker,
+            (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at,
+            i.held_for
+           FROM (((public.installation i
+             LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
+             CROSS JOIN LATERAL ( SELECT count(*) AS live,
+                    count(*) FILTER (WHERE ((attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))) AS probing
+                   FROM public.attempts
+                  WHERE (attempts.ended_at IS NULL)) a)
+             LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))))) l;
+
+COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), when its next token is there; and what of it holds a call that nothing else holds, or DUE_NOW.';
+
+CREATE TABLE public.instances (
+    id uuid NOT NULL,
+    started_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    lease_until timestamp with time zone NOT NULL,
+    role text NOT NULL,
+    host text NOT NULL,
+    turn_at timestamp with time zone,
+    settle_at timestamp with time zone,
+    planning_at timestamp with time zone,
+    delivery_at timestamp with time zone,
+    housekeeping_at timestamp with time zone,
+    word_at timestamp with time zone
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.instances IS 'Running processes. One lease a process, renewed while it lives; the id is new at every start.';
+
+COMMENT ON COLUMN public.instances.lease_until IS 'Past it, attempts this process was dialing are in doubt.';
+
+COMMENT ON COLUMN public.instances.turn_at IS 'Its last turn that succeeded; the others likewise: settling, planning batch, delivery to a customer, housekeeping.';
+
+COMMENT ON COLUMN public.instances.word_at IS 'When a provider last said something to it, by webhook or when asked.';
+
+CREATE VIEW ops.processes AS
+ SELECT instances.id,
+    instances.role,
+    instances.host,
+    instances.started_at,
+    instances.lease_until,
+    instances.turn_at,
+    instances.settle_at,
+    instances.planning_at,
+    instances.delivery_at,
+    instances.housekeeping_at,
+    instances.word_at
+   FROM public.instances
+  WHERE (instances.lease_until > public.clock());
+
+COMMENT ON VIEW ops.processes IS 'Running processes and what they last did.';
+
+CREATE TABLE public.dead_letters (
+    id uuid DEFAULT public.uuid_v7() NOT NULL,
+    at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    kind text NOT NULL,
+    subject_id uuid,
+    user_id uuid,
+    reason text NOT NULL,
+    detail text,
+    body text,
+    CONSTRAINT dead_letters_kind_known CHECK ((kind = ANY (ARRAY['call'::text, 'prospect'::text, 'script'::text, 'settings'::text, 'schedule'::text, 'event'::text, 'upload_row'::text])))
+);
+
+COMMENT ON TABLE public.dead_letters IS 'What could not be read or stored, set aside alone so that nothing else waits for it.';
+
+COMMENT ON COLUMN public.dead_letters.subject_id IS 'The call, prospect, …; of an event, its attempt.';
+
+COMMENT ON COLUMN public.dead_letters.reason IS 'UNREADABLE: it is not what it must be. REFUSED: Postgres would not take it.';
+
+COMMENT ON COLUMN public.dead_letters.body IS 'What it was, as text.';
+
+CREATE VIEW ops.alarms AS
+ WITH alive AS (
+         SELECT COALESCE(bool_or((processes.role = ANY (ARRAY['all'::text, 'api'::text]))), false) AS api,
+            COALESCE(bool_or((processes.role = ANY (ARRAY['all'::text, 'worker'::text]))), false) AS worker,
+            COALESCE(bool_or((processes.role = ANY (ARRAY['all'::text, 'scheduler'::text]))), false) AS scheduler,
+            max(processes.turn_at) FILTER (WHERE (processes.role = ANY (ARRAY['all'::text, 'worker'::text]))) AS turn_at,
+            max(processes.word_at) AS word_at,
+            max(processes.housekeeping_at) AS housekeeping_at,
+            min(processes.started_at) AS started_at
+           FROM ops.processes
+        )
+ SELECT 'DIALING_HELD'::text AS code,
+    i.held_since AS since,
+        CASE i.held_for
+            WHEN 'RESTORED_DATABASE'::text THEN 'this database is another than the one that dialed last (a restored backup, or a promoted standby)'::text
+            ELSE 'commits of this database were lost: it does not know of calls that were dialed'::text
+        END AS what,
+    'run outdial reconcile, which asks the provider; then outdial reconcile --lift-hold'::text AS way_out
+   FROM public.installation i
+  WHERE (i.held_since IS NOT NULL)
+UNION ALL
+ SELECT 'NO_WORKER'::text AS code,
+    NULL::timestamp with time zone AS since,
+    'no process dials'::text AS what,
+    'start one with --role worker or --role all'::text AS way_out
+   FROM alive
+  WHERE (NOT alive.worker)
+UNION ALL
+ SELECT 'NO_SCHEDULER'::text AS code,
+    NULL::timestamp with time zone AS since,
+    'no process plans, opens windows, reads files or tells customers'::text AS what,
+    'start one with --role scheduler or --role all'::text AS way_out
+   FROM alive
+  WHERE (NOT alive.scheduler)
+UNION ALL
+ SELECT 'NO_API'::text AS code,
+    NULL::timestamp with time zone AS since,
+    'no process takes requests and webhooks'::text AS what,
+    'start one with --role api or --role all'::text AS way_out
+   FROM alive
+  WHERE (NOT alive.api)
+UNION ALL
+ SELECT 'TURNS_STALLED'::text AS code,
+    alive.turn_at AS since,
+    'no turn of any worker has succeeded for a while: nothing is dialed or settled'::text AS what,
+    'see its log; a lock in somebody''s session shows in ops.lock_holders'::text AS way_out
+   FROM alive
+  WHERE (alive.worker AND (COALESCE(alive.turn_at, alive.started_at) < (public.clock() - '00:00:30'::interval)))
+UNION ALL
+ SELECT 'HOUSEKEEPING_STALLED'::text AS code,
+    alive.housekeeping_at AS since,
+    'no housekeeping has succeeded for a while'::text AS what,
+    'see the scheduler''s log'::text AS way_out
+   FROM alive
+  WHERE (alive.scheduler AND (COALESCE(alive.housekeeping_at, alive.started_at) < (public.clock() - '00:01:00'::interval)))
+UNION ALL
+ SELECT 'PROVIDER_SILENT'::text AS code,
+    s.since,
+    (s.n || ' accepted calls, and no word from the provider for over 5 minutes'::text) AS what,
+    'can it reach SERVICE_URL (WEBHOOK_BASE_URL)? Set a look-up, or end calls by POST /api/v1/calls/{id}/end'::text AS way_out
+   FROM (( SELECT count(*) AS n,
+            min(attempts.accepted_at) AS since
+           FROM public.attempts
+          WHERE ((attempts.ended_at IS NULL) AND (attempts.state = 'accepted'::public.attempt_state) AND (attempts.accepted_at < (public.clock() - '00:05:00'::interval)))) s
+     CROSS JOIN alive)
+  WHERE ((s.n > 0) AND (COALESCE(alive.word_at, '-infinity'::timestamp with time zone) < (public.clock() - '00:05:00'::interval)))
+UNION ALL
+ SELECT 'IN_DOUBT'::text AS code,
+    min(a.claimed_at) AS since,
+    (count(*) || ' attempts in doubt for over 5 minutes'::text) AS what,
+    'the provider does not answer the look-up; end them by POST /api/v1/calls/{id}/end once you know'::text AS way_out
+   FROM public.attempts a
+  WHERE ((a.ended_at IS NULL) AND (a.state = 'unknown'::public.attempt_state) AND (a.claimed_at < (public.clock() - '00:05:00'::interval)))
+ HAVING (count(*) > 0)
+UNION ALL
+ SELECT 'DEAD_LETTERS'::text AS code,
+    min(d.at) AS since,
+    (count(*) || ' things could not be read or stored within the last day'::text) AS what,
+    'look at ops.dead_letters'::text AS way_out
+   FROM public.dead_letters d
+  WHERE (d.at > (public.clock() - '1 day'::interval))
+ HAVING (count(*) > 0)
+UNION ALL
+ SELECT 'BREAKER_OPEN'::text AS code,
+    NULL::timestamp with time zone AS since,
+    'the provider does not answer, or refuses us'::text AS what,
+    'see ops.provider_errors and outdial doctor'::text AS way_out
+   FROM ops.limits l
+  WHERE (l.breaker <> 'closed'::text)
+UNION ALL
+ SELECT 'LOCK_HELD'::text AS code,
+    h.since,
+    (((((('session '::text || h.pid) || ' ('::text) || h.application) || ', '::text) || h.state) || ') holds the queue''s lock'::text) AS what,
+    (('end it: select pg_terminate_backend('::text || h.pid) || ')'::text) AS way_out
+   FROM ( SELECT l.pid,
+            s.application_name AS application,
+            COALESCE(s.state, 'unknown'::text) AS state,
+            s.state_change AS since
+           FROM (pg_locks l
+             JOIN pg_stat_activity s ON ((s.pid = l.pid)))
+          WHERE ((l.locktype = 'advisory'::text) AND (l.classid = (0)::oid) AND (l.objid = (7001)::oid) AND l.granted AND (l.database = ( SELECT d.oid
+                   FROM pg_database d
+                  WHERE (d.datname = current_database()))) AND (s.state_change < (clock_timestamp() - '00:00:01'::interval)) AND (s.application_name IS DISTINCT FROM 'outdial'::text))) h;
+
+COMMENT ON VIEW ops.alarms IS 'What is wrong now, since when, and the way out: empty when all is well.';
+
+CREATE TABLE public.tallies (
+    lane_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    campaign_id uuid,
+    what text NOT NULL,
+    n bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.tallies IS 'Folded counts of each lane: calls by public status, DIALS, and RETRIES (dials after a call''s first).';
+
+CREATE TABLE public.tally_deltas (
+    lane_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    campaign_id uuid,
+    what text NOT NULL,
+    n bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+COMMENT ON TABLE public.tally_deltas IS 'Counts not folded yet; appended by the statement that moved the calls.';
+
+CREATE VIEW ops.tallies AS
+ SELECT t.lane_id,
+    t.user_id,
+    t.campaign_id,
+    t.what,
+    (sum(t.n))::bigint AS n
+   FROM ( SELECT tallies.lane_id,
+            tallies.user_id,
+            tallies.campaign_id,
+            tallies.what,
+            tallies.n
+           FROM public.tallies
+        UNION ALL
+         SELECT tally_deltas.lane_id,
+            tally_deltas.user_id,
+            tally_deltas.campaign_id,
+            tally_deltas.what,
+            tally_deltas.n
+           FROM public.tally_deltas) t
+  GROUP BY t.lane_id, t.user_id, t.campaign_id, t.what;
+
+COMMENT ON VIEW ops.tallies IS 'Calls by status, DIALS and RETRIES of each lane, exact at any moment.';
+
 CREATE TABLE public.calls (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -1154,13 +1506,16 @@ CREATE TABLE public.calls (
     prospect_id uuid,
     CONSTRAINT calls_dials_max_range CHECK (((dials_max >= 1) AND (dials_max <= 1000))),
     CONSTRAINT calls_dials_within_attempts CHECK (((dials >= 0) AND (dials <= attempt_number))),
-    CONSTRAINT calls_due_at_before_10000 CHECK ((due_at < '10000-01-01 00:00:00+00'::timestamp with time zone)),
+    CONSTRAINT calls_due_at_computable CHECK (public.is_computable(due_at)),
     CONSTRAINT calls_ended_at_iff_final CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])))),
     CONSTRAINT calls_expired_never_dialed CHECK (((state <> 'expired'::public.call_state) OR (dials = 0))),
+    CONSTRAINT calls_expires_at_computable CHECK (public.is_computable(expires_at)),
     CONSTRAINT calls_live_has_attempt CHECK (((state <> 'live'::public.call_state) OR (attempt_number > 0))),
+    CONSTRAINT calls_metadata_readable CHECK ((public.json_fault(metadata) IS NULL)),
     CONSTRAINT calls_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT calls_priority_known CHECK ((priority = ANY (ARRAY[1, 3, 4]))),
-    CONSTRAINT calls_rank_known CHECK (((rank >= 0) AND (rank <= 4)))
+    CONSTRAINT calls_rank_known CHECK (((rank >= 0) AND (rank <= 4))),
+    CONSTRAINT calls_variables_readable CHECK ((public.json_fault(variables) IS NULL))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
 
@@ -1206,10 +1561,15 @@ CREATE TABLE public.campaigns (
     hours_in text DEFAULT 'schedule'::text NOT NULL,
     zone_policy text,
     external_id text,
+    CONSTRAINT campaigns_canceled_at_computable CHECK (public.is_computable(canceled_at)),
+    CONSTRAINT campaigns_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT campaigns_deleted_at_computable CHECK (public.is_computable(deleted_at)),
     CONSTRAINT campaigns_hours_in_known CHECK ((hours_in = ANY (ARRAY['schedule'::text, 'callee'::text]))),
     CONSTRAINT campaigns_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
     CONSTRAINT campaigns_max_retries_range CHECK (((max_retries >= 0) AND (max_retries <= 100))),
     CONSTRAINT campaigns_retry_delay_range CHECK (((retry_delay_secs >= 0) AND (retry_delay_secs <= 31536000))),
+    CONSTRAINT campaigns_swept_at_computable CHECK (public.is_computable(swept_at)),
+    CONSTRAINT campaigns_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT campaigns_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
 );
 
@@ -1226,29 +1586,6 @@ COMMENT ON COLUMN public.campaigns.paused IS 'Nothing of it is dialed; its lanes
 COMMENT ON COLUMN public.campaigns.hours_in IS 'Whose clock the schedule''s hours are read on.';
 
 COMMENT ON COLUMN public.campaigns.zone_policy IS 'A callee whose zone is unknown: user = the schedule''s or user''s zone stands in, hold = not dialed; null: as the provider wants it.';
-
-CREATE TABLE public.installation (
-    only_row boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    token_key bytea NOT NULL,
-    reserve_minutes integer DEFAULT 10 NOT NULL,
-    max_concurrent_calls integer DEFAULT 30 NOT NULL,
-    provider text DEFAULT 'simulator'::text NOT NULL,
-    dials_per_second double precision DEFAULT 0 NOT NULL,
-    CONSTRAINT installation_only_row CHECK (only_row)
-);
-
-COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
-
-COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
-
-COMMENT ON COLUMN public.installation.reserve_minutes IS 'Minutes reserved for a call of a metered user, as the newest process was told.';
-
-COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
-
-COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
-
-COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
 
 CREATE TABLE public.lanes (
     id uuid NOT NULL,
@@ -1322,10 +1659,16 @@ CREATE TABLE public.plans (
     per_day integer,
     name text NOT NULL,
     external_id text,
+    CONSTRAINT plans_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT plans_duration_positive CHECK ((duration_days > 0)),
+    CONSTRAINT plans_duration_range CHECK ((duration_days <= 3660)),
     CONSTRAINT plans_minutes_not_negative CHECK ((minutes >= 0)),
+    CONSTRAINT plans_minutes_range CHECK ((minutes <= 100000000)),
     CONSTRAINT plans_per_day_positive CHECK ((per_day > 0)),
-    CONSTRAINT plans_price_not_negative CHECK ((price >= (0)::numeric))
+    CONSTRAINT plans_per_day_range CHECK ((per_day <= 1000000)),
+    CONSTRAINT plans_price_is_a_number CHECK ((price <> 'NaN'::numeric)),
+    CONSTRAINT plans_price_not_negative CHECK ((price >= (0)::numeric)),
+    CONSTRAINT plans_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period of days, and dials a day.';
@@ -1345,10 +1688,17 @@ CREATE TABLE public.subscriptions (
     day date,
     status text DEFAULT 'ACTIVE'::text NOT NULL,
     external_id text,
+    CONSTRAINT subscriptions_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT subscriptions_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date))),
     CONSTRAINT subscriptions_day_dials_not_negative CHECK ((day_dials >= 0)),
+    CONSTRAINT subscriptions_day_ends_at_computable CHECK ((public.is_computable(day_ends_at) OR (day_ends_at = '-infinity'::timestamp with time zone))),
     CONSTRAINT subscriptions_minutes_not_negative CHECK ((minutes_left >= 0)),
+    CONSTRAINT subscriptions_minutes_range CHECK ((minutes_left <= 100000000)),
     CONSTRAINT subscriptions_overage_not_negative CHECK ((overage_minutes >= 0)),
-    CONSTRAINT subscriptions_status_known CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'CANCELED'::text])))
+    CONSTRAINT subscriptions_overage_range CHECK ((overage_minutes <= 100000000)),
+    CONSTRAINT subscriptions_period_ends_at_computable CHECK (public.is_computable(period_ends_at)),
+    CONSTRAINT subscriptions_status_known CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'CANCELED'::text]))),
+    CONSTRAINT subscriptions_updated_at_computable CHECK (public.is_computable(updated_at))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
@@ -1400,6 +1750,7 @@ CREATE TABLE public.suppressions (
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     by_status boolean DEFAULT false NOT NULL,
     reason text,
+    CONSTRAINT suppressions_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT suppressions_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
 );
 
@@ -1430,7 +1781,9 @@ CREATE TABLE public.users (
     email text,
     time_zone text,
     clerk_id text,
-    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0))
+    CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
+    CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.users IS 'Tenants. Everything else belongs to one of them; calls of nobody in particular belong to the operator.';
@@ -1636,18 +1989,18 @@ CREATE VIEW ops.campaigns AS
 
 COMMENT ON VIEW ops.campaigns IS 'Campaigns with their status and counts, from the tallies of their lanes: exact at any moment, however many calls.';
 
-CREATE TABLE public.instances (
-    id uuid NOT NULL,
-    started_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    lease_until timestamp with time zone NOT NULL,
-    role text NOT NULL,
-    host text NOT NULL
-)
-WITH (fillfactor='50');
+CREATE VIEW ops.dead_letters AS
+ SELECT dead_letters.id,
+    dead_letters.at,
+    dead_letters.kind,
+    dead_letters.subject_id,
+    dead_letters.user_id,
+    dead_letters.reason,
+    dead_letters.detail,
+    dead_letters.body
+   FROM public.dead_letters;
 
-COMMENT ON TABLE public.instances IS 'Running processes. One lease a process, renewed while it lives; the id is new at every start.';
-
-COMMENT ON COLUMN public.instances.lease_until IS 'Past it, attempts this process was dialing are in doubt.';
+COMMENT ON VIEW ops.dead_letters IS 'What could not be read or stored and was set aside: look at it, repair it where it came from, delete it.';
 
 CREATE VIEW ops.expired_leases AS
  SELECT a.call_id,
@@ -1701,65 +2054,6 @@ CREATE VIEW ops.lanes AS
                 END AS closed_by) v);
 
 COMMENT ON VIEW ops.lanes IS 'What holds the calls of a lane, and until when: held_by, whatever their time, until a person acts; closed_by, outside its hours.';
-
-CREATE TABLE public.provider_rates (
-    provider text NOT NULL,
-    tokens double precision NOT NULL,
-    counted_at timestamp with time zone NOT NULL
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE public.provider_rates IS 'Token buckets: dials a provider may be asked for at once, as of counted_at. Only the claim takes, under the admission lock.';
-
-CREATE VIEW ops.limits AS
- SELECT l.provider,
-    l.global_max,
-    l.global_live,
-    l.hold_reason,
-    l.hold_until,
-    l.provider_ceiling,
-    l.breaker,
-    l.token_at,
-        CASE
-            WHEN (l.global_live >= l.global_max) THEN 'GLOBAL_LIMIT'::text
-            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_reason
-            WHEN (l.token_at IS NOT NULL) THEN 'PROVIDER_RATE'::text
-            ELSE 'DUE_NOW'::text
-        END AS reason,
-        CASE
-            WHEN (l.global_live >= l.global_max) THEN NULL::timestamp with time zone
-            WHEN (l.hold_reason IS NOT NULL) THEN l.hold_until
-            ELSE l.token_at
-        END AS clears_at
-   FROM ( SELECT i.provider,
-            i.max_concurrent_calls AS global_max,
-            a.live AS global_live,
-                CASE
-                    WHEN (p.hold_until > public.clock()) THEN p.reason
-                    WHEN (p.half_open AND (a.probing > 0)) THEN 'BREAKER_OPEN'::text
-                    WHEN (a.live >= public.ceiling_of(p.*, i.max_concurrent_calls)) THEN 'PROVIDER_CAPACITY'::text
-                    ELSE NULL::text
-                END AS hold_reason,
-                CASE
-                    WHEN (p.hold_until > public.clock()) THEN p.hold_until
-                    ELSE NULL::timestamp with time zone
-                END AS hold_until,
-            public.ceiling_of(p.*, i.max_concurrent_calls) AS provider_ceiling,
-                CASE
-                    WHEN ((p.hold_until > public.clock()) AND (p.reason = 'BREAKER_OPEN'::text)) THEN 'open'::text
-                    WHEN p.half_open THEN 'half-open'::text
-                    ELSE 'closed'::text
-                END AS breaker,
-            (r.counted_at + make_interval(secs => (((1)::double precision - r.tokens) / NULLIF(i.dials_per_second, (0)::double precision)))) AS token_at
-           FROM (((public.installation i
-             LEFT JOIN public.provider_states p ON ((p.provider = i.provider)))
-             CROSS JOIN LATERAL ( SELECT count(*) AS live,
-                    count(*) FILTER (WHERE ((attempts.state = 'dialing'::public.attempt_state) AND (attempts.claimed_at >= p.hold_until))) AS probing
-                   FROM public.attempts
-                  WHERE (attempts.ended_at IS NULL)) a)
-             LEFT JOIN public.provider_rates r ON (((r.provider = i.provider) AND (i.dials_per_second > (0)::double precision) AND ((r.tokens + (i.dials_per_second * (EXTRACT(epoch FROM (public.clock() - r.counted_at)))::double precision)) < (1)::double precision))))) l;
-
-COMMENT ON VIEW ops.limits IS 'What holds for all calls at once: slots, what the provider takes (holds, breaker, learned ceiling), when its next token is there; and what of it holds a call that nothing else holds, or DUE_NOW.';
 
 CREATE VIEW ops.live_calls AS
  SELECT a.call_id,
@@ -1964,8 +2258,12 @@ CREATE TABLE public.user_settings (
     hours_external_id text,
     script_external_id text,
     agent_external_id text,
+    CONSTRAINT user_settings_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT user_settings_hours_before_24 CHECK (((opens < '24:00:00'::time without time zone) AND (closes < '24:00:00'::time without time zone))),
     CONSTRAINT user_settings_hours_whole CHECK (((opens IS NULL) = (closes IS NULL))),
     CONSTRAINT user_settings_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT user_settings_retry_rules_readable CHECK ((public.json_fault(retry_rules) IS NULL)),
+    CONSTRAINT user_settings_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT user_settings_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
 );
 
@@ -2096,12 +2394,27 @@ CREATE TABLE public.appointments (
     call_id uuid NOT NULL,
     prospect_id uuid,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    starts_at timestamp with time zone
+    starts_at timestamp with time zone,
+    CONSTRAINT appointments_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT appointments_starts_at_computable CHECK (public.is_computable(starts_at))
 );
 
 COMMENT ON TABLE public.appointments IS 'Appointments agreed in calls: one for an attempt, however often it is told.';
 
 COMMENT ON COLUMN public.appointments.starts_at IS 'As the agent told it; null: no time was told.';
+
+CREATE TABLE public.audit_log (
+    id uuid DEFAULT public.uuid_v7() NOT NULL,
+    at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL,
+    before jsonb,
+    after jsonb,
+    CONSTRAINT audit_log_texts_bounded CHECK (((char_length(actor) <= 255) AND (char_length(action) <= 100) AND (char_length(subject) <= 255)))
+);
+
+COMMENT ON TABLE public.audit_log IS 'What people did by hand that the system would not do by itself: who, when, what, before and after. Never changed.';
 
 CREATE TABLE public.deliveries (
     id uuid NOT NULL,
@@ -2152,7 +2465,10 @@ CREATE TABLE public.legal_hours (
     updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     hours jsonb NOT NULL,
     source text NOT NULL,
-    as_of date NOT NULL
+    as_of date NOT NULL,
+    CONSTRAINT legal_hours_as_of_computable CHECK (((as_of >= '1900-01-01'::date) AND (as_of <= '9999-12-31'::date))),
+    CONSTRAINT legal_hours_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT legal_hours_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.legal_hours IS 'When the law lets people be called, on their own clock: the rule of the zone, else of the country, else of *.';
@@ -2167,8 +2483,10 @@ CREATE TABLE public.phone_numbers (
     phone text NOT NULL,
     status text DEFAULT 'valid'::text NOT NULL,
     external_id text,
+    CONSTRAINT phone_numbers_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT phone_numbers_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
-    CONSTRAINT phone_numbers_status_known CHECK ((status = ANY (ARRAY['valid'::text, 'invalid'::text, 'do_not_call'::text])))
+    CONSTRAINT phone_numbers_status_known CHECK ((status = ANY (ARRAY['valid'::text, 'invalid'::text, 'do_not_call'::text]))),
+    CONSTRAINT phone_numbers_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.phone_numbers IS 'What a user knows of numbers. do_not_call stands in suppressions too, where the claim looks; invalid numbers enter no campaign.';
@@ -2200,7 +2518,10 @@ CREATE TABLE public.schedules (
     time_zone text NOT NULL,
     hours jsonb NOT NULL,
     closed_dates date[] DEFAULT '{}'::date[] NOT NULL,
-    external_id text
+    external_id text,
+    CONSTRAINT schedules_closed_dates_computable CHECK ((('1900-01-01'::date <= ALL (closed_dates)) AND ('9999-12-31'::date >= ALL (closed_dates)))),
+    CONSTRAINT schedules_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT schedules_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.schedules IS 'When campaigns may call, in local wall time.';
@@ -2220,8 +2541,12 @@ CREATE TABLE public.scripts (
     language text,
     first_message text,
     tools jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT scripts_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT scripts_max_duration_positive CHECK ((max_duration_secs > 0)),
-    CONSTRAINT scripts_prompt_or_agent CHECK (((prompt IS NULL) <> (agent_id IS NULL)))
+    CONSTRAINT scripts_max_duration_range CHECK ((max_duration_secs <= 86400)),
+    CONSTRAINT scripts_prompt_or_agent CHECK (((prompt IS NULL) <> (agent_id IS NULL))),
+    CONSTRAINT scripts_tools_readable CHECK ((public.json_fault(tools, 'array'::text) IS NULL)),
+    CONSTRAINT scripts_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
 COMMENT ON TABLE public.scripts IS 'What the agent is told: a prompt with voice and tools, or an agent kept at the provider. A call''s script_id names one by its external id or id.';
@@ -2239,6 +2564,12 @@ CREATE TABLE public.stray_events (
 );
 
 COMMENT ON TABLE public.stray_events IS 'Events about calls not known yet: kept, and swept until they match.';
+
+CREATE TABLE public.time_zones (
+    name text NOT NULL
+);
+
+COMMENT ON TABLE public.time_zones IS 'Names of time zones that settings may use.';
 
 CREATE TABLE public.upload_parts (
     upload_id uuid NOT NULL,
@@ -2316,14 +2647,32 @@ ALTER TABLE ONLY public.appointments
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.calls
+    ADD CONSTRAINT calls_external_id_length CHECK ((char_length(external_id) <= 255)) NOT VALID;
+
 ALTER TABLE ONLY public.calls
     ADD CONSTRAINT calls_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.calls
+    ADD CONSTRAINT calls_script_id_length CHECK ((char_length(script_id) <= 20000)) NOT VALID;
+
+ALTER TABLE public.calls
+    ADD CONSTRAINT calls_time_zone_length CHECK ((char_length(time_zone) <= 255)) NOT VALID;
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_external_id_key UNIQUE (user_id, external_id);
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.campaigns
+    ADD CONSTRAINT campaigns_script_id_length CHECK ((char_length(script_id) <= 20000)) NOT VALID;
+
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
@@ -2345,6 +2694,9 @@ ALTER TABLE ONLY public.lanes
 
 ALTER TABLE ONLY public.later_tallies
     ADD CONSTRAINT later_tallies_pkey PRIMARY KEY (lane_id, span_secs, starts_at, reason);
+
+ALTER TABLE public.legal_hours
+    ADD CONSTRAINT legal_hours_hours_readable CHECK ((public.json_fault(hours, 'array'::text) IS NULL)) NOT VALID;
 
 ALTER TABLE ONLY public.legal_hours
     ADD CONSTRAINT legal_hours_pkey PRIMARY KEY (area);
@@ -2373,8 +2725,17 @@ ALTER TABLE ONLY public.plans
 ALTER TABLE ONLY public.prospects
     ADD CONSTRAINT prospects_external_id_key UNIQUE (user_id, external_id);
 
+ALTER TABLE public.prospects
+    ADD CONSTRAINT prospects_external_id_length CHECK ((char_length(external_id) <= 255)) NOT VALID;
+
+ALTER TABLE public.prospects
+    ADD CONSTRAINT prospects_name_length CHECK ((char_length(name) <= 255)) NOT VALID;
+
 ALTER TABLE ONLY public.prospects
     ADD CONSTRAINT prospects_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.prospects
+    ADD CONSTRAINT prospects_time_zone_length CHECK ((char_length(time_zone) <= 255)) NOT VALID;
 
 ALTER TABLE ONLY public.provider_rates
     ADD CONSTRAINT provider_rates_pkey PRIMARY KEY (provider);
@@ -2384,6 +2745,9 @@ ALTER TABLE ONLY public.provider_states
 
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_external_id_key UNIQUE (user_id, external_id);
+
+ALTER TABLE public.schedules
+    ADD CONSTRAINT schedules_hours_readable CHECK ((public.json_fault(hours, 'array'::text) IS NULL)) NOT VALID;
 
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
@@ -2412,6 +2776,9 @@ ALTER TABLE ONLY public.suppressions
 ALTER TABLE ONLY public.tallies
     ADD CONSTRAINT tallies_pkey PRIMARY KEY (lane_id, what);
 
+ALTER TABLE ONLY public.time_zones
+    ADD CONSTRAINT time_zones_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.upload_parts
     ADD CONSTRAINT upload_parts_pkey PRIMARY KEY (upload_id, nth);
 
@@ -2426,6 +2793,9 @@ ALTER TABLE ONLY public.user_settings
 
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE public.user_settings
+    ADD CONSTRAINT user_settings_texts_length CHECK (((char_length(script_initial) <= 20000) AND (char_length(script_follow_up) <= 20000) AND (char_length(first_message) <= 20000) AND (char_length(voice) <= 255) AND (char_length(language) <= 255))) NOT VALID;
 
 ALTER TABLE ONLY public.user_turns
     ADD CONSTRAINT user_turns_pkey PRIMARY KEY (user_id);
@@ -2453,6 +2823,8 @@ CREATE UNIQUE INDEX attempts_number_key ON public.attempts USING btree (call_id,
 CREATE UNIQUE INDEX attempts_one_per_phone ON public.attempts USING btree (phone) WHERE (ended_at IS NULL);
 
 CREATE INDEX attempts_reserved ON public.attempts USING btree (user_id) WHERE ((ended_at IS NULL) AND (reserved_minutes IS NOT NULL));
+
+CREATE INDEX audit_log_by_subject ON public.audit_log USING btree (subject, id);
 
 CREATE INDEX calls_by_campaign ON public.calls USING btree (campaign_id, id) WHERE (campaign_id IS NOT NULL);
 
@@ -2485,6 +2857,8 @@ CREATE INDEX campaigns_by_schedule ON public.campaigns USING btree (schedule_id)
 CREATE INDEX campaigns_by_user ON public.campaigns USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((canceled_at IS NOT NULL) AND (swept_at IS NULL));
+
+CREATE INDEX dead_letters_by_age ON public.dead_letters USING btree (at);
 
 CREATE INDEX deliveries_due ON public.deliveries USING btree (due_at) WHERE (state = 'waiting'::text);
 
@@ -2649,6 +3023,9 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\xa46903c250e908ef3ce8e84e1b512810a5dd529c03350118b3cb398f06b58cb6879b83904f688cfe24914987611d2ace', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -39,6 +39,15 @@ enum Command {
     Openapi,
     /// Check settings, database and provider, and say what is missing.
     Doctor,
+    /// Ask the provider about everything open here, and about calls this database does not know; then the hold on dialing may be lifted.
+    Reconcile {
+        /// Dial again: what there is to know is known.
+        #[arg(long)]
+        lift_hold: bool,
+        /// Who lifts it, for the audit log.
+        #[arg(long, default_value = "operator")]
+        by: String,
+    },
     /// Manage keys.
     Key {
         #[command(subcommand)]
@@ -113,6 +122,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Migrate) => migrate(&config).await,
         Some(Command::Demo) => demo(&config).await,
         Some(Command::Doctor) => doctor(&config).await,
+        Some(Command::Reconcile { lift_hold, by }) => reconcile(&config, lift_hold.then_some(by.as_str())).await,
         Some(Command::Key { command: KeyCommand::Create { name, .. } }) => create_key(&config, &name).await,
         Some(Command::Psql { arguments }) => psql(&config, &arguments).await,
         Some(Command::Openapi | Command::FakeProviders { .. } | Command::Bench { .. }) => Ok(()),
@@ -194,6 +204,14 @@ async fn demo(config: &Config) -> anyhow::Result<()> {
         "Loaded {calls} sample calls. Watch them: curl http://localhost:{}/api/v1/calls",
         config.server.port
     ))
+}
+
+async fn reconcile(config: &Config, lift_by: Option<&str>) -> anyhow::Result<()> {
+    let (db, server) = service::prepare_database(config, Duration::ZERO).await?;
+    let told = service::reconcile::run(config, &db, lift_by).await;
+    db.close().await;
+    stop(server).await;
+    print(told?.trim_end())
 }
 
 async fn doctor(config: &Config) -> anyhow::Result<()> {

@@ -4,6 +4,8 @@
 //! and a Prometheus registry rendered by the API. **Invariant:** numbers dialed, transcripts, secrets and bodies never reach
 //! a log line; `PhoneNumber`'s `Debug` hides itself, and tests/it/operations.rs reads a run's log for them.
 
+pub mod vitals;
+
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
 use std::sync::OnceLock;

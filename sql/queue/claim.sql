@@ -38,7 +38,7 @@ bucket as materialized (
 ),
 room as materialized (
   select
-    case when (select held_until from asked) is not null then 0
+    case when (select held_until from asked) is not null or (select held_since from installation) is not null then 0
          -- least() passes over nulls: no ceiling, no probing.
          else greatest(0, least(
            $1::int, least($2::int, (select ceiling from asked)) - (select count(*) from open), (select floor(tokens) from bucket),
@@ -55,11 +55,20 @@ users_looked as materialized (
   order by t.next_at
   limit (select lanes / 2 from looks)
 ),
+-- A few lanes of each user come by the first door, however many of one user's are due.
 lane_ids as materialized (
-  (select l.id
-   from lanes l
-   where l.urgent_at < 'infinity' and l.urgent_at <= (select at from now) and exists (select from looks)
-   order by l.urgent_at
+  (select u.id
+   from (
+     select w.id, row_number() over (partition by w.user_id order by w.urgent_at, w.id) as nth_of_user, w.urgent_at
+     from (
+       select l.id, l.user_id, l.urgent_at
+       from lanes l
+       where l.urgent_at < 'infinity' and l.urgent_at <= (select at from now) and exists (select from looks)
+       order by l.urgent_at
+       limit (select 2 * lanes from looks)
+     ) w
+   ) u
+   order by u.nth_of_user > 2, u.urgent_at
    limit (select lanes / 4 from looks))
   union
   select l.id
@@ -112,7 +121,10 @@ candidates as materialized (
 -- One call for each number, and none that has expired or whose number is on a call or must not be called. They are left out
 -- after the look, not during it: what is in the way is bounded too, and tidied afterwards.
 free as materialized (
-  select c.*, row_number() over (partition by c.phone order by c.rank, c.due_at, c.id) as nth_of_phone
+  select
+    c.*,
+    -- Of one user's calls to a number the rank decides; of several users' the promise, then who has waited longest.
+    row_number() over (partition by c.phone, c.user_id order by c.rank, c.due_at, c.id) as nth_of_own
   from candidates c
   -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
   where (c.expires_at is null or c.expires_at > (select at from now)) and c.cancel_requested_at is null
@@ -122,17 +134,31 @@ free as materialized (
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
 ),
--- Cut by campaign, then user, then all. Promises first; then whoever has the fewest live calls.
+one_of_number as materialized (
+  select * from (
+    select f.*, row_number() over (partition by f.phone order by f.rank > 0, f.due_at, f.id) as nth_of_number
+    from free f
+    where f.nth_of_own = 1
+  ) o
+  where nth_of_number = 1
+),
+-- An equal share of the calls there may be, for each user that has any live or could have.
+share as materialized (
+  select ceil(least($2::int, coalesce((select ceiling from asked), $2::int))::numeric
+    / greatest(1, (select count(*) from (select user_id from user_live union select user_id from free) u)))::int as each
+),
+-- Cut by campaign, then user, then all. A promise goes first while its own user holds less than an equal share; then whoever has the
+-- fewest live calls. Any other rank orders a user's own calls alone.
 picked as materialized (
   select id, nth, user_id, nth_of_user
   from (
-    select *, row_number() over (order by rank > 0, user_live + nth_of_user, rank, due_at, id) as nth
+    select *, row_number() over (
+      order by not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
     from (
       select *, row_number() over (partition by user_id order by rank, due_at, id) as nth_of_user
       from (
         select *, row_number() over (partition by campaign_id order by rank, due_at, id) as nth_of_campaign
-        from free
-        where nth_of_phone = 1
+        from one_of_number
       ) in_campaign
       where campaign_id is null or nth_of_campaign <= campaign_room
     ) in_user
@@ -219,8 +245,8 @@ select
   s.lanes as "lanes!", s.users as "users!", s.obstructed as "obstructed!",
   c.attempt_id as "attempt_id?", c.id as "call_id?", c.attempt_number as "attempt_number?", c.dials as "dials?", c.dials_max as "dials_max?",
   c.priority as "priority?", c.rank as "rank?", c.retry_delay_secs as "retry_delay_secs?",
-  c.phone as "phone?", c.script_id as "script_id?", c.metadata as "metadata?", c.variables as "variables?", c.due_at as "due_at?",
-  c.reserved_minutes as "reserved_minutes?", c.prospect_id as "prospect_id?", c.agent as "agent?", c.retry_rules as "retry_rules?"
+  c.phone as "phone?", c.script_id as "script_id?", c.metadata as "metadata?: RawJson", c.variables as "variables?: RawJson", c.due_at as "due_at?",
+  c.reserved_minutes as "reserved_minutes?", c.prospect_id as "prospect_id?", c.agent as "agent?: RawJson", c.retry_rules as "retry_rules?: RawJson"
 from (
   select
     (select at from now) as at,
@@ -237,7 +263,7 @@ from (
     array(select id from lane_ids) as lanes,
     array(select user_id from users_looked) as users,
     (select count(*) from looked) < (select count(*) from lane_ids)
-      or (select count(*) from free where nth_of_phone = 1) < (select count(*) from candidates) as obstructed
+      or (select count(*) from one_of_number) < (select count(*) from candidates) as obstructed
 ) s
 left join (
   select

@@ -1,3 +1,3 @@
 -- The law by area.
 -- Used by queue::windows.
-select area, hours from legal_hours
+select area, hours as "hours: RawJson" from legal_hours

@@ -1,7 +1,7 @@
 -- Stray events whose call is known by now; they stay until they are applied (delete_strays).
 -- $1 limit bigint
 -- Used by queue::match_strays.
-select s.id, a.id as "attempt_id!", s.key, s.word
+select s.id, a.id as "attempt_id!", s.key, s.word as "word: RawJson"
 from stray_events s
 cross join lateral (
   select id from attempts where id = s.attempt_id

@@ -11,7 +11,7 @@ select
       'days', '["mon","tue","wed","thu","fri","sat","sun"]'::jsonb,
       'opens', to_char(p.opens, 'HH24:MI'), 'closes', to_char(p.closes, 'HH24:MI')))
     else s.hours
-  end as hours,
+  end as "hours: RawJson",
   s.closed_dates as "closed_dates?",
   coalesce(
     case when l.campaign_id is null then p.zone_policy else g.zone_policy end,

@@ -2,7 +2,7 @@
 -- $1 call_id uuid   $2 user_id uuid?, null = any
 -- Used by store::calls::get.
 select
-  c.id, c.user_id, c.lane_id, c.campaign_id, c.external_id, c.phone, c.script_id, c.metadata, c.variables,
+  c.id, c.user_id, c.lane_id, c.campaign_id, c.external_id, c.phone, c.script_id, c.metadata as "metadata: RawJson", c.variables as "variables: RawJson",
   c.state as "state: CallState", c.dials, coalesce((select (g.max_retries + 1 + c.dials_granted)::smallint from campaigns g where g.id = c.campaign_id), c.dials_max) as "dials_max!", c.priority, c.due_at, c.expires_at, c.time_zone, c.disposition,
   c.created_at, c.updated_at, c.ended_at,
   -- As far as its lane tells: none when that never opens, or not before the window after the present one.

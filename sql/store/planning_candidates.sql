@@ -2,7 +2,7 @@
 -- $1 user_id uuid   $2 limit bigint
 -- Used by store::planning::candidates.
 select
-  p.id, p.phone, p.time_zone, prospect_variables(p) as "variables!",
+  p.id, p.phone, p.time_zone, prospect_variables(p) as "variables!: RawJson",
   p.reached_at is not null or p.status = 'RESCHEDULED' as "known!"
 from prospects p
 where p.user_id = $1 and p.status in ('INITIAL', 'RESCHEDULED') and p.rescheduled_for is null and p.deleted_at is null

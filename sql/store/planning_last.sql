@@ -1,4 +1,4 @@
 -- What the last batch did for a user.
 -- $1 user_id uuid
 -- Used by store::planning::last.
-select report from planning where user_id = $1
+select report as "report: RawJson" from planning where user_id = $1

@@ -1,7 +1,7 @@
 -- The script a call's script_id names: one of the call's own user, by external id or id.
 -- $1 call_id uuid   $2 script_id text
 -- Used by store::scripts::named_by_call.
-select s.prompt, s.agent_id, s.voice, s.language, s.first_message, s.tools, s.max_duration_secs
+select s.prompt, s.agent_id, s.voice, s.language, s.first_message, s.tools as "tools: RawJson", s.max_duration_secs
 from calls c
 join scripts s on s.user_id = c.user_id
 where c.id = $1 and (s.external_id = $2 or s.id::text = lower($2))

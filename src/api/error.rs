@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::db::fault;
+
 /// What went wrong with a request.
 #[derive(Debug)]
 pub struct Error {
@@ -206,38 +208,35 @@ impl Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
+impl From<&sqlx::Error> for Error {
+    /// An outage is always 503, whatever shape it takes; 500 is a mistake of ours alone.
+    fn from(error: &sqlx::Error) -> Self {
+        let source = anyhow::anyhow!("{error}");
+        match error {
             sqlx::Error::Database(refused) if refused.is_unique_violation() => Self::taken(refused.constraint()),
             sqlx::Error::Database(refused) if refused.is_foreign_key_violation() => {
                 Self::conflict("in_use", "something else still refers to it, or what it refers to is gone")
             }
-            // A statement that Postgres refused is our mistake, unless it is shutting down, out of room, or too busy.
-            sqlx::Error::Database(refused)
-                if !refused
-                    .code()
-                    .is_some_and(|code| ["08", "40", "53", "55", "57"].iter().any(|c| code.starts_with(c))) =>
-            {
-                Self::internal(anyhow::Error::new(error).context("a statement failed"))
+            sqlx::Error::Database(refused) if refused.is_check_violation() => {
+                let constraint = refused.constraint().unwrap_or("a constraint");
+                Self::invalid_field("", format!("cannot be stored: it breaks {constraint}"))
             }
-            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound => {
-                Self::internal(anyhow::Error::new(error).context("an unexpected row"))
-            }
-            _ => Self::unavailable(anyhow::Error::new(error)),
+            _ if fault::is_of_the_values(error) => Self::internal(source.context("a statement failed")),
+            _ if fault::is_of_the_statement(error) => Self::internal(source.context("a statement failed")),
+            _ => Self::unavailable(source),
         }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::from(&error)
     }
 }
 
 impl From<Arc<sqlx::Error>> for Error {
     fn from(error: Arc<sqlx::Error>) -> Self {
-        match Arc::try_unwrap(error) {
-            Ok(error) => error.into(),
-            Err(shared) => match &*shared {
-                sqlx::Error::Database(refused) => Self::internal(anyhow::anyhow!("a statement failed: {refused}")),
-                other => Self::unavailable(anyhow::anyhow!("{other}")),
-            },
-        }
+        Self::from(&*error)
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::api::error::{Error, FieldError};
 use crate::domain::call::OBJECT_BYTES_MAX;
 use crate::domain::hours::Span;
 use crate::domain::ids::{EXTERNAL_ID_CHARS_MAX, looks_like_ours};
+use crate::domain::raw_json::RawJson;
 use crate::domain::zone::{self, Zone};
 use crate::queue::windows;
 
@@ -56,12 +57,26 @@ impl Faults {
     }
 
     /// An object that is not too large to carry about.
-    pub fn checked_object(&mut self, path: &str, object: Map<String, Value>) -> Value {
-        let value = Value::Object(object);
-        if value.to_string().len() > OBJECT_BYTES_MAX {
-            self.add(path, format!("may have at most {OBJECT_BYTES_MAX} bytes as JSON"));
+    pub fn checked_object(&mut self, path: &str, given: Option<Box<RawValue>>) -> RawJson {
+        let object = self.checked_json(path, given, OBJECT_BYTES_MAX).unwrap_or_default();
+        if !object.is_object() {
+            self.add(path, "must be an object");
         }
-        value
+        object
+    }
+
+    /// JSON of any shape, as it may be stored and read back; none: it was not given, or its faults are noted.
+    pub fn checked_json(&mut self, path: &str, given: Option<Box<RawValue>>, bytes_max: usize) -> Option<RawJson> {
+        let given = given?;
+        if given.get().len() > bytes_max {
+            self.add(path, format!("may have at most {bytes_max} bytes as JSON"));
+            return None;
+        }
+        match RawJson::checked(given) {
+            Ok(json) => Some(json),
+            Err((inner, fault)) if inner.is_empty() => self.check(path, Err(fault)),
+            Err((inner, fault)) => self.check(&format!("{path}.{inner}"), Err(fault)),
+        }
     }
 
     /// The client's own id.

@@ -47,6 +47,7 @@ use crate::db::doorbell::Doorbell;
 use crate::outcome::inbox::Inbox;
 use crate::planner;
 use crate::queue::Enqueuer;
+use crate::telemetry::vitals::Vitals;
 
 /// What handlers share.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Api {
     pub enqueuer: Enqueuer,
     pub inbox: Inbox,
     pub doorbell: Doorbell,
+    /// What this process last did.
+    pub vitals: Arc<Vitals>,
     pub who: auth::Rules,
     pub webhooks: webhooks::Rules,
     pub limits: Limits,
@@ -134,6 +137,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(calls::read::get_call, calls::steer::update_call))
         .routes(routes!(calls::steer::cancel_call))
         .routes(routes!(calls::steer::retry_call))
+        .routes(routes!(calls::steer::end_call))
         .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
         .routes(routes!(settings::put_settings, settings::get_settings))

@@ -16,13 +16,15 @@ use crate::api::auth::Caller;
 use crate::api::error::{Error, Problems};
 use crate::api::{Api, DATABASE_PATIENCE, State};
 use crate::domain::call::CallStatus;
+use crate::store::installation::{Alarm, Processes};
 use crate::store::{calls, installation};
 use crate::telemetry;
+use crate::telemetry::vitals::Vital;
 
 /// How this process is.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok` or `unavailable`.
+    /// `ok`; `degraded`: it works, and `alarms` say what is wrong; `unavailable`: the database is away, or this process is stuck.
     #[schema(example = "ok")]
     pub status: &'static str,
     /// `up` or `down`.
@@ -38,7 +40,15 @@ pub struct Health {
     pub provider_ceiling: Option<i32>,
     pub role: String,
     pub version: &'static str,
+    /// Running processes by role, and when any of them last did what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Processes>,
+    /// What is wrong, and the way out.
+    pub alarms: Vec<Alarm>,
 }
+
+/// A process that has not taken a turn for so long is stuck.
+const STUCK_AFTER_SECS: f64 = 60.0;
 
 /// Health and metrics alone, for processes without the role `api`.
 pub fn router() -> Router<Arc<Api>> {
@@ -73,20 +83,35 @@ pub async fn get_liveness() -> &'static str {
 }
 
 async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
-    let answers =
-        tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), installation::ping(&api.db.read)).await;
-    let ping = answers.ok().and_then(Result::ok);
+    let pool = &api.db.read;
+    let asking = async {
+        let ping = installation::ping(pool).await?;
+        Ok::<_, sqlx::Error>((ping, installation::processes(pool).await?, installation::alarms(pool).await?))
+    };
+    let answers = tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), asking).await;
+    let (ping, processes, alarms) = match answers.ok().and_then(Result::ok) {
+        Some((ping, processes, alarms)) => (Some(ping), Some(processes), alarms),
+        None => (None, None, Vec::new()),
+    };
     let up = ping.as_ref().is_some_and(|ping| ping.writable);
+    let stuck = api.vitals.secs_since(Vital::Turn).is_some_and(|secs| secs > STUCK_AFTER_SECS);
+    let status = match (up && !stuck, alarms.is_empty()) {
+        (false, _) => "unavailable",
+        (true, false) => "degraded",
+        (true, true) => "ok",
+    };
     let health = Health {
-        status: if up { "ok" } else { "unavailable" },
+        status,
         database: if up { "up" } else { "down" },
         provider: api.about.provider.clone(),
         breaker: ping.as_ref().and_then(|ping| ping.breaker.clone()),
         provider_ceiling: ping.and_then(|ping| ping.provider_ceiling),
         role: api.about.role.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        processes,
+        alarms,
     };
-    (if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, axum::Json(health))
+    (if up && !stuck { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, axum::Json(health))
 }
 
 /// Calls by status.

@@ -8,7 +8,7 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::api::auth::Caller;
@@ -70,7 +70,7 @@ pub struct ProspectInput {
     pub rescheduled_for: Option<DateTime<Utc>>,
     /// What scripts may name besides prospectName.
     #[schema(value_type = Option<Object>)]
-    pub variables: Option<Map<String, Value>>,
+    pub variables: Option<Box<RawValue>>,
 }
 
 /// `PATCH …/prospects/{id}`: what is given is changed.
@@ -91,7 +91,7 @@ pub struct ProspectUpdate {
     pub rescheduled_for: Option<Option<DateTime<Utc>>>,
     /// Replaces the old ones.
     #[schema(value_type = Option<Object>)]
-    pub variables: Option<Map<String, Value>>,
+    pub variables: Option<Box<RawValue>>,
 }
 
 const YEARS_AHEAD_MAX: i64 = 10;
@@ -124,7 +124,7 @@ impl ProspectInput {
                 Wish::Initial
             }
         };
-        let variables = faults.checked_object("variables", self.variables.unwrap_or_default());
+        let variables = faults.checked_object("variables", self.variables);
         faults.none()?;
         Ok(NewProspect {
             id: ProspectId(uuid::Uuid::nil()),
@@ -234,7 +234,7 @@ pub async fn update_prospect(
     let phone = body.phone.and_then(|phone| faults.check("phone", PhoneNumber::parse(&phone)));
     let time_zone = body.time_zone.map(|zone| zone.map(|zone| faults.checked_zone("timeZone", &zone)));
     check_promise(&mut faults, body.rescheduled_for.flatten());
-    let variables = body.variables.map(|variables| faults.checked_object("variables", variables));
+    let variables = body.variables.map(|variables| faults.checked_object("variables", Some(variables)));
     let promised = body.rescheduled_for.flatten().is_some();
     let status = match body.status {
         None if promised => Some(Wish::Rescheduled),
@@ -289,8 +289,9 @@ pub async fn delete_prospect(state: State, caller: Caller, Ids(id, prospect): Id
 pub async fn get_planning(state: State, caller: Caller, Id(id): Id) -> Result<axum::Json<Data<Report>>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
     let report = planning::last(&state.0.db.read, user).await?;
-    let report = report.and_then(|report| serde_json::from_value(report).ok());
-    Ok(axum::Json(Data::of(report.ok_or_else(|| Error::not_found("planning report"))?)))
+    Ok(axum::Json(Data::of(
+        report.and_then(|report| report.read::<Report>()).ok_or_else(|| Error::not_found("planning report"))?,
+    )))
 }
 
 /// Plans a batch of users now: those longest unplanned. Needs an admin key.

@@ -156,7 +156,7 @@ pub async fn update_schedule(
     let closed_dates = changes.body.closed_dates.map(|dates| faults.checked_dates("closedDates", dates));
     let hours_then = match &changes.body.hours {
         Some(hours) => hours.clone(),
-        None => serde_json::from_value(now.hours).unwrap_or_default(),
+        None => now.hours.read().unwrap_or_default(),
     };
     let dates_then = closed_dates.clone().unwrap_or(now.closed_dates);
     faults.check_opens(time_zone.as_deref().unwrap_or(&now.time_zone), &hours_then, &dates_then);

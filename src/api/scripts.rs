@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::api::auth::Caller;
@@ -20,6 +20,7 @@ use crate::api::owner::{owner_of, scope_in_path, the_one};
 use crate::api::paging::PageQuery;
 use crate::api::{Api, State};
 use crate::domain::ids::ScriptId;
+use crate::domain::raw_json::RawJson;
 use crate::domain::script::Script;
 use crate::store::Named;
 use crate::store::scripts::{self, Row};
@@ -51,8 +52,8 @@ pub struct ScriptInput {
     #[schema(min_length = 1, max_length = 20000)]
     pub first_message: Option<String>,
     /// In the provider's own shape, handed on as they are. Without any, the agent can hang up. How the call went it can always report.
-    #[schema(max_items = 50)]
-    pub tools: Option<Vec<Map<String, Value>>>,
+    #[schema(value_type = Option<Vec<Object>>, max_items = 50)]
+    pub tools: Option<Vec<Box<RawValue>>>,
     /// The longest call; never more than the minutes that are left.
     #[schema(minimum = 30, maximum = 14400)]
     pub max_duration_secs: Option<i64>,
@@ -77,8 +78,8 @@ pub struct ScriptChanges {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 20000)]
     pub first_message: Option<Option<String>>,
-    #[schema(max_items = 50)]
-    pub tools: Option<Vec<Map<String, Value>>>,
+    #[schema(value_type = Option<Vec<Object>>, max_items = 50)]
+    pub tools: Option<Vec<Box<RawValue>>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<i64>, minimum = 30, maximum = 14400)]
     pub max_duration_secs: Option<Option<i64>>,
@@ -107,11 +108,28 @@ fn check(faults: &mut Faults, script: &Script) {
     if !script.agent_id.as_ref().is_none_or(is_id) {
         faults.add("agentId", "must be the provider's id of an agent: 1 to 64 letters, digits, dashes");
     }
-    if script.tools.as_array().is_some_and(|tools| tools.len() > TOOLS_MAX)
-        || script.tools.to_string().len() > TOOLS_BYTES_MAX
-    {
+}
+
+/// Tools as they are kept.
+fn checked_tools(faults: &mut Faults, tools: Vec<Box<RawValue>>) -> RawJson {
+    let count = tools.len();
+    let tools: Vec<RawJson> = tools
+        .into_iter()
+        .enumerate()
+        .map(|(nth, tool)| {
+            let path = format!("tools.{nth}");
+            let tool = faults.checked_json(&path, Some(tool), TOOLS_BYTES_MAX).unwrap_or_default();
+            if !tool.is_object() {
+                faults.add(&path, "must be an object");
+            }
+            tool
+        })
+        .collect();
+    let tools = RawJson::of(&tools);
+    if count > TOOLS_MAX || tools.len() > TOOLS_BYTES_MAX {
         faults.add("tools", format!("may be at most {TOOLS_MAX}, of {TOOLS_BYTES_MAX} bytes as JSON"));
     }
+    tools
 }
 
 async fn find(api: &Api, caller: Caller, id: &str, whose: &Whose) -> Result<Row, Error> {
@@ -141,7 +159,7 @@ pub async fn create_script(
         voice: body.voice,
         language: body.language,
         first_message: body.first_message,
-        tools: json!(body.tools.unwrap_or_default()),
+        tools: checked_tools(&mut faults, body.tools.unwrap_or_default()),
         max_duration_secs: body.max_duration_secs.map(|secs| faults.check_range("maxDurationSecs", secs, 30..=14_400)),
     };
     check(&mut faults, &script);
@@ -204,7 +222,7 @@ pub async fn update_script(
         voice: to.voice.unwrap_or(now.voice),
         language: to.language.unwrap_or(now.language),
         first_message: to.first_message.unwrap_or(now.first_message),
-        tools: to.tools.map_or(now.tools, |tools| json!(tools)),
+        tools: to.tools.map_or(now.tools, |tools| checked_tools(&mut faults, tools)),
         max_duration_secs,
     };
     check(&mut faults, &script);

@@ -16,6 +16,7 @@ use crate::api::extract::{Id, Json};
 use crate::api::faults::{Faults, SCRIPT_ID_CHARS_MAX};
 use crate::api::owner::user_in_path;
 use crate::domain::disposition::{Class, Disposition};
+use crate::domain::raw_json::RawJson;
 use crate::domain::retry::UserRule;
 use crate::queue::windows::{self, Scope};
 use crate::store::settings::{self, Row};
@@ -102,7 +103,7 @@ impl From<Row> for Settings {
             max_attempts: row.max_attempts,
             max_concurrent_calls: row.max_concurrent_calls,
             zone_policy: row.zone_policy,
-            retry_rules: serde_json::from_value(row.retry_rules).unwrap_or_default(),
+            retry_rules: row.retry_rules.read().unwrap_or_default(),
             updated_at: row.updated_at,
         }
     }
@@ -168,7 +169,7 @@ impl SettingsInput {
             max_attempts: i16::try_from(max_attempts).unwrap_or(3),
             max_concurrent_calls,
             zone_policy: self.zone_policy.map(|policy| policy.as_str().to_owned()),
-            retry_rules: serde_json::to_value(rules).map_err(|error| Error::internal(error.into()))?,
+            retry_rules: RawJson::of(&rules),
             updated_at: DateTime::default(),
         })
     }

@@ -20,11 +20,11 @@ use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
 use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Meant};
-use crate::outcome::storable;
 use crate::provider::signature::{self, Headers};
 use crate::provider::ultravox::tool::Told;
 use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
 use crate::provider::{telnyx, ultravox};
+use crate::telemetry::vitals::Vital;
 
 /// The strictest sender gives up on an answer after 2 s (Telnyx).
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_800);
@@ -128,9 +128,11 @@ async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error>
     if let Some(delay) = report.at.and_then(|at| (Utc::now() - at).to_std().ok()) {
         metrics::histogram!("outdial_webhook_delay_seconds").record(delay);
     }
-    let word = clean(report.word);
-    let heard = Heard { about, word, key: report.key, source: "webhook", body: Some(storable(without_secrets(body))) };
-    match tokio::time::timeout(ANSWER_WITHIN, api.inbox.hear(heard)).await {
+    let body = Some(without_secrets(body));
+    let heard = Heard { about, word: report.word, key: report.key, source: "webhook", body };
+    let told = tokio::time::timeout(ANSWER_WITHIN, api.inbox.hear(heard)).await;
+    api.vitals.beat_if(Vital::Word, matches!(told, Ok(Ok(_))));
+    match told {
         Ok(Ok(Became::Applied)) => Ok(receipt(StatusCode::OK, "applied")),
         Ok(Ok(Became::Unchanged)) => Ok(receipt(StatusCode::OK, "unchanged")),
         Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
@@ -259,12 +261,6 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn receipt(status: StatusCode, became: &'static str) -> Answer {
     (status, axum::Json(Data::of(Receipt { status: became })))
-}
-
-/// A word without characters that Postgres cannot keep.
-fn clean(word: Word) -> Word {
-    let value = serde_json::to_value(&word).map(storable);
-    value.and_then(serde_json::from_value).unwrap_or(word)
 }
 
 /// Whether we believe the sender; gives its id of the event where the signature covers one.

@@ -23,6 +23,7 @@ use crate::db::doorbell::Doorbell;
 use crate::domain::call::rank;
 use crate::domain::ids::{CallId, InstanceId, LaneId, OPERATOR, new_id};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::executor::dispatcher::Dispatcher;
 use crate::outcome::inbox::Inbox;
 use crate::queue::{self, Enqueuer, NewCall};
@@ -93,7 +94,8 @@ impl Bench {
         let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
         let doorbell = Doorbell::default();
         let stop = CancellationToken::new();
-        let (enqueuer, enqueuing) = Enqueuer::new(db.work.clone(), doorbell.clone(), stop.clone());
+        let (enqueuer, enqueuing) =
+            Enqueuer::new(db.work.clone(), doorbell.clone(), Duration::from_secs(40), stop.clone());
         tokio::spawn(enqueuing);
         tokio::spawn(doorbell.clone().ring_others(db.work.clone(), stop.clone()));
         let (ear, said) = mpsc::unbounded_channel();
@@ -112,8 +114,16 @@ impl Bench {
         let (keeping, pool, stop) = (Arc::clone(&line), self.db.work.clone(), self.stop.clone());
         tokio::spawn(async move { keeping.lease.keep(pool, "bench".to_owned(), "bench".to_owned(), stop).await });
         tokio::spawn(self.doorbell.clone().hear_others(self.db.options.clone(), self.stop.clone()));
-        let dispatcher = Dispatcher::new(line, service::rules_of(&self.config), self.doorbell.clone());
-        tokio::spawn(dispatcher.run(self.stop.clone(), Duration::ZERO));
+        let dispatcher = Dispatcher::new(
+            &self.db,
+            self.inbox.clone(),
+            line.settings.clone(),
+            Arc::clone(&line.vitals),
+            Some(line),
+            service::rules_of(&self.config),
+            self.doorbell.clone(),
+        );
+        tokio::spawn(dispatcher.run(self.stop.clone(), self.stop.clone(), Duration::ZERO));
         Ok(())
     }
 
@@ -165,8 +175,8 @@ fn call_to(phone: PhoneNumber) -> NewCall {
         expires_at: None,
         phone,
         script_id: "bench".to_owned(),
-        metadata: json!({"campaign": "c1"}),
-        variables: json!({}),
+        metadata: json!({"campaign": "c1"}).into(),
+        variables: RawJson::empty_object(),
         prospect_id: None,
         external_id: None,
         time_zone: None,

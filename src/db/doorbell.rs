@@ -10,10 +10,14 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::fault::within;
+
 const CHANNEL: &str = "outdial";
 /// At least so long between two rings.
 const QUIET: Duration = Duration::from_millis(25);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// A listener that hears nothing for so long is asked whether it still listens.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Wakes this process at once, and the others through Postgres.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +42,8 @@ impl Doorbell {
                 () = stop.cancelled() => return,
                 () = self.remote.notified() => {}
             }
-            if let Err(error) = sqlx::query_file!("sql/store/ring.sql", CHANNEL).fetch_one(&pool).await {
+            let ringing = sqlx::query_file!("sql/store/ring.sql", CHANNEL).fetch_one(&pool);
+            if let Err(error) = within(HEARTBEAT, ringing).await {
                 tracing::debug!(%error, "the doorbell did not ring");
             }
             tokio::time::sleep(QUIET).await;
@@ -68,9 +73,16 @@ impl Doorbell {
         listener.listen(CHANNEL).await?;
         // What was rung between the last connection and this one is lost: look.
         self.local.notify_one();
-        while listener.try_recv().await?.is_some() {
-            self.local.notify_one();
+        loop {
+            match tokio::time::timeout(HEARTBEAT, listener.try_recv()).await {
+                Ok(Ok(Some(_))) => self.local.notify_one(),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                // Silence may be a connection that swallows: it has to answer.
+                Err(_) => {
+                    within(HEARTBEAT, listener.listen(CHANNEL)).await?;
+                }
+            }
         }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod doorbell;
 pub mod embedded;
+pub mod fault;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -56,11 +57,19 @@ impl Db {
     #[must_use]
     pub fn open(options: PgConnectOptions, settings: &config::Database) -> Self {
         let secs = |n: u64| format!("{n}s");
+        // What we rely on is said, whatever the server's or the role's defaults are.
         let safe = options.clone().application_name("outdial").statement_cache_capacity(256).options([
             ("jit", "off".to_owned()),
             ("statement_timeout", secs(settings.statement_timeout_secs)),
             ("lock_timeout", secs(settings.lock_timeout_secs)),
             ("idle_in_transaction_session_timeout", secs(settings.idle_in_transaction_timeout_secs)),
+            ("idle_session_timeout", "0".to_owned()),
+            // A statement of a client that is gone ends, and gives back its locks.
+            ("client_connection_check_interval", "1s".to_owned()),
+            ("default_transaction_isolation", "read committed".to_owned()),
+            ("standard_conforming_strings", "on".to_owned()),
+            ("TimeZone", "UTC".to_owned()),
+            ("outdial.service", "on".to_owned()),
         ]);
         let pool = |connections: u32| {
             PgPoolOptions::new()
@@ -68,10 +77,10 @@ impl Db {
                 .min_connections(1)
                 .acquire_timeout(Duration::from_secs(settings.acquire_timeout_secs))
                 .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(answers(connection)))
+                .after_release(|connection, _| Box::pin(is_clean(connection)))
         };
-        let work = pool(settings.work_connections)
-            .after_release(|connection, _| Box::pin(is_clean(connection)))
-            .connect_lazy_with(safe.clone().options(HOT_PLANS));
+        let work = pool(settings.work_connections).connect_lazy_with(safe.clone().options(HOT_PLANS));
         let read = pool(settings.read_connections).connect_lazy_with(safe);
         Self { work, read, options }
     }
@@ -83,13 +92,21 @@ impl Db {
     }
 }
 
+/// How long a connection may take to answer the shortest question.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection that went stale while nobody used it (a restart, an idle time-out, a proxy that swallows) is found before it is lent.
+async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    fault::within(PROBE_PATIENCE, connection.ping()).await.map(|()| true)
+}
+
 /// sqlx's `begin()` is not cancel-safe: a dropped future can hand back a connection inside an open transaction. There
 /// `now()` is older than the statement, or the probe fails; either way the connection is closed instead of lent again
-/// (tests/it/database.rs cancels one).
+/// (tests/it/database.rs cancels one). One that does not answer is closed too.
 async fn is_clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // The simple protocol: with the extended one, the two times differ even outside a transaction.
-    let row = sqlx::raw_sql(include_str!("../../sql/store/connection_is_clean.sql")).fetch_one(connection).await?;
-    row.try_get(0)
+    let probe = sqlx::raw_sql(include_str!("../../sql/store/connection_is_clean.sql")).fetch_one(connection);
+    fault::within(PROBE_PATIENCE, probe).await?.try_get(0)
 }
 
 /// A connection that one task keeps, so that its statements stay prepared; made anew after a failure.
@@ -117,11 +134,17 @@ impl Kept {
         self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
+    /// Whether there is a connection already, which may have gone stale.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Closes the connection after a failure: whatever state it is in, nobody gets it.
     pub async fn discard(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // It may be broken already.
-            let _ = connection.close().await;
+            // It may be broken already, or swallow the goodbye.
+            let _ = fault::within(PROBE_PATIENCE, connection.close()).await;
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Disposition {
     Canceled,
     /// The script names something nobody knows of the callee; found before the dial.
     VariableMissing,
+    /// What is stored for the call cannot be read; found before the dial.
+    Unreadable,
     /// Nobody ever learned how it ended.
     Unknown,
 }
@@ -46,7 +48,12 @@ impl Disposition {
             | Self::DoNotCall
             | Self::Completed => Class::Reached,
             Self::Voicemail | Self::NoAnswer | Self::Busy | Self::Failed => Class::Retry,
-            Self::WrongNumber | Self::Refused | Self::Canceled | Self::VariableMissing | Self::Unknown => Class::Stop,
+            Self::WrongNumber
+            | Self::Refused
+            | Self::Canceled
+            | Self::VariableMissing
+            | Self::Unreadable
+            | Self::Unknown => Class::Stop,
         }
     }
 
@@ -66,6 +73,7 @@ impl Disposition {
             Self::Refused => "REFUSED",
             Self::Canceled => "CANCELED",
             Self::VariableMissing => "VARIABLE_MISSING",
+            Self::Unreadable => "UNREADABLE",
             Self::Unknown => "UNKNOWN",
         }
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::disposition::Disposition;
+use crate::domain::raw_json::RawJson;
 
 /// How delays grow: `base × factor^n`, at most `max`, spread by ± `jitter` (0 to 1).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,8 +58,8 @@ pub struct UserRule {
 impl UserRule {
     /// The rule for a disposition among a user's rules, as they are stored.
     #[must_use]
-    pub fn of(rules: &Value, disposition: Disposition) -> Option<Self> {
-        serde_json::from_value(rules.get(disposition.as_str())?.clone()).ok()
+    pub fn of(rules: &RawJson, disposition: Disposition) -> Option<Self> {
+        serde_json::from_str(rules.fields()?.get(disposition.as_str())?.get()).ok()
     }
 }
 

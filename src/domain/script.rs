@@ -1,6 +1,21 @@
 //! What an agent is told.
 
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::raw_json::RawJson;
+
+/// Who speaks, as a user's settings say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    /// BCP 47
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_message: Option<String>,
+}
 
 /// A script as it is kept, and as it is handed to the provider once variables are filled in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +30,7 @@ pub struct Script {
     /// Said to somebody who does not speak first.
     pub first_message: Option<String>,
     /// A list, in the provider's own shape.
-    pub tools: Value,
+    pub tools: RawJson,
     /// Seconds.
     pub max_duration_secs: Option<i32>,
 }

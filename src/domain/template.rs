@@ -3,7 +3,7 @@
 //! Pure. What looks like a name and has no value is an error that names it, found before anybody is dialed; braces around
 //! anything else (JSON in a prompt, say) stay as they are.
 
-use serde_json::{Map, Value};
+use crate::domain::raw_json::Fields;
 
 /// The script names something that has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,7 @@ pub struct Missing {
 ///
 /// # Errors
 /// A name has no value.
-pub fn render(text: &str, variables: &Map<String, Value>) -> Result<String, Missing> {
+pub fn render(text: &str, variables: &Fields) -> Result<String, Missing> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -44,22 +44,26 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
-fn value_of(name: &str, variables: &Map<String, Value>) -> Result<String, Missing> {
-    match variables.get(name) {
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
-        _ => Err(Missing { name: name.to_owned() }),
-    }
+/// Texts, numbers as they were written, and yes or no.
+fn value_of(name: &str, variables: &Fields) -> Result<String, Missing> {
+    let written = variables.get(name).map(|raw| raw.get()).unwrap_or_default();
+    let value = match written.bytes().next() {
+        Some(b'"') => serde_json::from_str::<String>(written).ok().filter(|text| !text.trim().is_empty()),
+        None | Some(b'{' | b'[' | b'n') => None,
+        Some(_) => Some(written.to_owned()),
+    };
+    value.ok_or_else(|| Missing { name: name.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::raw_json::RawJson;
     use serde_json::json;
 
     fn filled(text: &str) -> Result<String, Missing> {
         let variables = json!({"prospectName": "Jo", "age": 7, "empty": " ", "nothing": null});
-        render(text, variables.as_object().expect("an object"))
+        render(text, &RawJson::from(variables).fields().expect("an object"))
     }
 
     #[test]

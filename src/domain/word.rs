@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::disposition::Disposition;
@@ -110,6 +110,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Without times that no program computes with.
+    fn storable(self) -> Self {
+        let computable = |at: &DateTime<Utc>| (1900..=9999).contains(&at.year());
+        Self {
+            appointment_time: self.appointment_time.filter(computable),
+            callback_time: self.callback_time.filter(computable),
+            ..self
+        }
+    }
+
     /// An outcome without a time, told by somebody who knows.
     #[must_use]
     pub fn of(disposition: Disposition) -> Self {
@@ -184,6 +194,42 @@ impl Word {
             Self::Doubt { .. } => "doubt",
             Self::NotFound => "not_found",
             Self::Overdue => "overdue",
+        }
+    }
+
+    /// The same, with what can be stored of it: no NUL characters, no times beyond the years 1900 to 9999.
+    #[must_use]
+    pub fn storable(self) -> Self {
+        let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+        match self {
+            Self::Accepted { provider_call_id, carrier_call_id } => Self::Accepted {
+                provider_call_id: provider_call_id.map(clean),
+                carrier_call_id: carrier_call_id.map(clean),
+            },
+            Self::Prepared { provider_call_id } => Self::Prepared { provider_call_id: clean(provider_call_id) },
+            Self::Told { outcome } => Self::Told { outcome: outcome.storable() },
+            Self::OneSideOver { by_carrier, hangup_cause } => {
+                Self::OneSideOver { by_carrier, hangup_cause: hangup_cause.map(clean) }
+            }
+            Self::Lapsed { hangup_cause } => Self::Lapsed { hangup_cause: clean(hangup_cause) },
+            Self::TurnedAway { full, hangup_cause } => Self::TurnedAway { full, hangup_cause: hangup_cause.map(clean) },
+            Self::Ended(ended) => Self::Ended(Ended {
+                outcome: ended.outcome.map(Outcome::storable),
+                provider_call_id: ended.provider_call_id.map(clean),
+                hangup_cause: ended.hangup_cause.map(clean),
+                transcript: ended.transcript.map(clean),
+                ..ended
+            }),
+            Self::Recorded(record) => Self::Recorded(Record {
+                transcript: record.transcript.map(clean),
+                summary: record.summary.map(clean),
+                ..record
+            }),
+            Self::Refused { reason } => Self::Refused { reason: clean(reason) },
+            Self::NotSent { reason } => Self::NotSent { reason: clean(reason) },
+            Self::Withheld { bar, detail } => Self::Withheld { bar: clean(bar), detail: detail.map(clean) },
+            Self::Doubt { reason, sent_ms_ago } => Self::Doubt { reason: clean(reason), sent_ms_ago },
+            Self::Started | Self::Capacity { .. } | Self::NotFound | Self::Overdue => self,
         }
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use sqlx::PgPool;
 
+use crate::db::fault::within;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, CallId};
-use crate::domain::script::Script;
+use crate::domain::script::{Agent, Script};
 use crate::domain::template::{Missing, render};
 use crate::domain::word::Word;
 use crate::executor::Settings;
@@ -19,6 +19,7 @@ use crate::outcome::inbox::{Heard, Inbox};
 use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, signature};
 use crate::queue::{self, Claimed};
 use crate::store::scripts;
+use crate::telemetry::vitals::Vitals;
 
 /// What every dial needs; shared by all of them.
 pub struct Line {
@@ -28,6 +29,7 @@ pub struct Line {
     pub lease: Arc<Lease>,
     pub settings: Settings,
     pub pulse: Pulse,
+    pub vitals: Arc<Vitals>,
 }
 
 /// Dials one claimed call. `claimed` is when its claim was begun, by the monotonic clock.
@@ -36,7 +38,7 @@ pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
     let word = match bar_to(line, call.attempt_id, call.call_id, claimed).await {
         Some(word) => word,
         None => match scripted(line, call).await {
-            Ok((call, script)) => ask(line, call, script, claimed).await,
+            Ok((call, worded)) => ask(line, call, worded, claimed).await,
             Err(word) => word,
         },
     };
@@ -48,7 +50,8 @@ pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
 /// window, pause, do-not-call and cancel are looked at again.
 async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant) -> Option<Word> {
     if claimed.elapsed() > line.settings.look_again_after {
-        match queue::look_again(&line.pool, attempt, line.settings.dial_guard_secs).await {
+        let looking = queue::look_again(&line.pool, attempt, line.settings.dial_guard_secs);
+        match within(line.settings.statement_patience, looking).await {
             Ok(None) => {}
             Ok(Some(bar)) => {
                 tracing::info!(call.id = %call, bar, "call withheld right before the dial");
@@ -59,7 +62,10 @@ async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant)
             }
         }
     }
-    if line.lease.is_good() {
+    if claimed.elapsed() > line.settings.send_within() {
+        // From here on it may be in doubt already (queue::doubt_of_the_dead).
+        Some(Word::NotSent { reason: "its claim is too old to be sent".to_owned() })
+    } else if line.lease.is_good() {
         None
     } else {
         Some(Word::NotSent { reason: "the lease of this process ran out".to_owned() })
@@ -68,19 +74,43 @@ async fn bar_to(line: &Line, attempt: AttemptId, call: CallId, claimed: Instant)
 
 /// The call with its words: what is stored under its script's name, and variables filled in. A name without a value is found here,
 /// before the dial.
-async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Option<Script>), Word> {
+async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Worded), Word> {
     let stored = if line.provider.reads_scripts() { stored_script(line, &call).await? } else { None };
     match worded(&mut call, stored, line.provider.reads_scripts()) {
-        Ok(script) => Ok((call, script)),
-        Err(missing) => {
-            tracing::warn!(call.id = %call.call_id, variable = missing.name, "a script names what nobody knows; not dialed");
-            Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned(), detail: Some(missing.name) })
+        Ok(worded) => Ok((call, worded)),
+        Err(Unspeakable::Missing(Missing { name })) => {
+            tracing::warn!(call.id = %call.call_id, variable = name, "a script names what nobody knows; not dialed");
+            Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned(), detail: Some(name) })
+        }
+        Err(Unspeakable::Unreadable(field)) => {
+            tracing::error!(call.id = %call.call_id, field, "what is stored for a call cannot be read; it is set aside, not dialed");
+            Err(Word::Withheld { bar: "UNREADABLE".to_owned(), detail: Some(field.to_owned()) })
         }
     }
 }
 
+/// What is said in one call.
+struct Worded {
+    script: Option<Script>,
+    agent: Option<Agent>,
+}
+
+/// Why nothing can be said.
+enum Unspeakable {
+    Missing(Missing),
+    /// A stored field is not what it must be.
+    Unreadable(&'static str),
+}
+
+impl From<Missing> for Unspeakable {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
 async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Script>, Word> {
-    let found = scripts::named_by_call(&line.pool, call.call_id, &call.script_id).await;
+    let finding = scripts::named_by_call(&line.pool, call.call_id, &call.script_id);
+    let found = within(line.settings.statement_patience, finding).await;
     let found = found.map_err(|error| Word::NotSent { reason: format!("could not read the script: {error}") })?;
     if found.is_none() && call.prospect_id.is_none() {
         tracing::warn!(call.id = %call.call_id, "its scriptId names no script: it is taken for the prompt itself");
@@ -90,30 +120,35 @@ async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Script>, Wo
 
 /// Fills variables into everything that will be `spoken` by what we send. The `scriptId` of a call that has neither a script nor a
 /// prospect is passed on as it is.
-fn worded(call: &mut Claimed, stored: Option<Script>, spoken: bool) -> Result<Option<Script>, Missing> {
+fn worded(call: &mut Claimed, stored: Option<Script>, spoken: bool) -> Result<Worded, Unspeakable> {
+    let mut agent = match &call.agent {
+        Some(agent) => Some(agent.read::<Agent>().ok_or(Unspeakable::Unreadable("settings.agent"))?),
+        None => None,
+    };
     if stored.is_none() && call.prospect_id.is_none() && !spoken {
-        return Ok(None);
+        return Ok(Worded { script: None, agent });
     }
-    let variables = call.variables.as_object().cloned().unwrap_or_default();
+    let variables = call.variables.fields().ok_or(Unspeakable::Unreadable("variables"))?;
     let filled = |text: Option<String>| text.map(|text| render(&text, &variables)).transpose();
     if stored.as_ref().is_none_or(|stored| stored.first_message.is_none())
-        && let Some(agent) = call.agent.as_mut().and_then(Value::as_object_mut)
-        && let Some(first) = filled(agent.get("firstMessage").and_then(Value::as_str).map(str::to_owned))?
+        && let Some(agent) = &mut agent
     {
-        agent.insert("firstMessage".to_owned(), first.into());
+        agent.first_message = filled(agent.first_message.take())?;
     }
     let Some(stored) = stored else {
-        if call.prospect_id.is_none() {
-            return Ok(None);
+        if call.prospect_id.is_some() {
+            call.script_id = render(&call.script_id, &variables)?;
         }
-        call.script_id = render(&call.script_id, &variables)?;
-        return Ok(None);
+        return Ok(Worded { script: None, agent });
     };
+    if !stored.tools.is_list() {
+        return Err(Unspeakable::Unreadable("script.tools"));
+    }
     let (prompt, first_message) = (filled(stored.prompt)?, filled(stored.first_message)?);
-    Ok(Some(Script { prompt, first_message, ..stored }))
+    Ok(Worded { script: Some(Script { prompt, first_message, ..stored }), agent })
 }
 
-async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instant) -> Word {
+async fn ask(line: &Line, call: Claimed, worded: Worded, claimed: Instant) -> Word {
     let settings = &line.settings;
     let mut dial = Dial {
         attempt_id: call.attempt_id,
@@ -122,8 +157,8 @@ async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instan
         script_id: call.script_id,
         metadata: call.metadata,
         variables: call.variables,
-        agent: call.agent,
-        script,
+        agent: worded.agent,
+        script: worded.script,
         secs_max: call.minutes_max.map(|minutes| minutes.saturating_mul(60)),
         report_to: report_to(settings, call.attempt_id),
         prepared: None,

@@ -1,28 +1,34 @@
-//! The worker loop. Each turn settles what was heard and claims what is due in one transaction, so that a freed slot is
-//! refilled in the same commit; then the claimed calls are dialed, each in a task of its own.
+//! The worker loop, of every role. Each turn settles what was heard and, where this process dials, claims what is due in the same
+//! transaction, so that a freed slot is refilled in the same commit; then the claimed calls are dialed, each in a task of its own.
 //!
 //! It sleeps until something is heard, a bell rings, the next call falls due, or the poll; the poll alone would be correct.
+//! **Invariant:** a turn that fails, hangs or panics ends that turn only; what it had heard is kept, or set aside alone
+//! ([`outcome::conclude`]).
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::Kept;
 use crate::db::doorbell::Doorbell;
+use crate::db::fault::{self, within};
+use crate::db::{Db, Kept};
 use crate::domain::failpoint;
 use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
 use crate::executor::Settings;
 use crate::executor::dial::{Line, dial};
 use crate::outcome::decide::Rules;
-use crate::outcome::inbox::{Batch, Heard};
-use crate::outcome::{self, Memory};
-use crate::queue::{self, Claim, Claimed, Room, Tended};
+use crate::outcome::inbox::{Batch, Heard, Inbox};
+use crate::outcome::{self, Memory, Unsettled};
+use crate::queue::{self, Claim, Claimed, Room, Tended, Unreadable};
+use crate::telemetry::vitals::{Vital, Vitals};
 
 /// While every slot is taken, bells are answered at most this often: only a settling frees a slot.
 const BELL_DEBOUNCE: Duration = Duration::from_millis(10);
@@ -31,10 +37,17 @@ const STUCK_PAUSE: Duration = Duration::from_millis(5);
 /// Calls remembered; those that ended elsewhere are forgotten with the rest, and read anew.
 const MEMORY_MAX: usize = 10_000;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
+/// No claims for so long after one that failed for what it read; settling goes on.
+const POISON_PAUSE: Duration = Duration::from_secs(1);
 
 /// The worker loop of one process.
 pub struct Dispatcher {
-    line: Arc<Line>,
+    pool: PgPool,
+    inbox: Inbox,
+    settings: Settings,
+    vitals: Arc<Vitals>,
+    /// None: this process does not dial.
+    line: Option<Arc<Line>>,
     /// The connection of the turns.
     kept: Kept,
     rules: Rules,
@@ -50,6 +63,18 @@ pub struct Dispatcher {
     memory: Memory,
     /// The last turn may have committed claims we never heard of.
     commit_in_doubt: bool,
+    /// No claims before this: the last one failed for what it read.
+    claims_after: Instant,
+}
+
+/// Where a turn failed.
+#[derive(Debug)]
+enum TurnFailed {
+    /// While what was heard was written.
+    Settling(sqlx::Error),
+    /// While calls were claimed, or at the commit.
+    Claiming(sqlx::Error),
+    Panicked,
 }
 
 /// When to take the next turn.
@@ -64,11 +89,24 @@ enum Next {
 }
 
 impl Dispatcher {
+    /// The loop of a process; without a line it settles and does not dial.
     #[must_use]
-    pub fn new(line: Arc<Line>, rules: Rules, doorbell: Doorbell) -> Self {
-        let permits = Arc::new(Semaphore::new(line.settings.dials_in_flight));
+    pub fn new(
+        db: &Db,
+        inbox: Inbox,
+        settings: Settings,
+        vitals: Arc<Vitals>,
+        line: Option<Arc<Line>>,
+        rules: Rules,
+        doorbell: Doorbell,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(settings.dials_in_flight));
         Self {
-            kept: Kept::of(line.pool.clone()),
+            kept: Kept::of(db.work.clone()),
+            pool: db.work.clone(),
+            inbox,
+            settings,
+            vitals,
             line,
             rules,
             doorbell,
@@ -78,55 +116,81 @@ impl Dispatcher {
             launched: HashSet::new(),
             memory: Memory::new(),
             commit_in_doubt: false,
+            claims_after: Instant::now(),
         }
     }
 
-    fn pool(&self) -> &PgPool {
-        &self.line.pool
-    }
-
-    fn settings(&self) -> &Settings {
-        &self.line.settings
-    }
-
-    /// Takes turns until `stop`; then claims no more, and settles until the dials under way have answered or `drain` ran out.
-    pub async fn run(mut self, stop: CancellationToken, drain: Duration) {
+    /// Takes turns until `claiming` stops; then claims no more, and settles until `settling` stops and nothing is left to settle, or
+    /// `drain` ran out.
+    pub async fn run(mut self, claiming: CancellationToken, settling: CancellationToken, drain: Duration) {
         let mut next = Next::Now;
-        while !stop.is_cancelled() {
+        while !claiming.is_cancelled() {
             if let Next::Wait { at_most, full } = next {
-                let Some(source) = self.wait(at_most, full, &stop).await else {
+                let Some(source) = self.wait(at_most, full, &claiming).await else {
                     break;
                 };
                 metrics::counter!("outdial_wakes_total", "source" => source).increment(1);
             }
-            next = match self.turn().await {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::warn!(%error, "a turn failed; nothing is claimed until Postgres is back");
-                    self.forget().await;
-                    self.commit_in_doubt = true;
-                    tokio::time::sleep(OUTAGE_PAUSE).await;
-                    Next::Now
-                }
-            };
+            next = self.guarded_turn().await;
         }
-        if tokio::time::timeout(drain, self.drain()).await.is_err() {
-            tracing::warn!(dials = self.dials.len(), "shutting down with dials under way: they will be looked up");
+        self.permits.close();
+        while !(settling.is_cancelled() && self.is_idle()) {
+            if let Next::Wait { at_most, .. } = self.guarded_turn().await {
+                let waits = self.wait(at_most, false, &settling);
+                // Asked to stop with dials under way: their answers are waited for.
+                if waits.await.is_none() && !self.is_idle() && tokio::time::timeout(drain, self.drain()).await.is_err()
+                {
+                    tracing::warn!(
+                        dials = self.dials.len(),
+                        "shutting down with dials under way: they will be looked up"
+                    );
+                    return;
+                }
+            }
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.dials.is_empty() && self.inbox.is_empty()
+    }
+
     async fn drain(&mut self) {
-        self.permits.close();
-        while !self.dials.is_empty() || !self.line.inbox.is_empty() {
+        while !self.is_idle() {
             tokio::select! {
                 Some(ended) = self.dials.join_next_with_id() => self.dial_ended(ended),
-                () = self.line.inbox.ready() => {}
+                () = self.inbox.ready() => {}
             }
-            if let Err(error) = self.turn().await {
-                tracing::warn!(%error, "could not settle while shutting down");
-                tokio::time::sleep(OUTAGE_PAUSE).await;
+            self.guarded_turn().await;
+        }
+    }
+
+    /// A turn that may fail or panic, and a pause where it did.
+    async fn guarded_turn(&mut self) -> Next {
+        match AssertUnwindSafe(self.turn()).catch_unwind().await {
+            Ok(Ok(next)) => {
+                self.vitals.beat(Vital::Turn);
+                next
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a turn failed; nothing is claimed until Postgres is back");
+                self.start_over().await;
+                Next::Now
+            }
+            Err(_) => {
+                tracing::error!("a turn panicked; the next one starts afresh");
+                self.start_over().await;
+                Next::Now
             }
         }
+    }
+
+    /// After a failure: the connection may be in any state, so may what we believe of our calls, and claims may have been committed
+    /// that we never heard of.
+    async fn start_over(&mut self) {
+        self.kept.discard().await;
+        self.memory.clear();
+        self.commit_in_doubt = true;
+        tokio::time::sleep(OUTAGE_PAUSE).await;
     }
 
     /// Sleeps; returns what woke it, or none when it is to stop.
@@ -142,7 +206,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                () = self.line.inbox.ready() => return Some("settle"),
+                () = self.inbox.ready() => return Some("settle"),
                 Some(ended) = self.dials.join_next_with_id() => {
                     self.dial_ended(ended);
                     // Permits came back; worth a turn only where the want of them was the limit.
@@ -152,7 +216,7 @@ impl Dispatcher {
                 }
                 () = bell => return Some("bell"),
                 () = tokio::time::sleep_until(deadline) => {
-                    return Some(if at_most < self.settings().poll { "timer" } else { "poll" });
+                    return Some(if at_most < self.settings.poll { "timer" } else { "poll" });
                 }
             }
         }
@@ -171,57 +235,71 @@ impl Dispatcher {
             self.dial_ended(ended);
         }
         let began = Instant::now();
-        let batch = self.line.inbox.take(self.settings().batch_max);
+        let batch = self.inbox.take(self.settings.batch_max);
         let permits = self.take_permits();
         let want = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if want == 0 && batch.heard.is_empty() {
-            return Ok(Next::Wait { at_most: self.settings().poll, full: true });
+            return Ok(Next::Wait { at_most: self.settings.poll, full: true });
         }
-        let batch_was_full = batch.heard.len() == self.settings().batch_max;
-        match self.settle_and_claim(&batch, want).await {
-            Ok((report, claim)) => {
+        let batch_was_full = batch.heard.len() == self.settings.batch_max;
+        let patience = self.settings.turn_patience;
+        let turned =
+            AssertUnwindSafe(tokio::time::timeout(patience, self.settle_and_claim(&batch, want))).catch_unwind();
+        let failed = match turned.await {
+            Ok(Ok(Ok((report, mut claim)))) => {
                 for attempt in batch.dialed() {
                     self.launched.remove(&attempt);
                 }
-                batch.settled(&self.line.inbox, &report);
-                let mut claim = claim;
-                if claim.probing {
-                    self.line.pulse.is_awaited();
+                self.vitals.beat_if(Vital::Settle, !batch.heard.is_empty());
+                let settled_here = !batch.heard.is_empty() && self.line.is_none();
+                outcome::conclude(&self.pool, &self.inbox, batch, Ok(&report)).await;
+                if settled_here {
+                    // Slots may be free now, for whoever dials.
+                    self.doorbell.ring();
                 }
-                let calls = std::mem::take(&mut claim.calls);
-                let claimed = calls.len();
-                self.launch(calls, permits, claim.begun.unwrap_or(began));
+                let (calls, unreadable) = (std::mem::take(&mut claim.calls), std::mem::take(&mut claim.unreadable));
+                let claimed = calls.len() + unreadable.len();
+                self.launch(calls, permits, &claim, began);
+                self.withhold(unreadable);
                 metrics::histogram!("outdial_turn_seconds").record(began.elapsed());
                 // Tidying comes after the dials: nobody's phone waits for it.
-                let tended = self.tend(&claim, claimed).await?;
-                Ok(self.next_after(&claim, claimed, want, tended, batch_was_full))
+                let tended = within(patience, self.tend(&claim, claimed)).await?;
+                return Ok(self.next_after(&claim, claimed, want, tended, batch_was_full));
             }
-            Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() && !batch.heard.is_empty() => {
-                tracing::warn!(%error, "a batch did not settle; trying one by one");
-                self.forget().await;
-                self.settle_one_by_one(batch).await;
-                Ok(Next::Now)
-            }
-            Err(error) => {
-                batch.failed(&self.line.inbox);
-                Err(error)
-            }
-        }
-    }
-
-    /// After a failure: the connection may be in any state, and so may what we believe of our calls.
-    async fn forget(&mut self) {
+            Ok(Ok(Err(failed))) => failed,
+            Ok(Err(_)) => TurnFailed::Claiming(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+            Err(_) => TurnFailed::Panicked,
+        };
         self.kept.discard().await;
         self.memory.clear();
+        let unsettled = match failed {
+            TurnFailed::Settling(error) => Unsettled::Failed(error),
+            TurnFailed::Panicked => Unsettled::Panicked,
+            TurnFailed::Claiming(error) => {
+                self.commit_in_doubt = true;
+                if fault::is_of_the_values(&error) {
+                    tracing::error!(%error, "a claim failed for what it read; settling goes on without it (outdial doctor)");
+                    self.claims_after = Instant::now() + POISON_PAUSE;
+                }
+                batch.failed(&self.inbox);
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+                return Ok(Next::Now);
+            }
+        };
+        if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await {
+            self.commit_in_doubt = true;
+            tokio::time::sleep(OUTAGE_PAUSE).await;
+        }
+        Ok(Next::Now)
     }
 
-    fn room(&self, want: usize) -> Room<'static> {
-        let settings = &self.line.settings;
+    fn room(&self, line: &Line, want: usize) -> Room<'static> {
+        let settings = &self.settings;
         Room {
             want,
             global_limit: settings.global_limit,
-            instance: self.line.lease.instance,
-            provider: self.line.provider.name(),
+            instance: line.lease.instance,
+            provider: line.provider.name(),
             dial_guard_secs: settings.dial_guard_secs,
             lanes_max: settings.lanes_per_claim,
             lease_secs: settings.lease.as_secs_f64(),
@@ -229,30 +307,32 @@ impl Dispatcher {
         }
     }
 
-    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> sqlx::Result<(outcome::Report, Claim)> {
-        if want == 0 {
-            return Ok((outcome::settle_alone(self.pool(), &batch.heard, &self.rules).await?, Claim::default()));
-        }
+    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> Result<(outcome::Report, Claim), TurnFailed> {
         if self.memory.len() > MEMORY_MAX {
             self.memory.clear();
         }
-        let room = self.room(want);
-        let mut transaction = queue::admit(self.kept.get().await?).await?;
+        let room = self.line.as_ref().filter(|_| want > 0).map(|line| self.room(line, want));
+        let connection = self.kept.get().await.map_err(TurnFailed::Settling)?;
+        let mut transaction = queue::admit(connection).await.map_err(TurnFailed::Settling)?;
         let report = if batch.heard.is_empty() {
             outcome::Report::default()
         } else {
-            outcome::settle(&mut transaction, &batch.heard, &self.rules, &mut self.memory).await?
+            let settling = outcome::settle(&mut transaction, &batch.heard, &self.rules, &mut self.memory);
+            settling.await.map_err(TurnFailed::Settling)?
         };
-        let began = Instant::now();
-        let claim = queue::claim(&mut transaction, room).await?;
-        metrics::histogram!("outdial_claim_seconds").record(began.elapsed());
+        let mut claim = Claim::default();
+        if let Some(room) = room {
+            let began = Instant::now();
+            claim = queue::claim(&mut transaction, room).await.map_err(TurnFailed::Claiming)?;
+            metrics::histogram!("outdial_claim_seconds").record(began.elapsed());
+        }
         if !claim.calls.is_empty() {
             failpoint::hit("claim.before_commit");
         }
         if !batch.heard.is_empty() {
             failpoint::hit("event.before_commit");
         }
-        transaction.commit().await?;
+        transaction.commit().await.map_err(TurnFailed::Claiming)?;
         if !claim.calls.is_empty() {
             failpoint::hit("claim.after_commit");
         }
@@ -264,22 +344,22 @@ impl Dispatcher {
 
     /// Tidies the lanes the claim looked at, where there is something to tidy.
     async fn tend(&mut self, claim: &Claim, claimed: usize) -> sqlx::Result<Option<Tended>> {
-        if !claim.wants_tending(claimed) {
+        let Some(line) = self.line.as_ref().filter(|_| claim.wants_tending(claimed)) else {
             return Ok(None);
-        }
-        let room = self.room(claim.room);
+        };
+        let room = self.room(line, claim.room);
         let mut transaction = queue::admit(self.kept.get().await?).await?;
         let tended = queue::tend(&mut transaction, &claim.looked, &room).await?;
         transaction.commit().await?;
         Ok(Some(tended))
     }
 
-    /// As many permits as there are, up to a batch; none without a good lease.
+    /// As many permits as there are, up to a batch; none without a good lease, or where nobody dials.
     fn take_permits(&self) -> Option<OwnedSemaphorePermit> {
-        if !self.line.lease.is_good() {
+        if !self.line.as_ref().is_some_and(|line| line.lease.is_good()) || Instant::now() < self.claims_after {
             return None;
         }
-        let free = self.permits.available_permits().min(self.settings().batch_max);
+        let free = self.permits.available_permits().min(self.settings.batch_max);
         let free = u32::try_from(free).ok().filter(|free| *free > 0)?;
         Arc::clone(&self.permits).try_acquire_many_owned(free).ok()
     }
@@ -292,7 +372,7 @@ impl Dispatcher {
         tended: Option<Tended>,
         batch_was_full: bool,
     ) -> Next {
-        let poll = self.settings().poll;
+        let poll = self.settings.poll;
         let in_secs = |secs: Option<f64>| secs.map_or(poll, |secs| Duration::from_secs_f64(secs.min(3600.0)).min(poll));
         if batch_was_full {
             return Next::Now;
@@ -310,8 +390,12 @@ impl Dispatcher {
         Next::Now
     }
 
-    fn launch(&mut self, calls: Vec<Claimed>, permits: Option<OwnedSemaphorePermit>, claimed: Instant) {
-        let Some(mut permits) = permits else { return };
+    fn launch(&mut self, calls: Vec<Claimed>, permits: Option<OwnedSemaphorePermit>, claim: &Claim, began: Instant) {
+        let (Some(mut permits), Some(line)) = (permits, self.line.clone()) else { return };
+        if claim.probing {
+            line.pulse.is_awaited();
+        }
+        let claimed = claim.begun.unwrap_or(began);
         metrics::counter!("outdial_claimed_total").increment(u64::try_from(calls.len()).unwrap_or_default());
         for call in calls {
             self.memory.insert(call.attempt_id, call.facts.clone());
@@ -320,7 +404,8 @@ impl Dispatcher {
             tracing::info!(call.id = %call.call_id, attempt.id = %call.attempt_id, attempt = call.attempt_number,
                 late_secs = lateness, "dialing");
             let attempt = call.attempt_id;
-            let line = Arc::clone(&self.line);
+            self.vitals.committed(attempt.0);
+            let line = Arc::clone(&line);
             let permit = permits.split(1);
             self.launched.insert(attempt);
             let task = self.dials.spawn(async move {
@@ -328,6 +413,16 @@ impl Dispatcher {
                 drop(permit);
             });
             self.dialing.insert(task.id(), attempt);
+        }
+    }
+
+    /// Calls that were claimed and cannot be read end, each alone.
+    fn withhold(&mut self, unreadable: Vec<Unreadable>) {
+        for Unreadable { attempt_id, call_id, detail } in unreadable {
+            tracing::error!(call.id = %call_id, detail, "what is stored for a call cannot be read; it is set aside, not dialed");
+            self.launched.insert(attempt_id);
+            let word = Word::Withheld { bar: "UNREADABLE".to_owned(), detail: Some(detail) };
+            self.inbox.tell(Heard::about(attempt_id, word, "dial"));
         }
     }
 
@@ -341,7 +436,7 @@ impl Dispatcher {
                 if let Some(attempt) = self.dialing.remove(&error.id()) {
                     tracing::error!(attempt.id = %attempt, %error, "a dial panicked; its attempt is looked up");
                     let word = Word::Doubt { reason: "internal error".to_owned(), sent_ms_ago: 0 };
-                    self.line.inbox.tell(Heard::about(attempt, word, "dial"));
+                    self.inbox.tell(Heard::about(attempt, word, "dial"));
                 }
             }
         }
@@ -349,39 +444,13 @@ impl Dispatcher {
 
     /// Gives back what was committed in our name without our knowing.
     async fn disown_unsent(&mut self) -> sqlx::Result<()> {
+        let Some(line) = &self.line else { return Ok(()) };
         let known: Vec<AttemptId> = self.launched.iter().copied().collect();
-        for attempt in queue::unsent(self.pool(), self.line.lease.instance, &known).await? {
+        let unsent = queue::unsent(&self.pool, line.lease.instance, &known);
+        for attempt in within(self.settings.turn_patience, unsent).await? {
             let word = Word::NotSent { reason: "the answer to the commit was lost".to_owned() };
-            self.line.inbox.tell(Heard::about(attempt, word, "dial"));
+            self.inbox.tell(Heard::about(attempt, word, "dial"));
         }
         Ok(())
-    }
-
-    async fn settle_one_by_one(&mut self, batch: Batch) {
-        for single in batch.one_by_one() {
-            match outcome::settle_alone(self.pool(), &single.heard, &self.rules).await {
-                Ok(report) => single.settled(&self.line.inbox, &report),
-                Err(sqlx::Error::Database(error)) if !error.is_transient_in_transaction() => {
-                    tracing::error!(%error, "Postgres refuses an event; it is dropped");
-                    single.refused();
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "could not settle an event");
-                    single.failed(&self.line.inbox);
-                }
-            }
-        }
-    }
-}
-
-/// Errors after which the same batch may well succeed.
-trait Transience {
-    fn is_transient_in_transaction(&self) -> bool;
-}
-
-impl Transience for Box<dyn sqlx::error::DatabaseError> {
-    /// Lock timeouts, deadlocks, shutdowns and lost connections (SQLSTATE classes 40, 53, 55, 57, 08).
-    fn is_transient_in_transaction(&self) -> bool {
-        self.code().is_some_and(|code| ["40", "53", "55", "57", "08"].iter().any(|class| code.starts_with(class)))
     }
 }

@@ -1,18 +1,22 @@
 //! Asking the provider: about attempts in doubt (did you take it?), about calls it has been silent about (is it over?), and
-//! for a hang-up. What it says goes the way of every other word.
+//! for a hang-up. What it says goes the way of every other word. Before that, the dials of processes that died are put in doubt, and
+//! calls that last too long are given up: whoever dials rescues, whatever other roles run.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::db::fault::within;
 use crate::domain::call::AttemptState;
 use crate::domain::word::Word;
 use crate::executor::dial::Line;
 use crate::outcome::inbox::Heard;
 use crate::provider::{Found, HungUp, Question};
 use crate::queue::{self, Inquiry};
+use crate::telemetry::vitals::Vital;
 
 /// How often the table is looked at for questions that are due.
 const TICK: Duration = Duration::from_millis(500);
@@ -26,19 +30,46 @@ const BATCH_MAX: i64 = 200;
 /// Asks about attempts in doubt and silent calls, until `stop`.
 pub async fn run(line: Arc<Line>, stop: CancellationToken) {
     while ticks(&stop).await {
-        if let Err(error) = ask_all(&line).await {
-            tracing::debug!(%error, "could not look for questions to the provider");
-        }
+        guarded("rescue", rescue(&line)).await;
+        guarded("inquiries", ask_all(&line)).await;
     }
+}
+
+/// One round of a loop: a failure or a panic ends that round only.
+async fn guarded<T>(what: &'static str, round: impl Future<Output = sqlx::Result<T>>) {
+    match AssertUnwindSafe(round).catch_unwind().await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(what, %error, "a round failed; the next makes it good"),
+        Err(_) => tracing::error!(what, "a round panicked; the next starts afresh"),
+    }
+}
+
+/// Puts into doubt what dead or stuck processes were dialing, and gives up what lasts too long; returns how much that was.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn rescue(line: &Line) -> sqlx::Result<usize> {
+    let settings = &line.settings;
+    let dialing_max = settings.dialing_max().as_secs_f64();
+    let doubting = queue::doubt_of_the_dead(&line.pool, BATCH_MAX, dialing_max);
+    let doubted = within(settings.statement_patience, doubting).await?;
+    for attempt in &doubted {
+        tracing::warn!(attempt.id = %attempt, "its process died or got stuck while dialing; it is looked up");
+    }
+    let overdue = queue::overdue(&line.pool, settings.max_call.as_secs_f64(), BATCH_MAX);
+    let overdue = within(settings.statement_patience, overdue).await?;
+    for attempt in &overdue {
+        tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
+        line.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
+    }
+    Ok(doubted.len() + overdue.len())
 }
 
 /// Fetches records of ended calls, until `stop`. Apart from [`run`]: they are many and slow, and a hang-up must not wait for them.
 pub async fn run_records(line: Arc<Line>, stop: CancellationToken) {
     while ticks(&stop).await {
-        if line.provider.keeps_records()
-            && let Err(error) = fetch_records(&line).await
-        {
-            tracing::debug!(%error, "could not look for records to fetch");
+        if line.provider.keeps_records() {
+            guarded("records", fetch_records(&line)).await;
         }
     }
 }
@@ -57,7 +88,8 @@ async fn ticks(stop: &CancellationToken) -> bool {
 /// Postgres is away.
 pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
     let again_in = line.settings.inquiry.as_secs_f64();
-    let inquiries = queue::inquire(&line.pool, line.provider.name(), BATCH_MAX, again_in).await?;
+    let inquiring = queue::inquire(&line.pool, line.provider.name(), BATCH_MAX, again_in);
+    let inquiries = within(line.settings.statement_patience, inquiring).await?;
     let count = inquiries.len();
     futures::stream::iter(inquiries)
         .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| ask(line, inquiry))
@@ -71,7 +103,8 @@ pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
 /// Postgres is away.
 pub async fn fetch_records(line: &Line) -> sqlx::Result<usize> {
     let (again, give_up) = (RECORD_AGAIN.as_secs_f64(), RECORD_PATIENCE.as_secs_f64());
-    let ended = queue::take_records(&line.pool, line.provider.name(), BATCH_MAX, again, give_up).await?;
+    let taking = queue::take_records(&line.pool, line.provider.name(), BATCH_MAX, again, give_up);
+    let ended = within(line.settings.statement_patience, taking).await?;
     let count = ended.len();
     futures::stream::iter(ended)
         .for_each_concurrent(line.settings.inquiries_in_flight, |inquiry| fetch_record(line, inquiry))
@@ -118,5 +151,6 @@ async fn ask(line: &Line, inquiry: Inquiry) {
         Found::NotFound if state == AttemptState::Unknown => Word::NotFound,
         Found::NotFound | Found::CannotSay => return,
     };
+    line.vitals.beat(Vital::Word);
     line.inbox.tell(Heard::about(question.attempt_id, word, "poll"));
 }

@@ -27,6 +27,12 @@ pub struct Settings {
     pub batch_max: usize,
     pub poll: Duration,
     pub dial_timeout: Duration,
+    /// A turn that takes longer is given up, and its connection with it: a little more than a wait for the lock may take.
+    pub turn_patience: Duration,
+    /// Any other statement that does not answer for so long.
+    pub statement_patience: Duration,
+    /// No call lasts longer.
+    pub max_call: Duration,
     pub inquiry: Duration,
     pub inquiries_in_flight: usize,
     pub retry_after_min: Duration,
@@ -36,4 +42,19 @@ pub struct Settings {
     pub public_url: String,
     /// Key of the token in webhook URLs.
     pub token_key: Vec<u8>,
+}
+
+impl Settings {
+    /// A claim older than this is not sent any more: two steps of a dial, and what is looked at in between.
+    #[must_use]
+    pub fn send_within(&self) -> Duration {
+        self.dial_timeout * 2 + Duration::from_secs(5)
+    }
+
+    /// An attempt that is dialing for longer is in doubt, whatever its process believes: the last request has been answered or given up
+    /// by then, and its answer settled.
+    #[must_use]
+    pub fn dialing_max(&self) -> Duration {
+        self.send_within() + self.dial_timeout + Duration::from_secs(10)
+    }
 }

@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::domain::call::{AttemptState, CallState, rank};
 use crate::domain::disposition::{Class, Disposition};
+use crate::domain::raw_json::RawJson;
 use crate::domain::retry::{Policy, UserRule};
 use crate::domain::word::{Ended, Outcome, Record, Weight, Word, shortened};
 use crate::queue::{CallChange, Facts, Settlement};
@@ -219,7 +218,7 @@ fn told(facts: &Facts, outcome: &Outcome, rules: &Rules, dice: f64) -> Option<Se
         return None;
     }
     let adopted = accepted(facts, None, None, rules).unwrap_or_else(|| same(facts));
-    Some(Settlement { told: Some(json!(outcome)), ..adopted })
+    Some(Settlement { told: Some(RawJson::of(outcome)), ..adopted })
 }
 
 /// The call is over, or turns out to have been over differently.
@@ -240,7 +239,7 @@ fn over(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64) -> Option<Settle
         // The carrier's own cause, told when it let go, stays.
         hangup_cause: ended.hangup_cause.clone().filter(|_| corrects || !facts.known.cause),
         duration_secs: ended.duration_secs.filter(|_| !facts.known.billed),
-        told: ended.outcome.as_ref().map(|outcome| json!(outcome)),
+        told: ended.outcome.as_ref().map(RawJson::of),
         transcript: ended.transcript.clone(),
         record_in_secs: rules.record_after.filter(|_| !corrects).map(|after| after.as_secs_f64()),
         call: change,
@@ -271,7 +270,7 @@ fn with_what_was_told(facts: &Facts, ended: &Ended) -> Ended {
 }
 
 fn told_before(facts: &Facts) -> Option<Outcome> {
-    facts.told.clone().and_then(|told| serde_json::from_value(told).ok())
+    facts.told.as_ref().and_then(RawJson::read)
 }
 
 /// What becomes of the call, or none when it stays as it is.
@@ -334,13 +333,14 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
     let call = match bar {
-        Some("VARIABLE_MISSING") => becomes(CallState::Failed),
+        Some("VARIABLE_MISSING" | "UNREADABLE") => becomes(CallState::Failed),
         _ if stops => becomes(CallState::Canceled),
         _ => becomes(CallState::Waiting),
     };
     let disposition = match bar {
         Some("DO_NOT_CALL") => Some(Disposition::DoNotCall),
         Some("VARIABLE_MISSING") => Some(Disposition::VariableMissing),
+        Some("UNREADABLE") => Some(Disposition::Unreadable),
         _ => stops.then_some(Disposition::Canceled),
     };
     Some(Settlement {

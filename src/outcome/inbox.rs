@@ -1,7 +1,8 @@
 //! Where everything that is said about calls arrives, from webhooks, polls, dials and the simulator, and is settled in batches.
 //!
-//! Whoever settles takes a batch, commits, and answers each sender: a webhook is told 2xx only after that. The dispatcher
-//! settles in the transaction of its claim; a process without one runs [`settle_forever`].
+//! Whoever settles takes a batch, commits, and answers each sender: a webhook is told 2xx only after that. That is the dispatcher, in
+//! the transaction of its claim where it claims. What Postgres will not take is found by halves and set aside alone
+//! ([`crate::outcome::conclude`]); what it cannot take now is kept.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sqlx::PgPool;
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use crate::db::doorbell::Doorbell;
 use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
-use crate::outcome::decide::Rules;
-use crate::outcome::{Became, Report, settle_alone};
+use crate::outcome::{Became, Report, storable};
 
 /// Which attempt is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +52,11 @@ impl Heard {
         }
     }
 
+    /// Without what Postgres cannot keep: NUL characters, and times no program computes with (an agent's slip of the tongue).
+    fn storable(self) -> Self {
+        Self { word: self.word.storable(), body: self.body.map(storable), ..self }
+    }
+
     /// Whether it is kept as an event: what others said, and what went wrong. That a dial was accepted stands in the attempt.
     #[must_use]
     pub fn is_evidence(&self) -> bool {
@@ -74,6 +76,8 @@ pub struct NotStored;
 
 #[derive(Debug, Default)]
 struct Lines {
+    /// Parts of batches that Postgres would not take: each is tried by itself, until the one at fault is alone.
+    suspects: VecDeque<Vec<Pending>>,
     /// What somebody waits for, or what frees a slot.
     urgent: VecDeque<Pending>,
     /// Acceptances, which may ride with whatever is written next.
@@ -130,7 +134,7 @@ impl Inbox {
     }
 
     fn put(&self, heard: Heard, answer: Option<oneshot::Sender<Result<Became, NotStored>>>) {
-        let pending = Pending { heard, since: Instant::now(), answer };
+        let pending = Pending { heard: heard.storable(), since: Instant::now(), answer };
         if pending.heard.can_wait() && pending.answer.is_none() {
             self.lock().patient.push_back(pending);
         } else {
@@ -149,7 +153,7 @@ impl Inbox {
         loop {
             let (urgent, oldest) = {
                 let lines = self.lock();
-                (!lines.urgent.is_empty(), lines.patient.front().map(|p| p.since))
+                (!lines.urgent.is_empty() || !lines.suspects.is_empty(), lines.patient.front().map(|p| p.since))
             };
             if urgent {
                 return;
@@ -173,6 +177,10 @@ impl Inbox {
     pub fn take(&self, max: usize) -> Batch {
         let mut lines = self.lock();
         let mut batch = Batch::default();
+        if let Some(part) = lines.suspects.pop_front() {
+            part.into_iter().for_each(|item| batch.push(item));
+            return batch;
+        }
         let count = lines.urgent.len().min(max);
         let spoken_of: HashSet<AttemptId> = lines.urgent.iter().take(count).filter_map(|p| p.heard.attempt()).collect();
         let now = Instant::now();
@@ -201,7 +209,7 @@ impl Inbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let lines = self.lock();
-        lines.urgent.is_empty() && lines.patient.is_empty()
+        lines.urgent.is_empty() && lines.patient.is_empty() && lines.suspects.is_empty()
     }
 }
 
@@ -237,10 +245,10 @@ impl Batch {
     /// The settling failed: those who wait are told, the rest goes back to the front of the line.
     pub fn failed(self, inbox: &Inbox) {
         let mut back = Vec::new();
-        for ((heard, since), answer) in self.heard.into_iter().zip(self.since).zip(self.answers) {
-            match answer {
+        for pending in self.into_pending() {
+            match pending.answer {
                 Some(answer) => drop(answer.send(Err(NotStored))),
-                None => back.push(Pending { heard, since, answer: None }),
+                None => back.push(pending),
             }
         }
         let mut lines = inbox.lock();
@@ -249,66 +257,26 @@ impl Batch {
         }
     }
 
-    /// Postgres will never take it: those who wait are told, nothing goes back.
-    pub fn refused(self) {
-        for answer in self.answers.into_iter().flatten() {
-            // The sender may have hung up.
-            let _ = answer.send(Err(NotStored));
+    /// Postgres would not take it: the halves are tried by themselves.
+    pub fn suspected(self, inbox: &Inbox) {
+        let mut first: Vec<Pending> = self.into_pending().collect();
+        let second = first.split_off(first.len() / 2);
+        inbox.lock().suspects.extend([first, second].into_iter().filter(|part| !part.is_empty()));
+    }
+
+    /// It was set aside; those who wait need not say it again.
+    pub fn set_aside(self) {
+        for (answer, heard) in self.answers.into_iter().zip(&self.heard) {
+            metrics::counter!("outdial_events_total", "source" => heard.source, "became" => "set_aside").increment(1);
+            if let Some(answer) = answer {
+                // The sender may have hung up.
+                let _ = answer.send(Ok(Became::Stray));
+            }
         }
     }
 
-    /// Splits into batches of one, to find the one that Postgres will not take.
-    #[must_use]
-    pub fn one_by_one(self) -> Vec<Self> {
+    fn into_pending(self) -> impl Iterator<Item = Pending> {
         let parts = self.heard.into_iter().zip(self.since).zip(self.answers);
-        parts
-            .map(|((heard, since), answer)| Self { heard: vec![heard], since: vec![since], answers: vec![answer] })
-            .collect()
-    }
-}
-
-/// Settles until `stop`, and then what is left: for processes that do not claim.
-pub async fn settle_forever(
-    inbox: Inbox,
-    pool: PgPool,
-    rules: Rules,
-    doorbell: Doorbell,
-    batch_max: usize,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            biased;
-            () = inbox.ready() => {}
-            () = stop.cancelled() => {
-                if inbox.is_empty() {
-                    return;
-                }
-            }
-        }
-        let batch = inbox.take(batch_max);
-        match settle_alone(&pool, &batch.heard, &rules).await {
-            Ok(report) => {
-                batch.settled(&inbox, &report);
-                doorbell.ring();
-            }
-            Err(sqlx::Error::Database(error)) if batch.heard.len() > 1 => {
-                tracing::warn!(%error, "a batch did not settle; trying one by one");
-                for single in batch.one_by_one() {
-                    match settle_alone(&pool, &single.heard, &rules).await {
-                        Ok(report) => single.settled(&inbox, &report),
-                        Err(_) => single.failed(&inbox),
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not settle");
-                batch.failed(&inbox);
-                if stop.is_cancelled() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        }
+        parts.map(|((heard, since), answer)| Pending { heard, since, answer })
     }
 }

@@ -13,13 +13,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 
+use crate::db::fault;
 use crate::domain::call::AttemptState;
 use crate::domain::disposition::Disposition;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, new_id, splitmix};
+use crate::domain::raw_json::RawJson;
 use crate::domain::word::Word;
 use crate::outcome::decide::{Rules, decide};
-use crate::outcome::inbox::{Heard, Inbox, Meant};
+use crate::outcome::inbox::{Batch, Heard, Inbox, Meant};
 use crate::queue::{self, Event, Facts, Settled, Settlement, Stray};
 
 /// What became of something heard.
@@ -169,7 +171,7 @@ async fn keep_strays(
                 Meant::ProviderCall(id) => Some(id.clone()),
             },
             key: key_of(heard),
-            word: json!(heard.word),
+            word: RawJson::of(&heard.word),
         })
         .collect();
     if strays.is_empty() { Ok(()) } else { queue::record_strays(connection, &strays).await }
@@ -309,6 +311,61 @@ fn distinct<'a>(ids: impl Iterator<Item = &'a AttemptId>) -> Vec<AttemptId> {
     all
 }
 
+/// Why a batch did not settle.
+#[derive(Debug)]
+pub enum Unsettled {
+    Failed(sqlx::Error),
+    /// Something in it made our own code panic.
+    Panicked,
+}
+
+/// Brings a batch to its end, for every role alike: settled, tried again in parts, set aside when it is the one that cannot be stored,
+/// or kept until Postgres is back. False: Postgres is away; wait before the next try.
+pub async fn conclude(pool: &PgPool, inbox: &Inbox, batch: Batch, result: Result<&Report, Unsettled>) -> bool {
+    let detail = match result {
+        Ok(report) => {
+            batch.settled(inbox, report);
+            return true;
+        }
+        Err(Unsettled::Failed(error)) if !fault::is_of_the_values(&error) => {
+            tracing::warn!(%error, "what was heard is not settled yet; it is kept");
+            batch.failed(inbox);
+            return false;
+        }
+        Err(Unsettled::Failed(error)) => error.to_string(),
+        Err(Unsettled::Panicked) => "our own code panicked".to_owned(),
+    };
+    if batch.heard.len() > 1 {
+        tracing::warn!(error = detail, events = batch.heard.len(), "a batch was refused; its halves are tried");
+        batch.suspected(inbox);
+        return true;
+    }
+    let Some(heard) = batch.heard.first() else { return true };
+    match set_aside(pool, heard, &detail).await {
+        Ok(()) => {
+            batch.set_aside();
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "an event could not be set aside yet; it is kept");
+            batch.failed(inbox);
+            false
+        }
+    }
+}
+
+/// Keeps what cannot be stored as an event; its attempt, if open, is asked about.
+async fn set_aside(pool: &PgPool, heard: &Heard, detail: &str) -> sqlx::Result<()> {
+    let (attempt, call) = match &heard.about {
+        Meant::Attempt(id) => (Some(*id), None),
+        Meant::ProviderCall(id) => (None, Some(id.as_str())),
+    };
+    tracing::error!(attempt.id = ?attempt, kind = heard.word.event_type(), source = heard.source, error = detail,
+        "an event cannot be stored; it is set aside (ops.dead_letters) and its attempt is asked about");
+    let body = json!({"word": heard.word, "source": heard.source, "key": heard.key, "body": heard.body}).to_string();
+    queue::set_aside_event(pool, attempt, call, detail, &body.replace("\\u0000", "")).await
+}
+
 /// Applies stray events whose call is known by now; returns how many.
 ///
 /// # Errors
@@ -317,7 +374,11 @@ pub async fn sweep_strays(pool: &PgPool, inbox: &Inbox, limit: i64) -> sqlx::Res
     let strays = queue::match_strays(pool, limit).await?;
     let mut applied = Vec::new();
     for stray in strays {
-        let (Some(attempt), Ok(word)) = (stray.attempt_id, serde_json::from_value::<Word>(stray.word)) else {
+        let Some(attempt) = stray.attempt_id else { continue };
+        let Some(word) = stray.word.read::<Word>() else {
+            tracing::error!(attempt.id = %attempt, "a kept event cannot be read; it is set aside (ops.dead_letters)");
+            queue::set_aside_event(pool, Some(attempt), None, "a kept event cannot be read", stray.word.as_str())
+                .await?;
             applied.push(stray.id);
             continue;
         };

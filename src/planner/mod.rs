@@ -4,9 +4,12 @@
 //! and a prospect has at most one open call (`calls_one_open_per_prospect`). Promised times need no batch: the statement that writes
 //! one enqueues it (migration 0006). **Invariant:** never dials, and never plans whom the claim would not let through for good.
 
+use std::panic::AssertUnwindSafe;
+
 use chrono::{DateTime, NaiveTime, Utc};
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,6 +18,7 @@ use crate::domain::call::rank;
 use crate::domain::hours::{Day, Span, WallTime};
 use crate::domain::ids::{CallId, ProspectId, UserId, new_id};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::domain::template::render;
 use crate::domain::window::{Opening, Rules, Schedule};
 use crate::domain::zone::Zone;
@@ -59,7 +63,7 @@ pub struct Planned {
 #[serde(rename_all = "camelCase")]
 pub struct NotPlanned {
     pub prospect_id: Uuid,
-    /// VARIABLE_MISSING, DO_NOT_CALL or WINDOW_NEVER_OPENS.
+    /// VARIABLE_MISSING, DO_NOT_CALL, WINDOW_NEVER_OPENS, INVALID_NUMBER or UNREADABLE.
     pub reason: String,
     pub detail: Option<String>,
 }
@@ -85,10 +89,18 @@ pub async fn plan_if_due(pool: &PgPool, limits: Limits) -> sqlx::Result<Option<V
 pub async fn plan(pool: &PgPool, limits: Limits) -> sqlx::Result<Vec<Report>> {
     let mut reports = Vec::new();
     for user in planning::take_users(pool, limits.users).await? {
-        let report = plan_user(pool, user, limits).await?;
-        tell(&report);
-        planning::keep_report(pool, user, &json!(report)).await?;
-        reports.push(report);
+        // One user's fault, or a passing one of Postgres, does not cost the others their turn.
+        let planned = async {
+            let report = plan_user(pool, user, limits).await?;
+            tell(&report);
+            planning::keep_report(pool, user, &RawJson::of(&report)).await?;
+            Ok::<_, sqlx::Error>(report)
+        };
+        match AssertUnwindSafe(planned).catch_unwind().await {
+            Ok(Ok(report)) => reports.push(report),
+            Ok(Err(error)) => tracing::error!(userId = %user, %error, "a user could not be planned; the others are"),
+            Err(_) => tracing::error!(userId = %user, "planning a user panicked; the others are planned"),
+        }
     }
     Ok(reports)
 }
@@ -232,7 +244,8 @@ fn call_of(user: UserId, prospect: &Candidate, facts: &Facts, ready: &Ready<'_>)
         detail: Some(detail),
     };
     let script = if prospect.known { ready.follow_up } else { ready.initial };
-    let variables: Map<String, Value> = prospect.variables.as_object().cloned().unwrap_or_default();
+    let variables =
+        prospect.variables.fields().ok_or_else(|| refused("UNREADABLE", "variables: is no object".to_owned()))?;
     for text in [script, ready.first_message] {
         render(text, &variables).map_err(|missing| refused("VARIABLE_MISSING", missing.to_string()))?;
     }
@@ -248,8 +261,8 @@ fn call_of(user: UserId, prospect: &Candidate, facts: &Facts, ready: &Ready<'_>)
         expires_at: None,
         phone,
         script_id: script.to_owned(),
-        metadata: json!({ "prospectId": prospect.id }),
-        variables: Value::Object(variables),
+        metadata: json!({ "prospectId": prospect.id }).into(),
+        variables: prospect.variables.clone(),
         external_id: None,
         time_zone: prospect.time_zone.clone(),
         ignore_window: false,

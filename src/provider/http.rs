@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::{Client, Response, StatusCode};
 use secrecy::ExposeSecret;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::config;
+use crate::domain::raw_json::RawJson;
+use crate::domain::script::Agent;
 use crate::domain::word::{Ended, Word};
 use crate::provider::webhook::status_word;
 use crate::provider::{Dial, Found, HungUp, Placed, Provider, Question, wire};
@@ -23,6 +24,22 @@ const STATUS_PATH: &str = "/api/v1/callbacks/call-status";
 pub struct Http {
     client: Client,
     settings: config::Http,
+}
+
+/// A dial, as the README states it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    to: &'a str,
+    script_id: &'a str,
+    metadata: &'a RawJson,
+    webhook_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variables: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a Agent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_duration_secs: Option<i32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,21 +127,15 @@ impl Provider for Http {
     }
 
     async fn place(&self, dial: &Dial) -> Placed {
-        let mut body = json!({
-            "to": dial.to.as_str(),
-            "scriptId": dial.script_id,
-            "metadata": dial.metadata,
-            "webhookUrl": dial.report_to.url(STATUS_PATH),
-        });
-        if let (Some(body), Some(variables)) =
-            (body.as_object_mut(), dial.variables.as_object().filter(|v| !v.is_empty()))
-        {
-            body.insert("variables".to_owned(), variables.clone().into());
-        }
-        if let Some(body) = body.as_object_mut() {
-            body.extend(dial.agent.clone().map(|agent| ("agent".to_owned(), agent)));
-            body.extend(dial.secs_max.map(|secs| ("maxDurationSecs".to_owned(), secs.into())));
-        }
+        let body = Body {
+            to: dial.to.as_str(),
+            script_id: &dial.script_id,
+            metadata: &dial.metadata,
+            webhook_url: dial.report_to.url(STATUS_PATH),
+            variables: Some(&dial.variables).filter(|variables| variables.as_str() != "{}"),
+            agent: dial.agent.as_ref(),
+            max_duration_secs: dial.secs_max,
+        };
         let request = self
             .client
             .post(&self.settings.url)

@@ -19,12 +19,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::script::Script;
+use crate::domain::raw_json::RawJson;
+use crate::domain::script::{Agent, Script};
 use crate::domain::word::Word;
 
 /// A call to be placed. The attempt is committed already; its id travels in the request.
@@ -34,10 +34,11 @@ pub struct Dial {
     pub call_id: CallId,
     pub to: PhoneNumber,
     pub script_id: String,
-    pub metadata: Value,
-    pub variables: Value,
-    /// `language`, `voice`, `firstMessage` of the user's settings, where there are any.
-    pub agent: Option<Value>,
+    /// As the client wrote it.
+    pub metadata: RawJson,
+    pub variables: RawJson,
+    /// Of the user's settings, where there are any.
+    pub agent: Option<Agent>,
     /// What `script_id` names, variables filled in; none: it names nothing that is stored here.
     pub script: Option<Script>,
     /// The longest it may last: what is reserved of the user's minutes.
@@ -156,6 +157,14 @@ pub enum Found {
     CannotSay,
 }
 
+/// An attempt as the provider was given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    pub provider_call_id: String,
+}
+
 /// Whether a hang-up was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HungUp {
@@ -214,6 +223,14 @@ pub trait Provider: Send + Sync {
     /// What it has on record of a call that has ended: outcomes nobody told, then the record itself. Nothing: ask again later.
     async fn record(&self, _question: &Question) -> Vec<Word> {
         Vec::new()
+    }
+
+    /// Which attempts it was given since a time, for a database that may not know them all.
+    ///
+    /// # Errors
+    /// Why it cannot say.
+    async fn given_since(&self, _since: DateTime<Utc>) -> Result<Vec<Given>, String> {
+        Err("this provider has no list of calls".to_owned())
     }
 
     /// Asks for an end of the call.

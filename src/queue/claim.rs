@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState};
 use crate::domain::ids::{AttemptId, CallId, InstanceId, ProspectId, new_id};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::domain::word::Weight;
 use crate::queue::{Facts, Known, unpark};
 
@@ -47,12 +47,12 @@ pub struct Claimed {
     pub attempt_number: i32,
     pub phone: PhoneNumber,
     pub script_id: String,
-    pub metadata: Value,
-    pub variables: Value,
+    pub metadata: RawJson,
+    pub variables: RawJson,
     /// The longest it may talk: what is reserved of the user's minutes; none: no subscription.
     pub minutes_max: Option<i32>,
     /// `language`, `voice`, `firstMessage` of the user's settings, where there are any.
-    pub agent: Option<Value>,
+    pub agent: Option<RawJson>,
     /// The person it is for: script and first message name things of theirs.
     pub prospect_id: Option<ProspectId>,
     pub due_at: DateTime<Utc>,
@@ -61,10 +61,21 @@ pub struct Claimed {
     pub facts: Facts,
 }
 
+/// A claimed call of which a field is not what it must be.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub attempt_id: AttemptId,
+    pub call_id: CallId,
+    /// Which field, and what is wrong with it.
+    pub detail: String,
+}
+
 /// What one claim found.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
     pub calls: Vec<Claimed>,
+    /// Claimed, and not to be read: set aside, each alone.
+    pub unreadable: Vec<Unreadable>,
     /// Slots that were free before it.
     pub room: usize,
     /// Live calls before it.
@@ -130,8 +141,10 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
         claim.next_in_secs = row.next_at.map(|at| secs_until(row.at, at));
         claim.held_secs = row.held_until.map(|at| secs_until(row.at, at));
         claim.looked = Looked { lanes: std::mem::take(&mut row.lanes), users: std::mem::take(&mut row.users) };
-        if let Some(call) = row.into_claimed()? {
-            claim.calls.push(call);
+        match row.into_claimed() {
+            Some(Ok(call)) => claim.calls.push(call),
+            Some(Err(unreadable)) => claim.unreadable.push(unreadable),
+            None => {}
         }
     }
     Ok(claim)
@@ -162,21 +175,26 @@ struct Row {
     retry_delay_secs: Option<i32>,
     phone: Option<String>,
     script_id: Option<String>,
-    metadata: Option<Value>,
-    variables: Option<Value>,
+    metadata: Option<RawJson>,
+    variables: Option<RawJson>,
     due_at: Option<DateTime<Utc>>,
     reserved_minutes: Option<i32>,
     prospect_id: Option<Uuid>,
-    agent: Option<Value>,
-    retry_rules: Option<Value>,
+    agent: Option<RawJson>,
+    retry_rules: Option<RawJson>,
 }
 
 impl Row {
-    fn into_claimed(self) -> sqlx::Result<Option<Claimed>> {
+    /// None: there is no call beside the summary.
+    fn into_claimed(self) -> Option<Result<Claimed, Unreadable>> {
         let (Some(attempt_id), Some(call_id), Some(attempt_number), Some(phone)) =
             (self.attempt_id.map(AttemptId), self.call_id.map(CallId), self.attempt_number, self.phone)
         else {
-            return Ok(None);
+            return None;
+        };
+        let phone = match PhoneNumber::parse(&phone) {
+            Ok(phone) => phone,
+            Err(error) => return Some(Err(Unreadable { attempt_id, call_id, detail: format!("phone: {error}") })),
         };
         let facts = Facts {
             attempt_id,
@@ -200,11 +218,11 @@ impl Row {
             retry_delay_secs: self.retry_delay_secs,
             retry_rules: self.retry_rules,
         };
-        Ok(Some(Claimed {
+        Some(Ok(Claimed {
             attempt_id,
             call_id,
             attempt_number,
-            phone: PhoneNumber::parse(&phone).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            phone,
             script_id: self.script_id.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
             variables: self.variables.unwrap_or_default(),

@@ -1,9 +1,11 @@
 //! New calls. Requests that arrive together share one insert and one commit.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use futures::FutureExt;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -11,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::Kept;
 use crate::db::doorbell::Doorbell;
+use crate::db::fault::{self, within};
 use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, LaneId, ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 
 /// A call as it enters its lane.
 #[derive(Clone, Debug)]
@@ -29,8 +33,8 @@ pub struct NewCall {
     pub expires_at: Option<DateTime<Utc>>,
     pub phone: PhoneNumber,
     pub script_id: String,
-    pub metadata: Value,
-    pub variables: Value,
+    pub metadata: RawJson,
+    pub variables: RawJson,
     pub external_id: Option<String>,
     pub time_zone: Option<String>,
     pub ignore_window: bool,
@@ -83,8 +87,8 @@ async fn enqueue_on(connection: &mut PgConnection, calls: &[NewCall]) -> sqlx::R
         &column(calls, |c| c.expires_at) as _,
         &column(calls, |c| c.phone.as_str().to_owned()),
         &column(calls, |c| c.script_id.clone()),
-        &column(calls, |c| c.metadata.clone()),
-        &column(calls, |c| c.variables.clone()),
+        &column(calls, |c| c.metadata.clone()) as _,
+        &column(calls, |c| c.variables.clone()) as _,
         &column(calls, |c| c.external_id.clone()) as _,
         &column(calls, |c| c.time_zone.clone()) as _,
         &column(calls, |c| c.ignore_window),
@@ -120,14 +124,20 @@ const BATCH_MAX: usize = 1000;
 
 impl Enqueuer {
     /// The meeting place, and the task that empties it: to be run until `stop`.
-    pub fn new(pool: PgPool, doorbell: Doorbell, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    /// An insert that does not answer within `patience` is given up.
+    pub fn new(
+        pool: PgPool,
+        doorbell: Doorbell,
+        patience: Duration,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(BACKLOG_MAX);
         let receiver = Arc::new(Mutex::new(receiver));
         // A task each, so that one line's commit and the other's insert overlap.
         let serving = async move {
             let mut lines = JoinSet::new();
             for _ in 0..LINES {
-                lines.spawn(run(pool.clone(), doorbell.clone(), Arc::clone(&receiver), stop.clone()));
+                lines.spawn(run(pool.clone(), doorbell.clone(), Arc::clone(&receiver), patience, stop.clone()));
             }
             lines.join_all().await;
         };
@@ -146,10 +156,20 @@ impl Enqueuer {
     }
 }
 
-async fn run(pool: PgPool, doorbell: Doorbell, queue: Arc<Mutex<mpsc::Receiver<Waiter>>>, stop: CancellationToken) {
+async fn run(
+    pool: PgPool,
+    doorbell: Doorbell,
+    queue: Arc<Mutex<mpsc::Receiver<Waiter>>>,
+    patience: Duration,
+    stop: CancellationToken,
+) {
     let mut kept = Kept::of(pool);
     while let Some(mut waiters) = next_batch(&queue, &stop).await {
-        serve(&mut kept, &doorbell, &mut waiters).await;
+        // Whoever waits for a batch that panics is told 503.
+        if AssertUnwindSafe(serve(&mut kept, &doorbell, &mut waiters, patience)).catch_unwind().await.is_err() {
+            tracing::error!("an insert panicked; the next starts afresh");
+            kept.discard().await;
+        }
     }
 }
 
@@ -175,22 +195,29 @@ async fn next_batch(queue: &Mutex<mpsc::Receiver<Waiter>>, stop: &CancellationTo
     Some(waiters)
 }
 
-async fn enqueue_kept(kept: &mut Kept, calls: &[NewCall]) -> sqlx::Result<Vec<Verdict>> {
-    let verdicts = match kept.get().await {
-        Ok(connection) => enqueue_on(connection, calls).await,
-        Err(error) => Err(error),
-    };
-    if verdicts.is_err() {
-        kept.discard().await;
+/// On a connection that has gone stale it is tried once more on a new one: the ids are the same, so a call that was created and not
+/// told of is found.
+async fn enqueue_kept(kept: &mut Kept, calls: &[NewCall], patience: Duration) -> sqlx::Result<Vec<Verdict>> {
+    let mut stale = kept.is_used();
+    loop {
+        let enqueuing = async { enqueue_on(kept.get().await?, calls).await };
+        match within(patience, enqueuing).await {
+            Ok(verdicts) => return Ok(verdicts),
+            Err(error) => {
+                kept.discard().await;
+                if !std::mem::take(&mut stale) || !fault::is_of_the_connection(&error) {
+                    return Err(error);
+                }
+            }
+        }
     }
-    verdicts
 }
 
 /// One commit for all; if it fails for a reason other than the connection, each by itself, so that one bad request does not
 /// spoil the others'.
-async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) {
+async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>, patience: Duration) {
     let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
-    match enqueue_kept(kept, &together).await {
+    match enqueue_kept(kept, &together, patience).await {
         Ok(verdicts) => {
             doorbell.ring();
             let mut verdicts = verdicts.into_iter();
@@ -199,9 +226,9 @@ async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>) 
                 let _ = answer.send(Ok(verdicts.by_ref().take(calls.len()).collect()));
             }
         }
-        Err(sqlx::Error::Database(_)) if waiters.len() > 1 => {
+        Err(error) if waiters.len() > 1 && fault::is_of_the_values(&error) => {
             for (calls, answer) in waiters.drain(..) {
-                let verdicts = enqueue_kept(kept, &calls).await.map_err(Arc::new);
+                let verdicts = enqueue_kept(kept, &calls, patience).await.map_err(Arc::new);
                 doorbell.ring();
                 let _ = answer.send(verdicts);
             }

@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** nothing slow happens in here; nobody dials inside a transaction.
 
+mod adopt;
 mod campaigns;
 mod claim;
 mod do_not_call;
@@ -22,16 +23,17 @@ mod settle;
 mod steer;
 pub mod windows;
 
+pub use adopt::{Adopted, adopt, newest_dial};
 pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
-pub use claim::{Claim, Claimed, Looked, Room, Tended, claim, look_again, tend};
+pub use claim::{Claim, Claimed, Looked, Room, Tended, Unreadable, claim, look_again, tend};
 pub use do_not_call::{change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use provider::{Breaker, Judged, hold_provider, judge_provider};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
 pub use rescue::{
-    Inquiry, SlotsUsed, Stray, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire, match_strays, overdue,
-    record_strays, release_orphans, slots_used, take_records, unsent,
+    Inquiry, SlotsUsed, Stray, ask_about_all, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire,
+    match_strays, overdue, record_strays, release_orphans, set_aside_event, slots_used, take_records, unsent,
 };
 pub use settle::{CallChange, Event, Facts, Known, Settled, Settlement, facts, free, resolve, settle};
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};

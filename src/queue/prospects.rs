@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::domain::ids::{ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::queue::recruit::{Reason, Recruit, checked};
 use crate::queue::windows;
 use crate::queue::{admit, unpark};
@@ -25,7 +25,7 @@ pub struct NewProspect {
     /// INITIAL, RESCHEDULED, BOOKED, NOT_INTERESTED, DO_NOT_CALL or FAILED.
     pub status: &'static str,
     pub rescheduled_for: Option<DateTime<Utc>>,
-    pub variables: Value,
+    pub variables: RawJson,
 }
 
 /// Creates prospects of a user; those that are new, or were made by an earlier try of the same request.
@@ -48,7 +48,7 @@ pub async fn create_prospects(pool: &PgPool, user: UserId, new: &[NewProspect]) 
         &column(new, |p| p.time_zone.clone()) as _,
         &column(new, |p| p.status.to_owned()),
         &column(new, |p| p.rescheduled_for) as _,
-        &column(new, |p| p.variables.clone()),
+        &column(new, |p| p.variables.clone()) as _,
     )
     .fetch_all(&mut *transaction)
     .await?;
@@ -86,7 +86,7 @@ pub async fn enlist(
                 time_zone: row.time_zone,
                 status: "INITIAL",
                 rescheduled_for: None,
-                variables: Value::Object(row.variables),
+                variables: RawJson::of(&row.variables),
             });
         }
     }
@@ -106,7 +106,7 @@ pub struct ProspectChanges {
     pub time_zone: Option<Option<String>>,
     pub status: Option<&'static str>,
     pub rescheduled_for: Option<Option<DateTime<Utc>>>,
-    pub variables: Option<Value>,
+    pub variables: Option<RawJson>,
     /// Hides it for good and ends its call.
     pub deleted: bool,
 }
@@ -129,7 +129,7 @@ pub async fn update_prospect(pool: &PgPool, id: Uuid, to: &ProspectChanges) -> s
         to.status,
         to.rescheduled_for.is_some(),
         to.rescheduled_for.flatten(),
-        to.variables,
+        to.variables.clone() as _,
         to.deleted,
     )
     .fetch_optional(&mut *transaction)

@@ -5,13 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use serde_json::value::to_raw_value;
 use sqlx::PgPool;
 
 use crate::domain::call::{OBJECT_BYTES_MAX, rank};
 use crate::domain::ids::{CallId, CampaignId, EXTERNAL_ID_CHARS_MAX, UserId, looks_like_ours};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
+use crate::domain::raw_json::{Fields, RawJson};
 use crate::domain::zone;
 use crate::queue::windows::{Whose, lanes_for, place_of};
 use crate::queue::{NewCall, Verdict, enqueue};
@@ -24,7 +26,7 @@ pub struct Recruit {
     pub external_id: Option<String>,
     /// The callee's zone, which outweighs what the number tells.
     pub time_zone: Option<String>,
-    pub variables: Map<String, Value>,
+    pub variables: Fields,
 }
 
 /// Why a row did not become a call.
@@ -160,7 +162,7 @@ pub(super) fn checked(row: &mut Recruit) -> Result<PhoneNumber, Reason> {
         return Err(Reason::InvalidExternalId);
     }
     row.name = row.name.take().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    if Value::Object(row.variables.clone()).to_string().len() > OBJECT_BYTES_MAX {
+    if RawJson::of(&row.variables).len() > OBJECT_BYTES_MAX {
         return Err(Reason::VariablesTooLarge);
     }
     Ok(phone)
@@ -170,7 +172,10 @@ fn check(nth: usize, mut row: Recruit) -> Result<Checked, Reason> {
     let phone = checked(&mut row)?;
     let place = place_of(&phone, row.time_zone.as_deref());
     if let Some(name) = row.name.take() {
-        row.variables.entry("prospectName").or_insert_with(|| json!(name));
+        // A text always becomes JSON.
+        if let Ok(name) = to_raw_value(&name) {
+            row.variables.entry("prospectName".to_owned()).or_insert(name);
+        }
     }
     Ok(Checked { nth, phone, place, row })
 }
@@ -187,8 +192,8 @@ fn call_of(into: &Into, row: Checked, id_of: &impl Fn(usize) -> CallId) -> NewCa
         expires_at: None,
         phone: row.phone,
         script_id: into.script_id.clone(),
-        metadata: json!({ "campaignId": into.campaign }),
-        variables: Value::Object(row.row.variables),
+        metadata: json!({ "campaignId": into.campaign }).into(),
+        variables: RawJson::of(&row.row.variables),
         external_id: row.row.external_id,
         time_zone: row.row.time_zone,
         ignore_window: false,

@@ -1,23 +1,23 @@
 //! Calls that nobody is looking after: the dead process's dials, the silent provider's calls, what expired, what strayed.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::call::AttemptState;
 use crate::domain::ids::{AttemptId, CallId, InstanceId};
+use crate::domain::raw_json::RawJson;
 use crate::queue::{feed, unpark};
 
 /// Counts of later calls folded or forgotten at once: more than a second's worth, and a fraction of a second's work.
 const FOLD_MAX: i64 = 20_000;
 
-/// Marks the dials of processes whose lease ran out as doubtful; returns them.
+/// Marks as doubtful the dials of processes whose lease ran out, and those that take longer than any may; returns them.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn doubt_of_the_dead(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<AttemptId>> {
-    let rows = sqlx::query_file_scalar!("sql/queue/doubt.sql", limit).fetch_all(pool).await?;
+pub async fn doubt_of_the_dead(pool: &PgPool, limit: i64, dialing_secs_max: f64) -> sqlx::Result<Vec<AttemptId>> {
+    let rows = sqlx::query_file_scalar!("sql/queue/doubt.sql", limit, dialing_secs_max).fetch_all(pool).await?;
     Ok(rows.into_iter().map(AttemptId).collect())
 }
 
@@ -50,6 +50,14 @@ pub struct Inquiry {
 pub async fn inquire(pool: &PgPool, provider: &str, limit: i64, again_in_secs: f64) -> sqlx::Result<Vec<Inquiry>> {
     let rows = sqlx::query_file_as!(InquiryRow, "sql/queue/inquire.sql", limit, again_in_secs, provider);
     Ok(rows.fetch_all(pool).await?.into_iter().map(InquiryRow::into_inquiry).collect())
+}
+
+/// Has the provider asked about every open attempt now; returns how many.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn ask_about_all(pool: &PgPool) -> sqlx::Result<u64> {
+    Ok(sqlx::query_file!("sql/queue/renew_inquiries.sql").execute(pool).await?.rows_affected())
 }
 
 /// Takes ended attempts whose record is still to be fetched from this provider; each is handed out ever more rarely, until `give_up_secs` after its end.
@@ -135,7 +143,7 @@ pub struct Stray {
     pub attempt_id: Option<AttemptId>,
     pub provider_call_id: Option<String>,
     pub key: String,
-    pub word: Value,
+    pub word: RawJson,
 }
 
 /// Keeps strays; a second delivery adds nothing.
@@ -147,8 +155,8 @@ pub async fn record_strays(connection: &mut PgConnection, strays: &[Stray]) -> s
     let attempts: Vec<Option<AttemptId>> = strays.iter().map(|s| s.attempt_id).collect();
     let provider_ids: Vec<Option<String>> = strays.iter().map(|s| s.provider_call_id.clone()).collect();
     let keys: Vec<String> = strays.iter().map(|s| s.key.clone()).collect();
-    let words: Vec<Value> = strays.iter().map(|s| s.word.clone()).collect();
-    sqlx::query_file!("sql/queue/record_strays.sql", &ids, &attempts as _, &provider_ids as _, &keys, &words)
+    let words: Vec<RawJson> = strays.iter().map(|s| s.word.clone()).collect();
+    sqlx::query_file!("sql/queue/record_strays.sql", &ids, &attempts as _, &provider_ids as _, &keys, &words as _)
         .execute(connection)
         .await?;
     Ok(())
@@ -168,6 +176,22 @@ pub async fn match_strays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Stray>>
         word: row.word,
     });
     Ok(strays.collect())
+}
+
+/// Sets aside something said about an attempt that cannot be stored; an open attempt is asked about.
+///
+/// # Errors
+/// Postgres is away; nothing was set aside.
+pub async fn set_aside_event(
+    pool: &PgPool,
+    attempt: Option<AttemptId>,
+    provider_call_id: Option<&str>,
+    detail: &str,
+    body: &str,
+) -> sqlx::Result<()> {
+    let attempt = attempt.map(|attempt| attempt.0);
+    sqlx::query_file!("sql/queue/set_aside_event.sql", attempt, provider_call_id, detail, body).execute(pool).await?;
+    Ok(())
 }
 
 /// Forgets strays that were applied.

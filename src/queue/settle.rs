@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::call::{AttemptState, CallState};
 use crate::domain::disposition::Disposition;
 use crate::domain::ids::{AttemptId, CallId, CampaignId, LaneId, UserId};
+use crate::domain::raw_json::RawJson;
 use crate::domain::word::Weight;
 use crate::queue::do_not_call::suppress_on;
 use crate::queue::{Wake, unpark, wake};
@@ -25,7 +26,7 @@ pub struct Facts {
     pub weight: Weight,
     pub misses: i16,
     /// The explicit outcome told so far.
-    pub told: Option<Value>,
+    pub told: Option<RawJson>,
     pub provider_call_id: Option<String>,
     /// What else is known of it already.
     pub known: Known,
@@ -42,7 +43,7 @@ pub struct Facts {
     /// The campaign's own delay between dials; none: the general policy.
     pub retry_delay_secs: Option<i32>,
     /// The user's own rules by disposition, for calls outside campaigns: see `domain::retry::UserRule`.
-    pub retry_rules: Option<Value>,
+    pub retry_rules: Option<RawJson>,
 }
 
 impl Facts {
@@ -98,7 +99,7 @@ pub struct Settlement {
     pub disposition: Option<Disposition>,
     pub hangup_cause: Option<String>,
     pub duration_secs: Option<i32>,
-    pub told: Option<Value>,
+    pub told: Option<RawJson>,
     /// The duration is what the provider bills.
     pub billed: bool,
     pub transcript: Option<String>,

@@ -1,12 +1,12 @@
 //! What people do to a call that exists: cancel it, try it again, change it. Each is one statement, decided by the row.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::domain::call::CallState;
 use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::queue::windows::{PlacedLane, Whose, lanes_for, place_of};
 use crate::queue::{Wake, feed, unpark, wake};
 
@@ -88,7 +88,7 @@ pub async fn retry(
 pub struct Amendment {
     pub phone: Option<PhoneNumber>,
     pub script_id: Option<String>,
-    pub metadata: Option<Value>,
+    pub metadata: Option<RawJson>,
     pub priority: Option<i16>,
     pub due_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
@@ -123,7 +123,7 @@ pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amend
         user.map(|u| u.0),
         to.phone.as_ref().map(PhoneNumber::as_str),
         to.script_id,
-        to.metadata,
+        to.metadata.clone() as _,
         to.priority,
         to.due_at,
         to.expires_at,

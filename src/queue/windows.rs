@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use crate::domain::hours::Span;
 use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, ScheduleId, UserId, new_id};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
+use crate::domain::raw_json::RawJson;
 use crate::domain::window::{self, ClosedBy, Opening, Rules, Schedule};
 use crate::domain::zone::{self, Zone};
 use crate::queue::{NewCall, feed};
@@ -176,13 +176,17 @@ impl Row {
 
 /// The rules of lanes; none: always open.
 async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Option<Rules>)>> {
-    let legal: HashMap<String, Vec<Span>> = sqlx::query_file!("sql/queue/legal_hours.sql")
+    let legal: HashMap<String, RawJson> = sqlx::query_file!("sql/queue/legal_hours.sql")
         .fetch_all(&mut *connection)
         .await?
         .into_iter()
-        .map(|row| Ok((row.area, read_hours(row.hours)?)))
-        .collect::<sqlx::Result<_>>()?;
-    let law_of = |zone: &str, country: &str| [zone, country, "*"].iter().find_map(|area| legal.get(*area)).cloned();
+        .map(|row| (row.area, row.hours))
+        .collect();
+    // A law that cannot be read closes the lanes it is for, and no others.
+    let law_of = |zone: &str, country: &str| {
+        let law = [zone, country, "*"].iter().find_map(|area| legal.get(*area));
+        law.map(read_hours).transpose()
+    };
     let rows = sqlx::query_file!("sql/queue/rules_of_lanes.sql", lanes).fetch_all(connection).await?;
     let rules = rows.into_iter().map(|row| {
         if row.always {
@@ -192,7 +196,7 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
             let schedule = match (row.schedule_zone.as_deref(), row.hours) {
                 (Some(zone), Some(hours)) => Some(Schedule {
                     zone: known(zone)?,
-                    hours: read_hours(hours)?,
+                    hours: read_hours(&hours)?,
                     closed_dates: row.closed_dates.unwrap_or_default(),
                     on_callees_clock: row.hours_in == "callee",
                 }),
@@ -202,7 +206,7 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
             let zones = if row.zones.is_empty() { stand_in.into_iter().collect() } else { row.zones };
             let callee = zones
                 .iter()
-                .map(|name| Ok((known(name)?, law_of(name, &row.country))))
+                .map(|name| Ok((known(name)?, law_of(name, &row.country)?)))
                 .collect::<sqlx::Result<Vec<_>>>()?;
             Ok::<Rules, sqlx::Error>(Rules { schedule, callee })
         };
@@ -220,8 +224,8 @@ fn known(zone: &str) -> sqlx::Result<Zone> {
     Zone::named(zone).ok_or_else(|| sqlx::Error::Decode(format!("no time zone {zone}").into()))
 }
 
-fn read_hours(hours: Value) -> sqlx::Result<Vec<Span>> {
-    serde_json::from_value(hours).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+fn read_hours(hours: &RawJson) -> sqlx::Result<Vec<Span>> {
+    hours.read().ok_or_else(|| sqlx::Error::Decode("the hours are no list of days with opens and closes".into()))
 }
 
 /// The next moment from `at` on at which a lane is open; none: never, or the lane has no hours.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
-use serde_json::{Map, json};
+use serde_json::value::to_raw_value;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::db::doorbell::Doorbell;
 use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, ProspectId, UserId, grown_from};
+use crate::domain::raw_json::Fields;
 use crate::queue;
 use crate::queue::recruit::{Into, Reason, Recruit, recruit};
 use crate::store::uploads::{self, Progress, Taken};
@@ -322,7 +323,7 @@ fn columns_of(header: &ByteRecord) -> Result<Vec<Column>, String> {
 /// A row as it was given; what is not text has no number, and is rejected.
 fn row_of(columns: &[Column], record: &ByteRecord) -> Recruit {
     let mut row = Recruit::default();
-    let mut variables = Map::new();
+    let mut variables = Fields::new();
     for (column, field) in columns.iter().zip(record) {
         let Ok(text) = std::str::from_utf8(field) else {
             return Recruit::default();
@@ -337,7 +338,10 @@ fn row_of(columns: &[Column], record: &ByteRecord) -> Recruit {
             Column::TimeZone => row.time_zone = Some(text),
             Column::Variable(name) if name.is_empty() || text.is_empty() => {}
             Column::Variable(name) => {
-                variables.insert(name.replace('\0', ""), json!(text));
+                // A text always becomes JSON.
+                if let Ok(text) = to_raw_value(&text) {
+                    variables.insert(name.replace('\0', ""), text);
+                }
             }
         }
     }
@@ -347,7 +351,7 @@ fn row_of(columns: &[Column], record: &ByteRecord) -> Recruit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use serde_json::json;
 
     fn rows_of(text: &[u8]) -> Result<Vec<Recruit>, String> {
         let (pieces, received) = mpsc::channel(text.len().max(1));
@@ -375,7 +379,7 @@ mod tests {
         assert_eq!(rows[0].number, "+14155550100");
         assert_eq!(rows[0].name.as_deref(), Some("Jo; \"the\" One"));
         assert_eq!(rows[0].time_zone.as_deref(), Some("America/New_York"));
-        assert_eq!(Value::Object(rows[0].variables.clone()), json!({"city": "Rome"}));
+        assert_eq!(json!(rows[0].variables), json!({"city": "Rome"}));
         assert_eq!(rows[1].number, "+442079460018");
     }
 

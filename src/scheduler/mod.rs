@@ -1,23 +1,28 @@
-//! Housekeeping by the clock: rescue what dead processes left, open and close lanes, end what expired or lasted
-//! too long, read uploaded lists ([`imports`]), sweep strays, fold counts, prune. Every tick takes no input and finds its own work, so that any number of instances may run it at once.
+//! Housekeeping by the clock: open and close lanes, end what expired, plan, read uploaded lists ([`imports`]), sweep strays, fold counts,
+//! prune. Every tick takes no input and finds its own work, so that any number of instances may run it at once.
 //!
-//! **Invariant:** never asks a provider; it only changes the table, and the executor finds what changed.
+//! **Invariant:** never asks a provider; it only changes the table, and the executor finds what changed. A step that fails, hangs or
+//! panics ends that step only.
 
 pub mod imports;
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doorbell::Doorbell;
-use crate::domain::word::Word;
+use crate::db::fault::within;
 use crate::outcome;
-use crate::outcome::inbox::{Heard, Inbox};
+use crate::outcome::inbox::Inbox;
 use crate::planner;
 use crate::queue;
 use crate::queue::windows;
 use crate::store::{deliveries, idempotency, instances, strays, uploads};
+use crate::telemetry::vitals::{Vital, Vitals};
 
 /// Rows one tick moves at most of each kind; the next tick is soon.
 const BATCH_MAX: i64 = 1000;
@@ -28,7 +33,8 @@ const SLOW_EVERY: u64 = 60;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub tick: Duration,
-    pub max_call: Duration,
+    /// A step that takes longer is given up.
+    pub step_patience: Duration,
     pub global_limit: i32,
     pub idempotency_hours: i32,
     pub stray_event_days: i32,
@@ -40,6 +46,7 @@ pub struct Settings {
 /// The scheduler of one process.
 #[derive(Debug)]
 pub struct Scheduler {
+    pub vitals: Arc<Vitals>,
     pub pool: PgPool,
     pub inbox: Inbox,
     pub doorbell: Doorbell,
@@ -49,8 +56,6 @@ pub struct Scheduler {
 /// What one tick did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    pub doubted: usize,
-    pub overdue: usize,
     pub opened: usize,
     pub expired: usize,
     pub canceled: i64,
@@ -67,60 +72,63 @@ impl Scheduler {
                 () = tokio::time::sleep(self.settings.tick) => {}
             }
             self.tick().await;
-            if ticks % SLOW_EVERY == 0
-                && let Err(error) = self.slow_tick().await
-            {
-                tracing::warn!(%error, "a slow scheduler tick failed");
+            if ticks % SLOW_EVERY == 0 {
+                self.slow_tick().await;
             }
             ticks += 1;
         }
     }
 
-    /// Rescue, refill, place, plan, open lanes, expire, sweep, fold: a step that fails does not keep the others from theirs.
+    /// Refill, place, plan, open lanes, expire, sweep, fold: a step that fails does not keep the others from theirs.
     pub async fn tick(&self) -> Report {
-        let doubted = done("rescue", queue::doubt_of_the_dead(&self.pool, BATCH_MAX).await);
-        for attempt in &doubted {
-            tracing::warn!(attempt.id = %attempt, "its process died while dialing; it is looked up");
-        }
-        let overdue = queue::overdue(&self.pool, self.settings.max_call.as_secs_f64(), BATCH_MAX).await;
-        let overdue = done("overdue", overdue);
-        for attempt in &overdue {
-            tracing::warn!(attempt.id = %attempt, "no word until the maximum call time; its end stays unknown");
-            self.inbox.tell(Heard::about(*attempt, Word::Overdue, "rescue"));
-        }
-        done("refill", queue::refill(&self.pool, BATCH_MAX).await);
-        done("days", queue::turn_days(&self.pool, BATCH_MAX).await);
-        let sorted = done("sort", windows::sort(&self.pool, BATCH_MAX).await);
-        let planned = done("plan", planner::plan_if_due(&self.pool, self.settings.planner).await);
-        let opened = done("windows", windows::reopen_due(&self.pool, BATCH_MAX).await);
-        let expired = done("expire", queue::expire(&self.pool, BATCH_MAX).await);
-        let canceled = done("sweep", queue::sweep_canceled(&self.pool, None, BATCH_MAX).await);
-        let strays = done("strays", outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX).await);
-        done("fold", queue::fold_tallies(&self.pool).await);
-        done("measure", self.measure().await);
+        self.step("refill", queue::refill(&self.pool, BATCH_MAX)).await;
+        self.step("days", queue::turn_days(&self.pool, BATCH_MAX)).await;
+        let sorted = self.step("sort", windows::sort(&self.pool, BATCH_MAX)).await.unwrap_or_default();
+        let planned = self.step("plan", planner::plan_if_due(&self.pool, self.settings.planner)).await.flatten();
+        self.vitals.beat_if(Vital::Planning, planned.is_some());
+        let opened = self.step("windows", windows::reopen_due(&self.pool, BATCH_MAX)).await.unwrap_or_default();
+        let expired = self.step("expire", queue::expire(&self.pool, BATCH_MAX)).await.unwrap_or_default();
+        let canceled = self.step("sweep", queue::sweep_canceled(&self.pool, None, BATCH_MAX)).await.unwrap_or_default();
+        let sweeping = outcome::sweep_strays(&self.pool, &self.inbox, BATCH_MAX);
+        let strays = self.step("strays", sweeping).await.unwrap_or_default();
+        let folded = self.step("fold", queue::fold_tallies(&self.pool)).await;
+        self.vitals.beat_if(Vital::Housekeeping, folded.is_some());
+        self.step("measure", self.measure()).await;
         if opened > 0 || sorted > 0 || planned.is_some() || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
-        Report { doubted: doubted.len(), overdue: overdue.len(), opened, expired, canceled, strays }
+        Report { opened, expired, canceled, strays }
     }
 
     /// Prunes, and looks for what must not be.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub async fn slow_tick(&self) -> sqlx::Result<()> {
-        idempotency::prune(&self.pool, self.settings.idempotency_hours).await?;
-        strays::prune(&self.pool, self.settings.stray_event_days).await?;
-        uploads::prune(&self.pool, self.settings.upload_days).await?;
-        deliveries::prune(&self.pool, self.settings.delivery_days).await?;
-        instances::prune(&self.pool).await?;
-        let orphans = queue::release_orphans(&self.pool, BATCH_MAX).await?;
+    pub async fn slow_tick(&self) {
+        let settings = &self.settings;
+        self.step("prune answers", idempotency::prune(&self.pool, settings.idempotency_hours)).await;
+        self.step("prune strays", strays::prune(&self.pool, settings.stray_event_days)).await;
+        self.step("prune uploads", uploads::prune(&self.pool, settings.upload_days)).await;
+        self.step("prune deliveries", deliveries::prune(&self.pool, settings.delivery_days)).await;
+        self.step("prune processes", instances::prune(&self.pool)).await;
+        let orphans = self.step("orphans", queue::release_orphans(&self.pool, BATCH_MAX)).await.unwrap_or_default();
         if orphans > 0 {
             metrics::counter!("outdial_orphans_total").increment(u64::try_from(orphans).unwrap_or_default());
             tracing::error!(orphans, "parked calls had nothing to wake them; released");
             self.doorbell.ring();
         }
-        Ok(())
+    }
+
+    /// What a step did; none when it failed, hung or panicked: the next tick makes it good.
+    async fn step<T>(&self, step: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
+        match AssertUnwindSafe(within(self.settings.step_patience, work)).catch_unwind().await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                tracing::warn!(step, %error, "a step of the scheduler failed");
+                None
+            }
+            Err(_) => {
+                tracing::error!(step, "a step of the scheduler panicked");
+                None
+            }
+        }
     }
 
     async fn measure(&self) -> sqlx::Result<()> {
@@ -135,12 +143,4 @@ impl Scheduler {
         metrics::gauge!("outdial_unknown_attempts").set(unknown);
         Ok(())
     }
-}
-
-/// What a step did; nothing, when it failed: the next tick makes it good.
-fn done<T: Default>(step: &'static str, result: sqlx::Result<T>) -> T {
-    result.unwrap_or_else(|error| {
-        tracing::warn!(step, %error, "a step of the scheduler failed");
-        T::default()
-    })
 }

@@ -7,6 +7,7 @@ use crate::db::Db;
 use crate::domain::call::Priority;
 use crate::domain::ids::{CallId, CampaignId, OPERATOR, grown_from, new_id};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::raw_json::RawJson;
 use crate::queue::recruit::{Into, Recruit, recruit};
 use crate::queue::{self, NewCall, NewCampaign};
 use crate::store::calls;
@@ -61,8 +62,8 @@ pub async fn load(config: &Config, db: &Db) -> anyhow::Result<usize> {
                 expires_at: None,
                 phone: PhoneNumber::parse(&format!("+1212555{number:04}"))?,
                 script_id: "welcomeFlow".to_owned(),
-                metadata: json!({"customerName": format!("Sample {nth}"), "campaign": "demo"}),
-                variables: json!({}),
+                metadata: json!({"customerName": format!("Sample {nth}"), "campaign": "demo"}).into(),
+                variables: RawJson::empty_object(),
                 external_id: None,
                 time_zone: None,
                 ignore_window: false,

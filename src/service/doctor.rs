@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret;
 
 use crate::config::{Config, ProviderKind, UltravoxMode};
@@ -77,6 +78,7 @@ async fn examine_database(config: &Config, report: &mut Report) {
                 Err(error) => report.bad(&format!("keys: {error}")),
             }
             examine_invariants(&db, report).await;
+            examine_alarms(&db, report).await;
             db.close().await;
             if let Some(server) = server {
                 let _ = tokio::task::spawn_blocking(move || server.stop()).await;
@@ -91,6 +93,39 @@ async fn examine_invariants(db: &db::Db, report: &mut Report) {
         Ok(broken) => report.bad(&format!("queue: broken invariants, see ops.broken: {}", broken.join(", "))),
         Err(error) => report.bad(&format!("queue: {error}")),
     }
+}
+
+/// What runs, what it last did, and what is wrong. Nothing need run while `doctor` looks: roles that are missing are a note then.
+async fn examine_alarms(db: &db::Db, report: &mut Report) {
+    match installation::processes(&db.read).await {
+        Ok(seen) if seen.api + seen.worker + seen.scheduler == 0 => report.note("processes: none runs"),
+        Ok(seen) => report.good(&format!(
+            "processes: {} api, {} worker, {} scheduler; last turn {}, settling {}, planning {}, delivery {}, housekeeping {}, word of the provider {}",
+            seen.api,
+            seen.worker,
+            seen.scheduler,
+            shown(seen.turn),
+            shown(seen.settle),
+            shown(seen.planning),
+            shown(seen.delivery),
+            shown(seen.housekeeping),
+            shown(seen.provider_word)
+        )),
+        Err(error) => report.bad(&format!("processes: {error}")),
+    }
+    match installation::alarms(&db.read).await {
+        Ok(alarms) => {
+            for alarm in alarms {
+                let text = format!("{}: {}. {}", alarm.code, alarm.what, alarm.way_out);
+                if alarm.code.starts_with("NO_") { report.note(&text) } else { report.bad(&text) }
+            }
+        }
+        Err(error) => report.bad(&format!("alarms: {error}")),
+    }
+}
+
+fn shown(at: Option<DateTime<Utc>>) -> String {
+    at.map_or("never".to_owned(), |at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 async fn examine_provider(config: &Config, report: &mut Report) {

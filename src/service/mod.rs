@@ -5,6 +5,7 @@
 
 pub mod demo;
 pub mod doctor;
+pub mod reconcile;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::executor::pulse::Pulse;
 use crate::executor::{self, inquiry};
 use crate::notifier;
 use crate::outcome::decide::Rules;
-use crate::outcome::inbox::{Heard, Inbox, settle_forever};
+use crate::outcome::inbox::{Heard, Inbox};
 use crate::planner;
 use crate::provider::http::Http;
 use crate::provider::simulator::Simulator;
@@ -40,6 +41,7 @@ use crate::queue::{Breaker, Enqueuer};
 use crate::scheduler::{self, Scheduler, imports};
 use crate::store::{installation, instances, keys};
 use crate::telemetry;
+use crate::telemetry::vitals::Vitals;
 
 /// Which parts of the service a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -134,7 +136,7 @@ impl Service {
     pub async fn start(config: &Config, role: Role, db: Db, server: Option<embedded::Server>) -> anyhow::Result<Self> {
         let _ = telemetry::registry();
         let keyless = admit_keyless(config, &db).await?;
-        let token_key = installation::settle_in(
+        let settled = installation::settle_in(
             &db.work,
             &random_key(),
             config.calls.max_concurrent,
@@ -143,57 +145,53 @@ impl Service {
             config.quota.reserve_minutes,
         )
         .await?;
+        let token_key = settled.token_key;
+        if let Some(reason) = settled.held_for {
+            tracing::error!(
+                reason,
+                "dialing is held: this is not the database that dialed last; outdial reconcile asks the provider, outdial reconcile --lift-hold goes on"
+            );
+        }
         let instance = InstanceId(new_id());
         let stop = Stops::default();
         let mut tasks = JoinSet::new();
         let doorbell = Doorbell::default();
         let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
         let rules = rules_of(config);
+        let patience = statement_patience(config);
 
         spawn(&mut tasks, "doorbell", doorbell.clone().ring_others(db.work.clone(), stop.rest.clone()));
         spawn(&mut tasks, "listener", doorbell.clone().hear_others(db.options.clone(), stop.claiming.clone()));
-        let (enqueuer, enqueuing) = Enqueuer::new(db.work.clone(), doorbell.clone(), stop.settling.clone());
+        let (enqueuer, enqueuing) = Enqueuer::new(db.work.clone(), doorbell.clone(), patience, stop.settling.clone());
         spawn(&mut tasks, "enqueuer", enqueuing);
-        if role.dials() {
-            let line = start_line(config, &db, &inbox, instance, token_key.clone(), &mut tasks, &stop).await?;
-            line.lease
-                .renew(&db.work, role.as_str(), &surroundings::host())
-                .await
-                .context("registering this process")?;
-            let keeping = Arc::clone(&line);
-            let (pool, stopped) = (db.work.clone(), stop.rest.clone());
-            spawn(&mut tasks, "lease", async move {
-                keeping.lease.keep(pool, role.as_str().to_owned(), surroundings::host(), stopped).await;
-            });
-            spawn(&mut tasks, "inquiries", inquiry::run(Arc::clone(&line), stop.claiming.clone()));
-            spawn(&mut tasks, "records", inquiry::run_records(Arc::clone(&line), stop.claiming.clone()));
-            let drain = Duration::from_secs(config.server.drain_secs);
-            spawn(
-                &mut tasks,
-                "dispatcher",
-                Dispatcher::new(line, rules, doorbell.clone()).run(stop.claiming.clone(), drain),
-            );
-            // What is heard after the dispatcher has stopped is still settled.
-            let (inbox, pool, bell, batch_max) =
-                (inbox.clone(), db.work.clone(), doorbell.clone(), config.executor.batch_max);
-            let (claiming, settling) = (stop.claiming.clone(), stop.settling.clone());
-            spawn(&mut tasks, "last settler", async move {
-                claiming.cancelled().await;
-                settle_forever(inbox, pool, rules, bell, batch_max, settling).await;
-            });
-        } else {
-            let settling = settle_forever(
-                inbox.clone(),
-                db.work.clone(),
-                rules,
-                doorbell.clone(),
-                config.executor.batch_max,
-                stop.settling.clone(),
-            );
-            spawn(&mut tasks, "settler", settling);
+        let line = match role.dials() {
+            true => Some(start_line(config, &db, &inbox, instance, token_key.clone(), &mut tasks, &stop).await?),
+            false => None,
+        };
+        let (lease, vitals) = match &line {
+            Some(line) => (Arc::clone(&line.lease), Arc::clone(&line.vitals)),
+            None => {
+                let vitals = Arc::new(Vitals::default());
+                (Arc::new(Lease::new(instance, lease_of(config), Arc::clone(&vitals))), vitals)
+            }
+        };
+        lease.renew(&db.work, role.as_str(), &surroundings::host()).await.context("registering this process")?;
+        let (pool, stopped) = (db.work.clone(), stop.rest.clone());
+        spawn(&mut tasks, "lease", async move {
+            lease.keep(pool, role.as_str().to_owned(), surroundings::host(), stopped).await;
+        });
+        if let Some(line) = &line {
+            spawn(&mut tasks, "inquiries", inquiry::run(Arc::clone(line), stop.claiming.clone()));
+            spawn(&mut tasks, "records", inquiry::run_records(Arc::clone(line), stop.claiming.clone()));
         }
+        let drain = Duration::from_secs(config.server.drain_secs);
+        let settings = executor_settings(config, token_key.clone());
+        let dispatcher =
+            Dispatcher::new(&db, inbox.clone(), settings, Arc::clone(&vitals), line, rules, doorbell.clone());
+        spawn(&mut tasks, "dispatcher", dispatcher.run(stop.claiming.clone(), stop.settling.clone(), drain));
         if role.keeps_house() {
             let scheduler = Scheduler {
+                vitals: Arc::clone(&vitals),
                 pool: db.work.clone(),
                 inbox: inbox.clone(),
                 doorbell: doorbell.clone(),
@@ -219,6 +217,7 @@ impl Service {
             enqueuer,
             inbox,
             doorbell,
+            vitals,
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
                 keyless_is_operator: keyless,
@@ -257,7 +256,6 @@ impl Service {
             }
         });
         tracing::info!(%address, role = role.as_str(), provider = config.provider.kind.as_str(), instance.id = %instance, "outdial is up");
-        let drain = Duration::from_secs(config.server.drain_secs);
         Ok(Self { address, db, tasks, stop, writes, instance, server, drain })
     }
 
@@ -401,37 +399,57 @@ pub fn line_of(
     provider: Arc<dyn Provider>,
     token_key: Vec<u8>,
 ) -> Line {
+    let vitals = Arc::new(Vitals::default());
     Line {
         pool: db.work.clone(),
         provider,
         inbox: inbox.clone(),
-        lease: Arc::new(Lease::new(instance, Duration::from_secs(config.calls.lease_secs))),
-        settings: executor::Settings {
-            global_limit: config.calls.max_concurrent,
-            dial_guard_secs: config.calls.dial_guard_secs,
-            dials_per_second: config.provider.dials_per_second,
-            lanes_per_claim: config.calls.lanes_per_claim,
-            lease: Duration::from_secs(config.calls.lease_secs),
-            look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
-            dials_in_flight: config.executor.dials_in_flight,
-            batch_max: config.executor.batch_max,
-            poll: Duration::from_millis(config.executor.poll_ms),
-            dial_timeout: Duration::from_secs(config.provider.dial_timeout_secs),
-            inquiry: Duration::from_secs(config.executor.inquiry_secs),
-            inquiries_in_flight: config.executor.inquiries_in_flight,
-            retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
-            retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
-            breaker: Breaker {
-                window: Duration::from_secs(config.provider.breaker.window_secs),
-                failures_min: config.provider.breaker.failures_min,
-                ratio: config.provider.breaker.ratio,
-                open: Duration::from_secs_f64(config.provider.breaker.open_secs),
-                open_max: Duration::from_secs_f64(config.provider.breaker.open_secs_max),
-            },
-            public_url: config.server.public_url.trim_end_matches('/').to_owned(),
-            token_key,
-        },
+        lease: Arc::new(Lease::new(instance, lease_of(config), Arc::clone(&vitals))),
+        settings: executor_settings(config, token_key),
         pulse: Pulse::default(),
+        vitals,
+    }
+}
+
+fn lease_of(config: &Config) -> Duration {
+    Duration::from_secs(config.calls.lease_secs)
+}
+
+/// A statement that has not answered so long after Postgres should have given it up never will.
+fn statement_patience(config: &Config) -> Duration {
+    Duration::from_secs(config.database.statement_timeout_secs + config.database.acquire_timeout_secs + 2)
+}
+
+/// What the worker loop follows.
+#[must_use]
+pub fn executor_settings(config: &Config, token_key: Vec<u8>) -> executor::Settings {
+    executor::Settings {
+        global_limit: config.calls.max_concurrent,
+        dial_guard_secs: config.calls.dial_guard_secs,
+        dials_per_second: config.provider.dials_per_second,
+        lanes_per_claim: config.calls.lanes_per_claim,
+        lease: Duration::from_secs(config.calls.lease_secs),
+        look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
+        dials_in_flight: config.executor.dials_in_flight,
+        batch_max: config.executor.batch_max,
+        poll: Duration::from_millis(config.executor.poll_ms),
+        dial_timeout: Duration::from_secs(config.provider.dial_timeout_secs),
+        turn_patience: Duration::from_secs(config.database.lock_timeout_secs + 5),
+        statement_patience: statement_patience(config),
+        max_call: Duration::from_secs(config.calls.max_call_secs),
+        inquiry: Duration::from_secs(config.executor.inquiry_secs),
+        inquiries_in_flight: config.executor.inquiries_in_flight,
+        retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
+        retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
+        breaker: Breaker {
+            window: Duration::from_secs(config.provider.breaker.window_secs),
+            failures_min: config.provider.breaker.failures_min,
+            ratio: config.provider.breaker.ratio,
+            open: Duration::from_secs_f64(config.provider.breaker.open_secs),
+            open_max: Duration::from_secs_f64(config.provider.breaker.open_secs_max),
+        },
+        public_url: config.server.public_url.trim_end_matches('/').to_owned(),
+        token_key,
     }
 }
 
@@ -471,7 +489,7 @@ pub fn rules_of(config: &Config) -> Rules {
 fn scheduler_settings(config: &Config) -> scheduler::Settings {
     scheduler::Settings {
         tick: Duration::from_millis(config.scheduler.tick_ms),
-        max_call: Duration::from_secs(config.calls.max_call_secs),
+        step_patience: statement_patience(config) * 2,
         global_limit: config.calls.max_concurrent,
         idempotency_hours: i32::try_from(config.scheduler.idempotency_hours).unwrap_or(24),
         stray_event_days: i32::try_from(config.scheduler.stray_event_days).unwrap_or(7),

@@ -1,12 +1,12 @@
 //! Calls as people read them.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState, CallStatus};
 use crate::domain::ids::{CallId, CampaignId, UserId};
+use crate::domain::raw_json::RawJson;
 
 /// A call's row.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Row {
     pub external_id: Option<String>,
     pub phone: String,
     pub script_id: String,
-    pub metadata: Value,
-    pub variables: Value,
+    pub metadata: RawJson,
+    pub variables: RawJson,
     pub state: CallState,
     pub dials: i16,
     pub dials_max: i16,
@@ -51,7 +51,7 @@ pub struct AttemptRow {
     pub disposition: Option<String>,
     pub hangup_cause: Option<String>,
     pub duration_secs: Option<i32>,
-    pub told: Option<Value>,
+    pub told: Option<RawJson>,
 }
 
 /// Why a call waits; the reasons are listed in the view ops.waiting.

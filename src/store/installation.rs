@@ -1,8 +1,20 @@
 //! The one row every process of this installation shares.
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
-/// The key of the tokens in webhook URLs; the first process makes it. Also notes the limit, provider and rate in force, for views.
+/// What the installation tells a process that starts.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The key of the tokens in webhook URLs; the first process makes it.
+    pub token_key: Vec<u8>,
+    /// Why dialing is held, if it is: RESTORED_DATABASE or LOST_COMMITS.
+    pub held_for: Option<String>,
+}
+
+/// Notes the limit, provider and rate in force, for views; and looks whether this is the database that dialed last.
 ///
 /// # Errors
 /// Postgres is away.
@@ -13,8 +25,9 @@ pub async fn settle_in(
     provider: &str,
     dials_per_second: f64,
     reserve_minutes: i32,
-) -> sqlx::Result<Vec<u8>> {
-    let row = sqlx::query_file_scalar!(
+) -> sqlx::Result<Settled> {
+    let row = sqlx::query_file_as!(
+        Settled,
         "sql/store/installation_settle_in.sql",
         candidate,
         max_concurrent,
@@ -23,6 +36,70 @@ pub async fn settle_in(
         reserve_minutes
     );
     row.fetch_one(pool).await
+}
+
+/// Holds dialing: calls were dialed that this database does not know of.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn hold(pool: &PgPool) -> sqlx::Result<bool> {
+    Ok(sqlx::query_file!("sql/store/installation_hold.sql").execute(pool).await?.rows_affected() > 0)
+}
+
+/// Lifts the hold, in the name of a person; false: nothing was held.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn lift_hold(pool: &PgPool, actor: &str) -> sqlx::Result<bool> {
+    Ok(sqlx::query_file!("sql/store/installation_lift_hold.sql", actor).execute(pool).await?.rows_affected() > 0)
+}
+
+/// Something that is wrong, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Alarm {
+    /// Stable, for example NO_WORKER or PROVIDER_SILENT.
+    #[schema(example = "PROVIDER_SILENT")]
+    pub code: String,
+    pub since: Option<DateTime<Utc>>,
+    pub what: String,
+    pub way_out: String,
+}
+
+/// What is wrong now; nothing when all is well.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn alarms(pool: &PgPool) -> sqlx::Result<Vec<Alarm>> {
+    sqlx::query_file_as!(Alarm, "sql/store/alarms.sql").fetch_all(pool).await
+}
+
+/// Running processes by role, and when any of them last did what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Processes {
+    pub api: i64,
+    pub worker: i64,
+    pub scheduler: i64,
+    /// A turn of the worker loop.
+    pub turn: Option<DateTime<Utc>>,
+    /// What was heard was settled.
+    pub settle: Option<DateTime<Utc>>,
+    /// A planning batch.
+    pub planning: Option<DateTime<Utc>>,
+    /// Events to customers.
+    pub delivery: Option<DateTime<Utc>>,
+    pub housekeeping: Option<DateTime<Utc>>,
+    /// The provider said something, by webhook or when asked.
+    pub provider_word: Option<DateTime<Utc>>,
+}
+
+/// Which processes run, and what they last did.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn processes(pool: &PgPool) -> sqlx::Result<Processes> {
+    sqlx::query_file_as!(Processes, "sql/store/processes.sql").fetch_one(pool).await
 }
 
 /// What a ping finds.

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 
 use crate::domain::hours::Span;
+use crate::domain::raw_json::RawJson;
 
 /// The rule of an area.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -17,7 +17,7 @@ pub struct Row {
     #[schema(example = "AE")]
     pub area: String,
     #[schema(value_type = Vec<Span>)]
-    pub hours: Value,
+    pub hours: RawJson,
     /// The law or regulation.
     pub source: String,
     /// When somebody looked it up.
@@ -45,8 +45,8 @@ pub async fn put(
     source: &str,
     as_of: NaiveDate,
 ) -> sqlx::Result<()> {
-    let hours = serde_json::to_value(hours).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    sqlx::query_file!("sql/store/legal_hours_put.sql", area, hours, source, as_of).execute(connection).await?;
+    let hours = RawJson::of(&hours);
+    sqlx::query_file!("sql/store/legal_hours_put.sql", area, hours as _, source, as_of).execute(connection).await?;
     Ok(())
 }
 

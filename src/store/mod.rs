@@ -1,5 +1,6 @@
 //! Every statement that does not move a call: reads for people, keys, processes, answers already given.
 
+pub mod audit;
 pub mod calls;
 pub mod campaigns;
 pub mod deliveries;

@@ -1,11 +1,11 @@
 //! What the planner reads of a user, and what it did.
 
 use chrono::{DateTime, NaiveTime, Utc};
-use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::domain::ids::UserId;
+use crate::domain::raw_json::RawJson;
 
 /// What decides how much is planned for a user.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub struct Candidate {
     pub id: Uuid,
     pub phone: String,
     pub time_zone: Option<String>,
-    pub variables: Value,
+    pub variables: RawJson,
     /// Spoken to before: the follow-up script is theirs.
     pub known: bool,
 }
@@ -103,8 +103,8 @@ pub async fn refuse(pool: &PgPool, prospects: &[Uuid]) -> sqlx::Result<()> {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn keep_report(pool: &PgPool, user: UserId, report: &Value) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/planning_report.sql", user.0, report).execute(pool).await?;
+pub async fn keep_report(pool: &PgPool, user: UserId, report: &RawJson) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/planning_report.sql", user.0, report.clone() as _).execute(pool).await?;
     Ok(())
 }
 
@@ -112,6 +112,6 @@ pub async fn keep_report(pool: &PgPool, user: UserId, report: &Value) -> sqlx::R
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn last(pool: &PgPool, user: UserId) -> sqlx::Result<Option<Value>> {
+pub async fn last(pool: &PgPool, user: UserId) -> sqlx::Result<Option<RawJson>> {
     Ok(sqlx::query_file_scalar!("sql/store/planning_last.sql", user.0).fetch_optional(pool).await?.flatten())
 }

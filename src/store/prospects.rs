@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::{AttemptId, UserId};
+use crate::domain::raw_json::RawJson;
 use crate::store::{Named, Slice};
 
 /// A prospect as it is shown.
@@ -32,7 +32,7 @@ pub struct Row {
     /// How the newest call ended.
     pub disposition: Option<String>,
     #[schema(value_type = Object)]
-    pub variables: Value,
+    pub variables: RawJson,
     /// The newest call.
     pub call_id: Option<Uuid>,
     pub created_at: DateTime<Utc>,
@@ -114,7 +114,7 @@ pub struct Transcribed {
     /// Minutes taken from the subscription for it.
     pub minutes: Option<i32>,
     #[schema(value_type = Option<Object>)]
-    pub outcome: Option<Value>,
+    pub outcome: Option<RawJson>,
     /// The cause in the provider's or carrier's own words.
     pub hangup_cause: Option<String>,
     pub transcript: Option<String>,

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::hours::Span;
 use crate::domain::ids::{ScheduleId, UserId};
+use crate::domain::raw_json::RawJson;
 use crate::store::{Named, Slice};
 
 /// A schedule as it is shown.
@@ -22,7 +22,7 @@ pub struct Row {
     pub name: String,
     pub time_zone: String,
     #[schema(value_type = Vec<Span>)]
-    pub hours: Value,
+    pub hours: RawJson,
     pub closed_dates: Vec<NaiveDate>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -40,23 +40,18 @@ pub struct New {
     pub external_id: Option<String>,
 }
 
-fn as_json(hours: &[Span]) -> sqlx::Result<Value> {
-    serde_json::to_value(hours).map_err(|error| sqlx::Error::Encode(Box::new(error)))
-}
-
 /// Creates a schedule; a repeat with the same id changes nothing.
 ///
 /// # Errors
 /// Postgres is away, or the user has another with this external id.
 pub async fn create(pool: &PgPool, new: &New) -> sqlx::Result<()> {
-    let hours = as_json(&new.hours)?;
     sqlx::query_file!(
         "sql/store/schedule_create.sql",
         new.id.0,
         new.user_id.0,
         new.name,
         new.time_zone,
-        hours,
+        RawJson::of(&new.hours) as _,
         &new.closed_dates,
         new.external_id
     )
@@ -99,9 +94,9 @@ pub struct Changes {
 /// # Errors
 /// Postgres is away.
 pub async fn update(connection: &mut PgConnection, id: ScheduleId, to: &Changes) -> sqlx::Result<()> {
-    let hours = to.hours.as_deref().map(as_json).transpose()?;
+    let hours = to.hours.as_ref().map(RawJson::of);
     let closed_dates = to.closed_dates.as_deref();
-    sqlx::query_file!("sql/store/schedule_update.sql", id.0, to.name, to.time_zone, hours, closed_dates)
+    sqlx::query_file!("sql/store/schedule_update.sql", id.0, to.name, to.time_zone, hours as _, closed_dates)
         .execute(connection)
         .await?;
     Ok(())

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::{CallId, ScriptId, UserId};
+use crate::domain::raw_json::RawJson;
 use crate::domain::script::Script;
 use crate::store::{Named, Slice};
 
@@ -26,7 +26,7 @@ pub struct Row {
     pub language: Option<String>,
     pub first_message: Option<String>,
     #[schema(value_type = Vec<Object>)]
-    pub tools: Value,
+    pub tools: RawJson,
     pub max_duration_secs: Option<i32>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -47,7 +47,7 @@ pub async fn create(pool: &PgPool, id: ScriptId, user: UserId, external_id: &str
         script.voice,
         script.language,
         script.first_message,
-        script.tools,
+        script.tools.clone() as _,
         script.max_duration_secs
     )
     .execute(pool)
@@ -88,7 +88,7 @@ pub async fn update(pool: &PgPool, id: ScriptId, to: &Script) -> sqlx::Result<()
         to.voice,
         to.language,
         to.first_message,
-        to.tools,
+        to.tools.clone() as _,
         to.max_duration_secs
     )
     .execute(pool)

@@ -1,10 +1,10 @@
 //! How a user's prospects and single calls are called.
 
 use chrono::{DateTime, NaiveTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use crate::domain::ids::UserId;
+use crate::domain::raw_json::RawJson;
 
 /// A user's settings.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Row {
     pub max_attempts: i16,
     pub max_concurrent_calls: Option<i32>,
     pub zone_policy: Option<String>,
-    pub retry_rules: Value,
+    pub retry_rules: RawJson,
     pub updated_at: DateTime<Utc>,
 }
 
@@ -43,7 +43,7 @@ pub async fn put(connection: &mut PgConnection, user: UserId, to: &Row) -> sqlx:
         to.max_attempts,
         to.max_concurrent_calls,
         to.zone_policy,
-        to.retry_rules,
+        to.retry_rules.clone() as _,
     )
     .execute(connection)
     .await?;

@@ -316,8 +316,16 @@ async fn a_panic_in_one_dial_is_that_dials_alone() {
     let scene = Scene::new(ACCEPTED).await;
     scene.test_db.enqueue(&["+14155550199", "+14155550101"]).await;
     let stop = CancellationToken::new();
-    let dispatcher = Dispatcher::new(Arc::clone(&scene.line), rules_of(&config(&[])), Doorbell::default());
-    let running = tokio::spawn(dispatcher.run(stop.clone(), Duration::from_secs(5)));
+    let dispatcher = Dispatcher::new(
+        &scene.test_db.db,
+        scene.line.inbox.clone(),
+        scene.line.settings.clone(),
+        Arc::clone(&scene.line.vitals),
+        Some(Arc::clone(&scene.line)),
+        rules_of(&config(&[])),
+        Doorbell::default(),
+    );
+    let running = tokio::spawn(dispatcher.run(stop.clone(), stop.clone(), Duration::from_secs(5)));
     let deadline = Instant::now() + Duration::from_secs(10);
     let states = "select count(*) from attempts where (state = 'unknown' and phone like '%99') or (state = 'accepted' and phone like '%01')";
     while scene.test_db.count(states).await < 2 {

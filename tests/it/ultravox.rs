@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use outdial::config::{Config, from_parts};
 use outdial::domain::ids::{AttemptId, CallId};
 use outdial::domain::phone::PhoneNumber;
-use outdial::domain::script::Script;
+use outdial::domain::script::{Agent, Script};
 use outdial::fake_providers::{Ending, Manners, Rung, World};
 use outdial::provider::ultravox::Ultravox;
 use outdial::provider::{Dial, Placed, Provider, ReportTo};
@@ -69,9 +69,13 @@ fn dial_of(script: Option<Script>) -> Dial {
         call_id: CallId(Uuid::from_u128(0x0193_b5a0_0000_7000_8000_0000_0000_0002)),
         to: PhoneNumber::parse("+12025550131").expect("a number"),
         script_id: "You remind people of their appointments.".to_owned(),
-        metadata: json!({"customerName": "Ada"}),
-        variables: json!({"customerName": "Ada"}),
-        agent: Some(json!({"language": "en", "voice": "Mark", "firstMessage": "Hello, is this Ada?"})),
+        metadata: json!({"customerName": "Ada"}).into(),
+        variables: json!({"customerName": "Ada"}).into(),
+        agent: Some(Agent {
+            language: Some("en".to_owned()),
+            voice: Some("Mark".to_owned()),
+            first_message: Some("Hello, is this Ada?".to_owned()),
+        }),
         script,
         secs_max: Some(240),
         report_to: ReportTo { base: "https://dialer.example".to_owned(), query: "attemptId=a&token=t".to_owned() },
@@ -109,7 +113,7 @@ async fn requests_equal_the_contract() {
         prompt: Some("You sell tea to Ada.".to_owned()),
         voice: Some("Jessica".to_owned()),
         first_message: Some("Good day!".to_owned()),
-        tools: json!([{"toolName": "hangUp"}, {"toolName": "leaveVoicemail"}]),
+        tools: json!([{"toolName": "hangUp"}, {"toolName": "leaveVoicemail"}]).into(),
         max_duration_secs: Some(120),
         ..Script::default()
     };

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::api::error::Error;
@@ -27,10 +27,10 @@ pub struct CallInput {
     pub script_id: String,
     /// Given back as it is, and passed to the provider. At most 32 KiB.
     #[schema(value_type = Option<Object>)]
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Box<RawValue>>,
     /// Values for the script. At most 32 KiB.
     #[schema(value_type = Option<Object>)]
-    pub variables: Option<Map<String, Value>>,
+    pub variables: Option<Box<RawValue>>,
     /// Whose call it is, by id or external id; the operator's when an admin does not say.
     pub user_id: Option<String>,
     /// Your own id, unique for the user; must not look like a UUID.
@@ -71,8 +71,8 @@ impl CallInput {
         let mut faults = Faults::default();
         let phone = faults.check("to", PhoneNumber::parse(&self.to));
         faults.check_script_id("scriptId", &self.script_id);
-        let metadata = faults.checked_object("metadata", self.metadata.unwrap_or_default());
-        let variables = faults.checked_object("variables", self.variables.unwrap_or_default());
+        let metadata = faults.checked_object("metadata", self.metadata);
+        let variables = faults.checked_object("variables", self.variables);
         if let Some(external_id) = &self.external_id {
             faults.check_external_id(external_id);
         }

@@ -7,11 +7,11 @@ pub mod steer;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState, CallStatus, Priority};
+use crate::domain::raw_json::RawJson;
 use crate::store::calls::{AttemptRow, Row, WaitingRow};
 
 /// What a call asks for.
@@ -24,9 +24,9 @@ pub struct Payload {
     #[schema(example = "welcomeFlow")]
     pub script_id: String,
     #[schema(value_type = Object)]
-    pub metadata: Value,
+    pub metadata: RawJson,
     #[schema(value_type = Object)]
-    pub variables: Value,
+    pub variables: RawJson,
 }
 
 /// A call.
@@ -80,7 +80,7 @@ pub struct Conversation {
     /// Length in seconds, as the provider says.
     pub duration: Option<i32>,
     #[schema(value_type = Option<Object>)]
-    pub outcome: Option<Value>,
+    pub outcome: Option<RawJson>,
 }
 
 /// Why a call waits.

@@ -7,7 +7,8 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ use crate::api::campaigns::find;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{self, Id, Query, RawJson};
+use crate::api::faults::Faults;
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::{Api, State, uploads};
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
@@ -39,7 +41,7 @@ pub struct NumberInput {
     #[schema(example = "America/New_York")]
     pub time_zone: Option<String>,
     #[schema(value_type = Option<Object>)]
-    pub variables: Option<Map<String, Value>>,
+    pub variables: Option<Box<RawValue>>,
 }
 
 /// A number alone, or with more.
@@ -97,15 +99,22 @@ pub enum NumbersAdded {
     List(NumbersReport),
 }
 
-impl From<NumberInput> for Recruit {
-    fn from(input: NumberInput) -> Self {
-        Self {
-            number: input.number,
-            name: input.name,
-            external_id: input.external_id,
-            time_zone: input.time_zone,
-            variables: input.variables.unwrap_or_default(),
+impl NumberInput {
+    /// How large variables may be is said with the verdict of the row.
+    fn read(self) -> Result<Recruit, Error> {
+        let mut faults = Faults::default();
+        let variables = faults.checked_json("variables", self.variables, usize::MAX).unwrap_or_default().fields();
+        if variables.is_none() {
+            faults.add("variables", "must be an object");
         }
+        faults.none()?;
+        Ok(Recruit {
+            number: self.number,
+            name: self.name,
+            external_id: self.external_id,
+            time_zone: self.time_zone,
+            variables: variables.unwrap_or_default(),
+        })
     }
 }
 
@@ -169,7 +178,7 @@ pub async fn add_numbers(
 }
 
 async fn add_one(api: &Api, campaign: &Row, id: CallId, input: NumberInput) -> Result<CallDetail, Error> {
-    let verdicts = recruit(&api.db.work, &into_of(campaign), vec![input.into()], |_| id).await?;
+    let verdicts = recruit(&api.db.work, &into_of(campaign), vec![input.read()?], |_| id).await?;
     match verdicts.into_iter().next() {
         Some(Ok(call)) => detail(api, call, None).await,
         Some(Err(reason)) => Err(error_of(reason)),
@@ -236,8 +245,8 @@ fn read_row(row: Value) -> (Recruit, Option<String>) {
         Value::String(number) if !number.contains('\0') => Ok(NumberInput { number, ..NumberInput::default() }),
         other => extract::parse::<NumberInput>(other),
     };
-    match read {
-        Ok(input) => (input.into(), None),
+    match read.and_then(NumberInput::read) {
+        Ok(recruit) => (recruit, None),
         Err(error) => (Recruit::default(), Some(error.detail().to_owned())),
     }
 }

@@ -12,6 +12,7 @@ pub mod webhook;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -22,7 +23,7 @@ use crate::config::{self, Causes, UltravoxMode};
 use crate::domain::word::Word;
 use crate::provider::telnyx::{Line, Telnyx};
 use crate::provider::ultravox::webhook::Call;
-use crate::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question, causes, telnyx, wire};
+use crate::provider::{Dial, Found, Given, HungUp, Placed, Prepared, Provider, Question, causes, telnyx, wire};
 
 /// Pages of a list that are followed.
 const PAGES_MAX: usize = 20;
@@ -315,6 +316,19 @@ impl Provider for Ultravox {
         let prose = record.summary.as_deref().filter(|_| messages.is_some());
         let told = told.or_else(|| prose.and_then(tool::told_by_summary));
         told.map(|outcome| Word::Told { outcome }).into_iter().chain([Word::Recorded(record)]).collect()
+    }
+
+    async fn given_since(&self, since: DateTime<Utc>) -> Result<Vec<Given>, String> {
+        let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let path = format!("/api/calls?fromDate={}&pageSize=100", wire::escaped(&since));
+        let calls = self.pages::<Call>(&path, |_| false).await.map_err(|silence| match silence {
+            Silence::Gone => "HTTP 404".to_owned(),
+            Silence::Mute(reason) => reason,
+        })?;
+        let ours = calls.into_iter().filter_map(|call| {
+            Some(Given { attempt_id: call.attempt_id()?, call_id: call.our_call_id()?, provider_call_id: call.call_id })
+        });
+        Ok(ours.collect())
     }
 
     async fn hang_up(&self, question: &Question) -> HungUp {

@@ -1,8 +1,12 @@
 //! The request for a call, field by field. tests/it/ultravox.rs compares it with the contract, both ways.
 
 use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use crate::domain::raw_json::Fields;
+use crate::domain::script::Script;
 use crate::provider::Dial;
 use crate::provider::ultravox::{Ultravox, tool};
 
@@ -15,52 +19,65 @@ const GREETING: &str = "Greet the person and say why you are calling.";
 const LANGUAGE_BYTES_MAX: usize = 16;
 
 /// The path and body that ask for a call. An agent kept there has its own prompt and tools; ours is added to them.
-pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Value) {
+pub(super) fn create(to: &Ultravox, dial: &Dial) -> (String, Fields) {
     let settings = &to.settings;
     let script = dial.script.clone().unwrap_or_default();
-    let of_user = |name: &str| dial.agent.as_ref().and_then(|agent| agent.get(name)).and_then(Value::as_str);
-    let voice = script.voice.as_deref().or_else(|| of_user("voice"));
-    let language = script.language.as_deref().or_else(|| of_user("language"));
-    let first_message = script.first_message.as_deref().or_else(|| of_user("firstMessage"));
+    let of_user = dial.agent.clone().unwrap_or_default();
+    let voice = script.voice.as_deref().or(of_user.voice.as_deref());
+    let language = script.language.as_deref().or(of_user.language.as_deref());
+    let first_message = script.first_message.as_deref().or(of_user.first_message.as_deref());
     let report = tool::definition(&dial.report_to, dial.claimed_at);
-    let mut body = Map::new();
-    let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
+    let mut body = Fields::new();
     let path = match &script.agent_id {
         Some(agent) => {
-            put("templateContext", dial.variables.clone());
-            put("toolOverrides", json!({"add": [report]}));
+            put(&mut body, "templateContext", &dial.variables);
+            put(&mut body, "toolOverrides", &json!({"add": [report]}));
             format!("/api/agents/{agent}/calls")
         }
         None => {
-            put("systemPrompt", json!(script.prompt.as_deref().unwrap_or(&dial.script_id)));
-            let own = script.tools.as_array().filter(|tools| !tools.is_empty()).cloned();
-            let mut tools = own.unwrap_or_else(|| vec![json!({"toolName": "hangUp"})]);
-            tools.push(report);
-            put("selectedTools", Value::Array(tools));
+            put(&mut body, "systemPrompt", &script.prompt.as_deref().unwrap_or(&dial.script_id));
+            put(&mut body, "selectedTools", &tools(&script, &report));
             if let Some(language) = language.filter(|language| language.len() <= LANGUAGE_BYTES_MAX) {
-                put("languageHint", json!(language));
+                put(&mut body, "languageHint", &language);
             }
             CALLS.to_owned()
         }
     };
     if let Some(voice) = voice {
-        put("voice", json!(voice));
+        put(&mut body, "voice", &voice);
     }
     put(
+        &mut body,
         "metadata",
-        json!({
+        &json!({
             "attempt_id": dial.attempt_id.to_string(),
             "call_id": dial.call_id.to_string(),
             "dials": if to.we_dial() { "telnyx" } else { "ultravox" },
         }),
     );
-    put("joinTimeout", json!(format!("{}s", settings.join_timeout_secs)));
-    put("maxDuration", json!(format!("{}s", secs_max(to, dial))));
-    put("recordingEnabled", json!(settings.recording));
-    put("firstSpeakerSettings", first_speaker(first_message, settings.first_message_delay_secs));
-    put("medium", json!({"telnyx": if to.we_dial() { json!({}) } else { json!({"outgoing": outgoing(to, dial)}) }}));
-    put("callbacks", callbacks(to, dial));
-    (path, Value::Object(body))
+    put(&mut body, "joinTimeout", &format!("{}s", settings.join_timeout_secs));
+    put(&mut body, "maxDuration", &format!("{}s", secs_max(to, dial)));
+    put(&mut body, "recordingEnabled", &settings.recording);
+    put(&mut body, "firstSpeakerSettings", &first_speaker(first_message, settings.first_message_delay_secs));
+    let medium = if to.we_dial() { json!({}) } else { json!({"outgoing": outgoing(to, dial)}) };
+    put(&mut body, "medium", &json!({"telnyx": medium}));
+    put(&mut body, "callbacks", &callbacks(to, dial));
+    (path, body)
+}
+
+/// Adds a field; what tenants wrote goes out as they wrote it.
+fn put(body: &mut Fields, name: &str, value: &impl Serialize) {
+    if let Ok(raw) = to_raw_value(value) {
+        body.insert(name.to_owned(), raw);
+    }
+}
+
+/// The script's own tools, or the one that hangs up; and ours, which reports the outcome.
+fn tools(script: &Script, report: &Value) -> Vec<Box<RawValue>> {
+    let own = script.tools.read::<Vec<Box<RawValue>>>().unwrap_or_default();
+    let ours = [json!({"toolName": "hangUp"}), report.clone()];
+    let ours = ours.iter().skip(usize::from(!own.is_empty())).filter_map(|tool| to_raw_value(tool).ok());
+    own.iter().cloned().chain(ours).collect()
 }
 
 /// The longest it may last: what the user's minutes allow, and the script, or else the setting; and never past `calls.max_call_secs`.

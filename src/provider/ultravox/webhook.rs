@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::Causes;
-use crate::domain::ids::AttemptId;
+use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::word::{Ended, Record, Weight, Word};
 use crate::provider::webhook::{Error, Report, error};
 use crate::provider::{causes, signature};
@@ -87,6 +87,12 @@ impl Call {
     #[must_use]
     pub fn attempt_id(&self) -> Option<AttemptId> {
         self.named("attempt_id")?.parse().ok()
+    }
+
+    /// Our call's id, which we gave it.
+    #[must_use]
+    pub fn our_call_id(&self) -> Option<CallId> {
+        self.named("call_id")?.parse().ok()
     }
 
     /// Whether we dial the phone ourselves and connect it to this call: then its mere existence says nothing about a phone.
