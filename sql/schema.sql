@@ -377,6 +377,19 @@ $$;
 
 COMMENT ON FUNCTION public.ceiling_of(p public.provider_states, global_limit integer) IS 'The learned limit of a provider: where it last refused, rising evenly to the global limit.';
 
+CREATE FUNCTION public.endpoints_tell_endpoints() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform tell_endpoints(new.user_id, null, 'endpoint.disabled', jsonb_strip_nulls(jsonb_build_object(
+    'endpointId', new.id, 'userId', new.user_id, 'url', new.url, 'reason', new.disabled_reason,
+    'failingSince', to_char(new.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'lastError', new.last_error)));
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.endpoints_tell_endpoints() IS 'Writes into the outbox that an endpoint was disabled, for the other endpoints of its user.';
+
 CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql
     AS $_$
@@ -2107,7 +2120,7 @@ CREATE TABLE public.deliveries (
     id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
     user_id uuid NOT NULL,
-    call_id uuid NOT NULL,
+    call_id uuid,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     due_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     ended_at timestamp with time zone,
@@ -2125,6 +2138,8 @@ WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
 COMMENT ON TABLE public.deliveries IS 'Events on their way: at least once, in order for each call and endpoint, tried for a day, then dead until replayed.';
 
 COMMENT ON COLUMN public.deliveries.id IS 'The webhook-id: the same however often it is tried.';
+
+COMMENT ON COLUMN public.deliveries.call_id IS 'Events of one call arrive in order; null: it is about no call.';
 
 CREATE TABLE public.idempotency_keys (
     user_id uuid NOT NULL,
@@ -2291,12 +2306,30 @@ CREATE TABLE public.webhook_endpoints (
     disabled_at timestamp with time zone,
     url text NOT NULL,
     secret text NOT NULL,
-    events text[] NOT NULL
+    events text[] NOT NULL,
+    failing_since timestamp with time zone,
+    failures integer DEFAULT 0 NOT NULL,
+    retry_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    disabled_reason text,
+    last_error text,
+    CONSTRAINT webhook_endpoints_disabled_for_a_reason CHECK (((disabled_at IS NULL) = (disabled_reason IS NULL))),
+    CONSTRAINT webhook_endpoints_disabled_reason_known CHECK ((disabled_reason = ANY (ARRAY['REQUESTED'::text, 'GONE'::text, 'FAILING'::text]))),
+    CONSTRAINT webhook_endpoints_failing_iff_failures CHECK (((failing_since IS NULL) = (failures = 0)))
 );
 
 COMMENT ON TABLE public.webhook_endpoints IS 'Where users want events sent, and the secret they are signed with (Standard Webhooks: it has to be known here).';
 
-COMMENT ON COLUMN public.webhook_endpoints.disabled_at IS 'Nothing is sent any more: asked for, or the endpoint said it is gone (410).';
+COMMENT ON COLUMN public.webhook_endpoints.disabled_at IS 'Nothing is sent any more; disabled_reason says why.';
+
+COMMENT ON COLUMN public.webhook_endpoints.failing_since IS 'The first failure since the last success; null: it is well.';
+
+COMMENT ON COLUMN public.webhook_endpoints.failures IS 'Failures in a row. Of what was on its way at once, one counts. While there are any, one delivery at a time is tried.';
+
+COMMENT ON COLUMN public.webhook_endpoints.retry_at IS 'Nothing is sent before. -infinity: there is nothing to wait for.';
+
+COMMENT ON COLUMN public.webhook_endpoints.disabled_reason IS 'REQUESTED: asked for. GONE: it answered 410. FAILING: for days nothing it was sent was taken.';
+
+COMMENT ON COLUMN public.webhook_endpoints.last_error IS 'Of the newest failure since the last success.';
 
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
@@ -2486,13 +2519,15 @@ CREATE INDEX campaigns_by_user ON public.campaigns USING btree (user_id, id) WHE
 
 CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((canceled_at IS NOT NULL) AND (swept_at IS NULL));
 
-CREATE INDEX deliveries_due ON public.deliveries USING btree (due_at) WHERE (state = 'waiting'::text);
-
 CREATE INDEX deliveries_ended ON public.deliveries USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE INDEX deliveries_in_order ON public.deliveries USING btree (endpoint_id, call_id, id) WHERE (state = 'waiting'::text);
 
 CREATE INDEX deliveries_of_endpoint ON public.deliveries USING btree (endpoint_id, id);
+
+CREATE INDEX deliveries_of_endpoint_due ON public.deliveries USING btree (endpoint_id, due_at, id) WHERE (state = 'waiting'::text);
+
+COMMENT ON INDEX public.deliveries_of_endpoint_due IS 'What one endpoint is to be told next, and which endpoints are to be told anything, without reading what else waits.';
 
 CREATE INDEX idempotency_keys_by_age ON public.idempotency_keys USING btree (started_at);
 
@@ -2563,6 +2598,8 @@ CREATE TRIGGER calls_count_later_new AFTER INSERT ON public.calls FOR EACH ROW W
 CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION public.calls_tell_endpoints();
 
 CREATE TRIGGER calls_tell_prospects AFTER UPDATE OF state, disposition, dials ON public.calls FOR EACH ROW WHEN (((new.prospect_id IS NOT NULL) AND (((new.state <> old.state) AND (new.state <> 'live'::public.call_state)) OR (new.disposition IS DISTINCT FROM old.disposition) OR (new.dials <> old.dials)))) EXECUTE FUNCTION public.calls_tell_prospects();
+
+CREATE TRIGGER endpoints_tell_endpoints AFTER UPDATE ON public.webhook_endpoints FOR EACH ROW WHEN (((old.disabled_reason IS NULL) AND (new.disabled_reason = ANY (ARRAY['FAILING'::text, 'GONE'::text])))) EXECUTE FUNCTION public.endpoints_tell_endpoints();
 
 CREATE TRIGGER plans_lock BEFORE UPDATE ON public.plans FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
 
@@ -2649,6 +2686,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -113,6 +113,7 @@ impl Scheduler {
         strays::prune(&self.pool, self.settings.stray_event_days).await?;
         uploads::prune(&self.pool, self.settings.upload_days).await?;
         deliveries::prune(&self.pool, self.settings.delivery_days).await?;
+        deliveries::sweep(&self.pool).await?;
         instances::prune(&self.pool).await?;
         let orphans = queue::release_orphans(&self.pool, BATCH_MAX).await?;
         if orphans > 0 {
