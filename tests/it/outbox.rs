@@ -12,7 +12,7 @@ use outdial::domain::ids::new_id;
 use outdial::notifier;
 use outdial::provider::signature;
 use outdial::service::Role;
-use outdial::store::deliveries::{self, Result as Told, Share};
+use outdial::store::deliveries::{self, Due, Result as Told, Share};
 use serde_json::{Value, json};
 use sqlx::{Executor, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -315,64 +315,183 @@ async fn an_endpoint_sleeps_as_a_whole() {
     service.finish().await;
 }
 
+/// Users 1 to `count` with an endpoint each where nobody listens, without a service; the endpoints, in that order.
+async fn users_with_endpoints(test_db: &TestDb, count: i32) -> Vec<Uuid> {
+    let sql = "with u as (
+          insert into users (id, name) select ('00000000-0000-7000-8000-0000000001' || lpad(g::text, 2, '0'))::uuid, 'user' from generate_series(1, $1) g
+          returning id)
+        insert into webhook_endpoints (id, user_id, url, secret, events)
+        select ('00000000-0000-7000-8000-0000000002' || right(id::text, 2))::uuid, id, 'http://127.0.0.1:1', 'whsec_AAAA', '{x}' from u
+        returning id";
+    let mut ids: Vec<Uuid> = sqlx::query_scalar(sql).bind(count).fetch_all(test_db.pool()).await.expect("endpoints");
+    ids.sort_unstable();
+    ids
+}
+
+fn share(limit: i64, of_user: i64, probes: i64) -> Share {
+    Share { limit, each: 4, of_user, probes, lease_secs: 60.0, endpoints: HashMap::new(), users: HashMap::new() }
+}
+
+async fn take(pool: &PgPool, share: &Share) -> Vec<Due> {
+    deliveries::take(pool, Uuid::nil(), share).await.expect("take").due
+}
+
+async fn settle(pool: &PgPool, due: &Due, result: &Told) -> Option<String> {
+    deliveries::settle(pool, due, due.failures, result, 3.0).await.expect("settle")
+}
+
+const DELIVERED: Told = Told::Delivered { status: 200 };
+
+fn failed() -> Told {
+    let error = "HTTP 500".to_owned();
+    Told::Failed { status: Some(500), error, again_secs: Some(5.0), sleep_secs: 60.0, after_secs: 0.0 }
+}
+
+/// Of one endpoint and of one user no more than their shares, whoever has the fewest on the way first, and all endpoints that
+/// fail no more than theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_are_kept() {
+    let test_db = TestDb::new().await;
+    let pool = test_db.pool();
+    let endpoints = users_with_endpoints(&test_db, 6).await;
+    // The first has far more, and waits longest.
+    for endpoint in [0; 30].into_iter().chain(0..6) {
+        tell(pool, endpoints[endpoint], new_id(), "{}").await;
+    }
+    let mut share = share(16, 3, 2);
+    let first = take(pool, &share).await;
+    let of = |due: &[Due], nth: usize| due.iter().filter(|due| due.endpoint_id == endpoints[nth]).count();
+    assert_eq!((first.len(), of(&first, 0)), (8, 3), "three of the first user, one of each other");
+    assert!(take(pool, &Share { users: [(first[0].user_id, 3)].into(), limit: 1, ..share.clone() }).await.is_empty());
+    assert!(take(pool, &Share { endpoints: [(endpoints[0], 4)].into(), limit: 1, ..share.clone() }).await.is_empty());
+    tell(pool, endpoints[5], new_id(), "{}").await;
+    let user = first.iter().find(|due| due.endpoint_id == endpoints[0]).expect("one of theirs").user_id;
+    let next = take(pool, &Share { users: [(user, 1)].into(), limit: 1, ..share.clone() }).await;
+    assert_eq!(
+        next[0].endpoint_id, endpoints[5],
+        "who has none on the way comes first, however long another has waited"
+    );
+    test_db.run("update webhook_endpoints set failures = 1, failing_since = clock()").await;
+    test_db.run("update deliveries set due_at = clock()").await;
+    let probes = take(pool, &share).await;
+    assert_eq!(probes.len(), 2, "no more of those that fail, though there is room");
+    share.probes = 16;
+    assert_eq!(take(pool, &share).await.len(), 4, "one of each, and none where one is on its way");
+}
+
 /// While an endpoint fails, one delivery at a time is tried, by one process; a failure counts once, a success makes it well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_endpoint_is_probed() {
     let test_db = TestDb::new().await;
     let pool = test_db.pool();
-    test_db
-        .run(
-            "insert into users (id, name) values ('00000000-0000-7000-8000-00000000000a', 'Ann');
-             insert into webhook_endpoints (id, user_id, url, secret, events)
-               values ('00000000-0000-7000-8000-0000000000aa', '00000000-0000-7000-8000-00000000000a', 'http://127.0.0.1:1', 's', '{x}')",
-        )
-        .await;
-    let endpoint: Uuid = "00000000-0000-7000-8000-0000000000aa".parse().unwrap();
+    let endpoint = users_with_endpoints(&test_db, 1).await[0];
     for _ in 0..20 {
         tell(pool, endpoint, new_id(), "{}").await;
     }
-    let share = Share {
-        limit: 16,
-        each: 4,
-        of_user: 8,
-        probes: 8,
-        lease_secs: 60.0,
-        endpoints: HashMap::new(),
-        users: HashMap::new(),
-    };
-    let take = async || deliveries::take(pool, Uuid::nil(), &share).await.expect("take").due;
-    let failed = || Told::Failed {
-        status: Some(500),
-        error: "HTTP 500".to_owned(),
-        again_secs: Some(5.0),
-        sleep_secs: 60.0,
-        after_secs: 0.0,
-    };
+    let share = share(16, 8, 8);
     let failures = "select failures::bigint from webhook_endpoints where id = $1";
-    let first = take().await;
+    let first = take(pool, &share).await;
     assert_eq!(first.len(), 4);
     for due in &first {
-        assert_eq!(deliveries::settle(pool, due, due.failures, &failed(), 3.0).await.expect("settle"), None);
+        assert_eq!(settle(pool, due, &failed()).await, None);
     }
     assert_eq!(count_of(pool, failures, endpoint).await, 1);
-    assert!(take().await.is_empty(), "it sleeps");
+    assert!(take(pool, &share).await.is_empty(), "it sleeps");
     test_db.run("update webhook_endpoints set retry_at = '-infinity'").await;
-    let (one, other) = tokio::join!(take(), take());
-    let probe: Vec<_> = one.into_iter().chain(other).chain(take().await).collect();
+    let (one, other) = tokio::join!(take(pool, &share), take(pool, &share));
+    let probe: Vec<_> = one.into_iter().chain(other).chain(take(pool, &share).await).collect();
     assert_eq!(probe.len(), 1, "one probe over all processes");
     assert_eq!(probe[0].attempts, 1, "what was not tried yet comes first");
-    deliveries::settle(pool, &probe[0], probe[0].failures, &failed(), 3.0).await.expect("settle");
+    settle(pool, &probe[0], &failed()).await;
     assert_eq!(count_of(pool, failures, endpoint).await, 2);
     // A late word about the first round changes nothing.
-    deliveries::settle(pool, &first[0], first[0].failures, &failed(), 3.0).await.expect("settle");
+    settle(pool, &first[0], &failed()).await;
     assert_eq!(count_of(pool, failures, endpoint).await, 2);
     test_db.run("update webhook_endpoints set retry_at = '-infinity'").await;
-    let probe = take().await;
-    deliveries::settle(pool, &probe[0], probe[0].failures, &Told::Delivered { status: 200 }, 3.0)
-        .await
-        .expect("settle");
+    settle(pool, &take(pool, &share).await[0], &DELIVERED).await;
     assert_eq!(count_of(pool, failures, endpoint).await, 0);
-    assert_eq!(take().await.len(), 4, "what waited is due at once");
+    assert_eq!(take(pool, &share).await.len(), 4, "what waited is due at once");
+}
+
+/// An event that waits for the one before it is not due before that one, so that no take reads it in vain; a failure told by a
+/// process that lost its lease is not heeded, a delivery is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_of_a_call_waits_without_being_looked_at() {
+    let test_db = TestDb::new().await;
+    let pool = test_db.pool();
+    let endpoint = users_with_endpoints(&test_db, 1).await[0];
+    let call = new_id();
+    for _ in 0..3 {
+        tell(pool, endpoint, call, "{}").await;
+    }
+    let share = share(16, 8, 8);
+    let due = "select count(*) from deliveries where endpoint_id = $1 and state = 'waiting' and due_at <= clock()";
+    let first = take(pool, &share).await;
+    assert_eq!(first.len(), 1);
+    settle(pool, &first[0], &failed()).await;
+    assert_eq!(count_of(pool, due, endpoint).await, 0);
+    // Its time has come; it is taken again, and the lease runs out while it is sent.
+    test_db.run("update webhook_endpoints set retry_at = '-infinity'; update deliveries set due_at = clock() where attempts > 0").await;
+    let second = take(pool, &share).await;
+    assert_eq!(second[0].id, first[0].id);
+    test_db.run("update webhook_endpoints set retry_at = '-infinity'; update deliveries set due_at = clock() where attempts > 0").await;
+    let third = take(pool, &share).await;
+    assert_eq!((third[0].id, third[0].attempts), (first[0].id, 3));
+    settle(pool, &second[0], &failed()).await;
+    assert_eq!(count_of(pool, "select failures::bigint from webhook_endpoints where id = $1", endpoint).await, 1);
+    settle(pool, &second[0], &DELIVERED).await;
+    assert_eq!(count_of(pool, due, endpoint).await, 2, "the next are due at once");
+    let next = take(pool, &share).await;
+    assert!(next.len() == 1 && next[0].id > first[0].id);
+}
+
+/// One line of the log says that an endpoint is disabled: which, and whose.
+#[tokio::test]
+async fn disabling_is_logged() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let test_db = TestDb::new().await;
+    let endpoint = users_with_endpoints(&test_db, 1).await[0];
+    test_db
+        .run("update webhook_endpoints set failures = 15, failing_since = clock() - interval '73 hours', retry_at = clock()")
+        .await;
+    tell(test_db.pool(), endpoint, new_id(), "{}").await;
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || written.clone()).finish();
+    {
+        let _here = tracing::subscriber::set_default(subscriber);
+        let settings = settings(16, 4);
+        let client = notifier::client(settings).expect("a client");
+        assert_eq!(notifier::send_due(test_db.pool(), &client, settings).await.expect("send"), 1);
+    }
+    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("disabled")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    let user = "00000000-0000-7000-8000-000000000101";
+    for part in ["WARN", &endpoint.to_string(), user, "FAILING"] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+}
+
+fn settings(in_flight: usize, in_flight_per_user: usize) -> notifier::Settings {
+    notifier::Settings {
+        tick: Duration::from_millis(20),
+        timeout: Duration::from_secs(600),
+        in_flight,
+        in_flight_per_user,
+        disable_after_days: 3,
+        allow_internal: true,
+    }
 }
 
 /// After days without a success an endpoint is disabled, with a reason and a notice to the user's others; it is enabled again by
@@ -515,14 +634,7 @@ async fn events_of_a_call_arrive_in_order() {
 async fn a_panic_ends_one_try_alone() {
     let test_db = TestDb::new().await;
     let pool = test_db.pool();
-    test_db
-        .run(
-            "insert into users (id, name) values ('00000000-0000-7000-8000-00000000000a', 'Ann');
-             insert into webhook_endpoints (id, user_id, url, secret, events)
-               values ('00000000-0000-7000-8000-0000000000aa', '00000000-0000-7000-8000-00000000000a', 'http://127.0.0.1:1', 's', '{x}')",
-        )
-        .await;
-    let endpoint = "00000000-0000-7000-8000-0000000000aa".parse().unwrap();
+    let endpoint = users_with_endpoints(&test_db, 1).await[0];
     let mut bad = Vec::new();
     for nth in 0..20 {
         let id = tell(pool, endpoint, new_id(), "{}").await;
@@ -530,22 +642,13 @@ async fn a_panic_ends_one_try_alone() {
             bad.push(id);
         }
     }
-    let settings = notifier::Settings {
-        tick: Duration::from_millis(20),
-        timeout: Duration::from_secs(600),
-        in_flight: 2,
-        in_flight_per_user: 2,
-        disable_after_days: 3,
-        allow_internal: true,
-    };
     let stop = CancellationToken::new();
     let panicking = bad.clone();
-    let running = tokio::spawn(notifier::run_with(pool.clone(), settings, stop.clone(), move |due| {
-        assert!(!due.payload.is_empty());
+    let running = tokio::spawn(notifier::run_with(pool.clone(), settings(2, 2), stop.clone(), move |due| {
         let panics = panicking.contains(&due.id);
         async move {
             assert!(!panics, "as a fault in the code would");
-            Told::Delivered { status: 200 }
+            DELIVERED
         }
     }));
     test_db.wait_for("select count(*) from deliveries where state = 'delivered'", 13).await;
