@@ -2,8 +2,8 @@
 -- well; one that is gone, or has failed for days without a success, is disabled. The next events of the same call wait for this one.
 -- A failure of an older try than the newest changes nothing.
 -- $1 id uuid   $2 attempts int: which try   $3 state text   $4 status int?   $5 error text?   $6 again_secs float8
--- $7 failures int: of the endpoint when it was taken; another number: some other try has counted already   $8 sleep_secs float8   $9 after_secs float8: as the endpoint asked
--- $10 gone bool   $11 disable_days float8
+-- $7 failures int: of the endpoint when it was taken; another number than it has now: this try does not count against it
+-- $8 sleep_secs float8   $9 after_secs float8: as the endpoint asked   $10 gone bool   $11 disable_days float8
 -- Used by store::deliveries::settle. Answers the endpoint when this disabled it.
 with settled as (
   update deliveries
@@ -20,8 +20,8 @@ followers as (
   where f.id = any (array(
       select n.id
       from deliveries n
-      where n.endpoint_id = (select endpoint_id from settled) and n.call_id = (select call_id from settled) and n.state = 'waiting' and n.id > $1
-        and n.attempts = 0))
+      where n.endpoint_id = (select endpoint_id from settled) and n.call_id = (select call_id from settled) and n.state = 'waiting'
+        and n.id > $1 and n.attempts = 0))
     and case when s.state = 'waiting' then f.due_at < s.due_at else f.due_at > clock() end
 ),
 told as (

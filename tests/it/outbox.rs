@@ -306,6 +306,9 @@ async fn an_endpoint_sleeps_as_a_whole() {
             count_of(&pool, "select failures::bigint from webhook_endpoints where id = $1", endpoint.id).await;
         assert_eq!(failures, 1, "what was on its way at once counts once");
     }
+    let (_, page) = service.get(&format!("{}/deliveries", endpoints[0].path)).await;
+    let (_, shown) = service.get(&endpoints[0].path).await;
+    assert_eq!(page["data"][0]["nextAt"], shown["data"]["retryAt"], "what was not tried waits for the endpoint");
     // Enabled by its user, it is tried at once, and what waited for it arrives.
     by_secs.answer(StatusCode::OK, None);
     let (_, shown) = service.patch(&endpoints[0].path, json!({"disabled": false})).await;
