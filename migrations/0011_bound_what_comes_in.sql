@@ -23,20 +23,30 @@ create view ops.dead_letters as
   select id, at, kind, subject_id, user_id, reason, detail, body from public.dead_letters;
 comment on view ops.dead_letters is 'What could not be read or stored and was set aside: look at it, repair it where it came from, delete it.';
 
--- 32 KiB as a client writes them are at most 64 KiB as Postgres does (it adds spaces, and writes numbers out).
+-- What a constraint asks of every row it sees, cheaply: a text of less than 64 bytes cannot be 32 deep. Nobody who carries a value
+-- decodes it, so its numbers need no more than the bound on the text (1e9999 is written out).
+-- 32 KiB as a client writes them are at most 64 KiB as Postgres does, which adds spaces.
+create function json_is_bounded(value jsonb, wanted text default 'object') returns boolean
+language sql immutable parallel safe
+as $$
+  select jsonb_typeof(value) = wanted
+    and octet_length(value::text) <= case wanted when 'object' then 65536 else 262144 end
+    and (octet_length(value::text) < 64
+      or not jsonb_path_exists(value, '$.**{32 to last} ? (@.type() == "object" || @.type() == "array")'))
+$$;
+comment on function json_is_bounded(jsonb, text) is 'Whether JSON from outside can be kept: an object (or array), of bounded length and depth.';
 create function json_fault(value jsonb, wanted text default 'object') returns text
 language sql immutable parallel safe
 as $$
   select case
-    when value in ('{}'::jsonb, '[]'::jsonb) and jsonb_typeof(value) = wanted then null
     when jsonb_typeof(value) <> wanted then 'is no ' || wanted
     when octet_length(value::text) > case wanted when 'object' then 65536 else 262144 end then 'is too large'
-    when jsonb_path_exists(value, '$.**{32 to last} ? (@.type() == "object" || @.type() == "array")') then 'is nested more than 32 deep'
+    when not json_is_bounded(value, wanted) then 'is nested more than 32 deep'
     when jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ >= 1e64 || @ <= -1e64))') then 'holds a number of more than 64 digits'
   end
 $$;
 comment on function json_fault(jsonb, text) is
-  'Why JSON from outside cannot be kept: not an object (or array), too large, too deep, a number too large; null: it can. The same rule as domain::raw_json.';
+  'Why JSON is refused at the door for plain SQL: not an object (or array), too large, too deep, a number too large; null: it is taken. The rule of domain::raw_json.';
 
 create function is_computable(at timestamptz) returns boolean
 language sql immutable parallel safe
@@ -80,13 +90,13 @@ select 'settings', user_id, user_id, 'UNREADABLE', 'retry_rules ' || json_fault(
 update user_settings set retry_rules = '{}' where json_fault(retry_rules) is not null;
 
 alter table calls
-  add constraint calls_metadata_readable check (json_fault(metadata) is null),
-  add constraint calls_variables_readable check (json_fault(variables) is null);
-alter table prospects add constraint prospects_variables_readable check (json_fault(variables) is null);
-alter table scripts add constraint scripts_tools_readable check (json_fault(tools, 'array') is null);
-alter table user_settings add constraint user_settings_retry_rules_readable check (json_fault(retry_rules) is null);
-alter table schedules add constraint schedules_hours_readable check (json_fault(hours, 'array') is null) not valid;
-alter table legal_hours add constraint legal_hours_hours_readable check (json_fault(hours, 'array') is null) not valid;
+  add constraint calls_metadata_readable check (json_is_bounded(metadata)),
+  add constraint calls_variables_readable check (json_is_bounded(variables));
+alter table prospects add constraint prospects_variables_readable check (json_is_bounded(variables));
+alter table scripts add constraint scripts_tools_readable check (json_is_bounded(tools, 'array'));
+alter table user_settings add constraint user_settings_retry_rules_readable check (json_is_bounded(retry_rules));
+alter table schedules add constraint schedules_hours_readable check (json_is_bounded(hours, 'array')) not valid;
+alter table legal_hours add constraint legal_hours_hours_readable check (json_is_bounded(hours, 'array')) not valid;
 
 -- Every time that a statement from outside can write is finite. (Those of attempts, events, deliveries, counts, leases and rings are
 -- written by the service alone, from the database's clock; tests/it/schema.rs names them.)

@@ -439,6 +439,19 @@ $$;
 
 COMMENT ON FUNCTION public.database_identity() IS 'Which server, timeline and database this is.';
 
+CREATE FUNCTION public.endpoints_tell_endpoints() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform tell_endpoints(new.user_id, null, 'endpoint.disabled', jsonb_strip_nulls(jsonb_build_object(
+    'endpointId', new.id, 'userId', new.user_id, 'url', new.url, 'reason', new.disabled_reason,
+    'failingSince', to_char(new.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'lastError', new.last_error)));
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.endpoints_tell_endpoints() IS 'Writes into the outbox that an endpoint was disabled, for the other endpoints of its user.';
+
 CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], campaign_ids uuid[], ranks smallint[], priorities smallint[], due_ats timestamp with time zone[], expires_ats timestamp with time zone[], phones text[], script_ids text[], metadata jsonb[], variables jsonb[], external_ids text[], time_zones text[], ignore_windows boolean[], dials_maxes smallint[], rejects boolean[], prospect_ids uuid[]) RETURNS TABLE(nth bigint, suppressed boolean, twin_id uuid, created_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql
     AS $_$
@@ -552,19 +565,16 @@ CREATE FUNCTION public.is_computable(at timestamp with time zone) RETURNS boolea
 
 COMMENT ON FUNCTION public.is_computable(at timestamp with time zone) IS 'A time that every program can compute with: neither infinite nor beyond the years 1900 to 9999.';
 
-CREATE FUNCTION public.json_fault(value jsonb, wanted text DEFAULT 'object'::text) RETURNS text
+CREATE FUNCTION public.json_is_bounded(value jsonb, wanted text DEFAULT 'object'::text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
-  select case
-    when value in ('{}'::jsonb, '[]'::jsonb) and jsonb_typeof(value) = wanted then null
-    when jsonb_typeof(value) <> wanted then 'is no ' || wanted
-    when octet_length(value::text) > case wanted when 'object' then 65536 else 262144 end then 'is too large'
-    when jsonb_path_exists(value, '$.**{32 to last} ? (@.type() == "object" || @.type() == "array")') then 'is nested more than 32 deep'
-    when jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ >= 1e64 || @ <= -1e64))') then 'holds a number of more than 64 digits'
-  end
+  select jsonb_typeof(value) = wanted
+    and octet_length(value::text) <= case wanted when 'object' then 65536 else 262144 end
+    and (octet_length(value::text) < 64
+      or not jsonb_path_exists(value, '$.**{32 to last} ? (@.type() == "object" || @.type() == "array")'))
 $_$;
 
-COMMENT ON FUNCTION public.json_fault(value jsonb, wanted text) IS 'Why JSON from outside cannot be kept: not an object (or array), too large, too deep, a number too large; null: it can. The same rule as domain::raw_json.';
+COMMENT ON FUNCTION public.json_is_bounded(value jsonb, wanted text) IS 'Whether JSON from outside can be kept: an object (or array), of bounded length and depth.';
 
 CREATE TABLE public.prospects (
     id uuid NOT NULL,
@@ -595,7 +605,7 @@ CREATE TABLE public.prospects (
     CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
     CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text]))),
     CONSTRAINT prospects_updated_at_computable CHECK (public.is_computable(updated_at)),
-    CONSTRAINT prospects_variables_readable CHECK ((public.json_fault(variables) IS NULL))
+    CONSTRAINT prospects_variables_readable CHECK (public.json_is_bounded(variables))
 )
 WITH (fillfactor='70');
 
@@ -661,6 +671,19 @@ CREATE FUNCTION public.id_of_user("user" text) RETURNS uuid
     AS $$ select id from users where external_id = "user" or id::text = "user" $$;
 
 COMMENT ON FUNCTION public.id_of_user("user" text) IS 'The user with this id, or this id of the platform.';
+
+CREATE FUNCTION public.json_fault(value jsonb, wanted text DEFAULT 'object'::text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+  select case
+    when jsonb_typeof(value) <> wanted then 'is no ' || wanted
+    when octet_length(value::text) > case wanted when 'object' then 65536 else 262144 end then 'is too large'
+    when not json_is_bounded(value, wanted) then 'is nested more than 32 deep'
+    when jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ >= 1e64 || @ <= -1e64))') then 'holds a number of more than 64 digits'
+  end
+$_$;
+
+COMMENT ON FUNCTION public.json_fault(value jsonb, wanted text) IS 'Why JSON is refused at the door for plain SQL: not an object (or array), too large, too deep, a number too large; null: it is taken. The rule of domain::raw_json.';
 
 CREATE FUNCTION public.known_user("user" text) RETURNS uuid
     LANGUAGE plpgsql STABLE
@@ -1511,11 +1534,11 @@ CREATE TABLE public.calls (
     CONSTRAINT calls_expired_never_dialed CHECK (((state <> 'expired'::public.call_state) OR (dials = 0))),
     CONSTRAINT calls_expires_at_computable CHECK (public.is_computable(expires_at)),
     CONSTRAINT calls_live_has_attempt CHECK (((state <> 'live'::public.call_state) OR (attempt_number > 0))),
-    CONSTRAINT calls_metadata_readable CHECK ((public.json_fault(metadata) IS NULL)),
+    CONSTRAINT calls_metadata_readable CHECK (public.json_is_bounded(metadata)),
     CONSTRAINT calls_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT calls_priority_known CHECK ((priority = ANY (ARRAY[1, 3, 4]))),
     CONSTRAINT calls_rank_known CHECK (((rank >= 0) AND (rank <= 4))),
-    CONSTRAINT calls_variables_readable CHECK ((public.json_fault(variables) IS NULL))
+    CONSTRAINT calls_variables_readable CHECK (public.json_is_bounded(variables))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
 
@@ -2262,7 +2285,7 @@ CREATE TABLE public.user_settings (
     CONSTRAINT user_settings_hours_before_24 CHECK (((opens < '24:00:00'::time without time zone) AND (closes < '24:00:00'::time without time zone))),
     CONSTRAINT user_settings_hours_whole CHECK (((opens IS NULL) = (closes IS NULL))),
     CONSTRAINT user_settings_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
-    CONSTRAINT user_settings_retry_rules_readable CHECK ((public.json_fault(retry_rules) IS NULL)),
+    CONSTRAINT user_settings_retry_rules_readable CHECK (public.json_is_bounded(retry_rules)),
     CONSTRAINT user_settings_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT user_settings_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
 );
@@ -2420,7 +2443,7 @@ CREATE TABLE public.deliveries (
     id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
     user_id uuid NOT NULL,
-    call_id uuid NOT NULL,
+    call_id uuid,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     due_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     ended_at timestamp with time zone,
@@ -2438,6 +2461,8 @@ WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.02');
 COMMENT ON TABLE public.deliveries IS 'Events on their way: at least once, in order for each call and endpoint, tried for a day, then dead until replayed.';
 
 COMMENT ON COLUMN public.deliveries.id IS 'The webhook-id: the same however often it is tried.';
+
+COMMENT ON COLUMN public.deliveries.call_id IS 'Events of one call arrive in order; null: it is about no call.';
 
 CREATE TABLE public.idempotency_keys (
     user_id uuid NOT NULL,
@@ -2545,7 +2570,7 @@ CREATE TABLE public.scripts (
     CONSTRAINT scripts_max_duration_positive CHECK ((max_duration_secs > 0)),
     CONSTRAINT scripts_max_duration_range CHECK ((max_duration_secs <= 86400)),
     CONSTRAINT scripts_prompt_or_agent CHECK (((prompt IS NULL) <> (agent_id IS NULL))),
-    CONSTRAINT scripts_tools_readable CHECK ((public.json_fault(tools, 'array'::text) IS NULL)),
+    CONSTRAINT scripts_tools_readable CHECK (public.json_is_bounded(tools, 'array'::text)),
     CONSTRAINT scripts_updated_at_computable CHECK (public.is_computable(updated_at))
 );
 
@@ -2622,12 +2647,30 @@ CREATE TABLE public.webhook_endpoints (
     disabled_at timestamp with time zone,
     url text NOT NULL,
     secret text NOT NULL,
-    events text[] NOT NULL
+    events text[] NOT NULL,
+    failing_since timestamp with time zone,
+    failures integer DEFAULT 0 NOT NULL,
+    retry_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    disabled_reason text,
+    last_error text,
+    CONSTRAINT webhook_endpoints_disabled_for_a_reason CHECK (((disabled_at IS NULL) = (disabled_reason IS NULL))),
+    CONSTRAINT webhook_endpoints_disabled_reason_known CHECK ((disabled_reason = ANY (ARRAY['REQUESTED'::text, 'GONE'::text, 'FAILING'::text]))),
+    CONSTRAINT webhook_endpoints_failing_iff_failures CHECK (((failing_since IS NULL) = (failures = 0)))
 );
 
 COMMENT ON TABLE public.webhook_endpoints IS 'Where users want events sent, and the secret they are signed with (Standard Webhooks: it has to be known here).';
 
-COMMENT ON COLUMN public.webhook_endpoints.disabled_at IS 'Nothing is sent any more: asked for, or the endpoint said it is gone (410).';
+COMMENT ON COLUMN public.webhook_endpoints.disabled_at IS 'Nothing is sent any more; disabled_reason says why.';
+
+COMMENT ON COLUMN public.webhook_endpoints.failing_since IS 'The first failure since the last success; null: it is well.';
+
+COMMENT ON COLUMN public.webhook_endpoints.failures IS 'Failures in a row. Of what was on its way at once, one counts. While there are any, one delivery at a time is tried.';
+
+COMMENT ON COLUMN public.webhook_endpoints.retry_at IS 'Nothing is sent before. -infinity: there is nothing to wait for.';
+
+COMMENT ON COLUMN public.webhook_endpoints.disabled_reason IS 'REQUESTED: asked for. GONE: it answered 410. FAILING: for days nothing it was sent was taken.';
+
+COMMENT ON COLUMN public.webhook_endpoints.last_error IS 'Of the newest failure since the last success.';
 
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
@@ -2696,7 +2739,7 @@ ALTER TABLE ONLY public.later_tallies
     ADD CONSTRAINT later_tallies_pkey PRIMARY KEY (lane_id, span_secs, starts_at, reason);
 
 ALTER TABLE public.legal_hours
-    ADD CONSTRAINT legal_hours_hours_readable CHECK ((public.json_fault(hours, 'array'::text) IS NULL)) NOT VALID;
+    ADD CONSTRAINT legal_hours_hours_readable CHECK (public.json_is_bounded(hours, 'array'::text)) NOT VALID;
 
 ALTER TABLE ONLY public.legal_hours
     ADD CONSTRAINT legal_hours_pkey PRIMARY KEY (area);
@@ -2747,7 +2790,7 @@ ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_external_id_key UNIQUE (user_id, external_id);
 
 ALTER TABLE public.schedules
-    ADD CONSTRAINT schedules_hours_readable CHECK ((public.json_fault(hours, 'array'::text) IS NULL)) NOT VALID;
+    ADD CONSTRAINT schedules_hours_readable CHECK (public.json_is_bounded(hours, 'array'::text)) NOT VALID;
 
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
@@ -2860,13 +2903,15 @@ CREATE INDEX campaigns_to_sweep ON public.campaigns USING btree (id) WHERE ((can
 
 CREATE INDEX dead_letters_by_age ON public.dead_letters USING btree (at);
 
-CREATE INDEX deliveries_due ON public.deliveries USING btree (due_at) WHERE (state = 'waiting'::text);
-
 CREATE INDEX deliveries_ended ON public.deliveries USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE INDEX deliveries_in_order ON public.deliveries USING btree (endpoint_id, call_id, id) WHERE (state = 'waiting'::text);
 
 CREATE INDEX deliveries_of_endpoint ON public.deliveries USING btree (endpoint_id, id);
+
+CREATE INDEX deliveries_of_endpoint_due ON public.deliveries USING btree (endpoint_id, due_at, id) WHERE (state = 'waiting'::text);
+
+COMMENT ON INDEX public.deliveries_of_endpoint_due IS 'What one endpoint is to be told next, and which endpoints are to be told anything, without reading what else waits.';
 
 CREATE INDEX idempotency_keys_by_age ON public.idempotency_keys USING btree (started_at);
 
@@ -2937,6 +2982,8 @@ CREATE TRIGGER calls_count_later_new AFTER INSERT ON public.calls FOR EACH ROW W
 CREATE TRIGGER calls_tell_endpoints AFTER UPDATE ON public.calls REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION public.calls_tell_endpoints();
 
 CREATE TRIGGER calls_tell_prospects AFTER UPDATE OF state, disposition, dials ON public.calls FOR EACH ROW WHEN (((new.prospect_id IS NOT NULL) AND (((new.state <> old.state) AND (new.state <> 'live'::public.call_state)) OR (new.disposition IS DISTINCT FROM old.disposition) OR (new.dials <> old.dials)))) EXECUTE FUNCTION public.calls_tell_prospects();
+
+CREATE TRIGGER endpoints_tell_endpoints AFTER UPDATE ON public.webhook_endpoints FOR EACH ROW WHEN (((old.disabled_reason IS NULL) AND (new.disabled_reason = ANY (ARRAY['FAILING'::text, 'GONE'::text])))) EXECUTE FUNCTION public.endpoints_tell_endpoints();
 
 CREATE TRIGGER plans_lock BEFORE UPDATE ON public.plans FOR EACH STATEMENT EXECUTE FUNCTION public.take_admission_lock();
 
@@ -3023,7 +3070,8 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\xa46903c250e908ef3ce8e84e1b512810a5dd529c03350118b3cb398f06b58cb6879b83904f688cfe24914987611d2ace', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x757bc1b30dfafaf5d5c30dafd1c55057f546831bacc4a7263913cadbb1e9513544b08bf5555fce3cd7b1b1ec80af14bf', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');

@@ -268,6 +268,8 @@ pub struct Notifier {
     pub tick_ms: u64,
     pub timeout_secs: u64,
     pub in_flight: usize,
+    pub in_flight_per_user: usize,
+    pub disable_after_days: u32,
     pub keep_days: u32,
     pub allow_internal: bool,
 }
@@ -507,6 +509,16 @@ impl Config {
         }
         if self.executor.poll_ms == 0 || self.scheduler.tick_ms == 0 {
             bail!("executor.poll_ms and scheduler.tick_ms must be more than 0");
+        }
+        let notifier = &self.notifier;
+        if notifier.tick_ms == 0
+            || notifier.timeout_secs == 0
+            || notifier.disable_after_days == 0
+            || !(1..=notifier.in_flight).contains(&notifier.in_flight_per_user)
+        {
+            bail!(
+                "notifier: tick_ms, timeout_secs, in_flight and disable_after_days at least 1, in_flight_per_user within 1 to in_flight"
+            );
         }
         let simulator = &self.simulator;
         let fits = simulator.duration_secs_min >= 0.0
@@ -761,6 +773,16 @@ mod tests {
         assert!(format!("{error:#}").contains("leasse_secs"), "{error:#}");
         let error = with(&[("PORT", "many")]).expect_err("not a port");
         assert!(format!("{error:#}").contains("port"), "{error:#}");
+    }
+
+    /// No user may have more than all on the way, and nobody nothing.
+    #[test]
+    fn a_users_share_is_a_part_of_the_whole() {
+        assert_eq!(with(&[]).expect("defaults").notifier.in_flight_per_user, 4);
+        for bad in ["0", "17"] {
+            let error = with(&[("OUTDIAL_NOTIFIER__IN_FLIGHT_PER_USER", bad)]).expect_err("no share");
+            assert!(format!("{error:#}").contains("in_flight_per_user"), "{error:#}");
+        }
     }
 
     /// A lease shorter than a dial would let a second process call the same person: it refuses to start.

@@ -91,6 +91,7 @@ fn describe() {
     describe_counter!("outdial_wakes_total", "Why the dispatcher looked for work");
     describe_counter!("outdial_claimed_total", "Calls claimed");
     describe_counter!("outdial_events_total", "Events heard, by where they came from and what became of them");
+    describe_counter!("outdial_deliveries_total", "Events sent to users' endpoints, by what came of it");
     describe_counter!("outdial_orphans_total", "Parked calls that only the sweep woke: should stay 0");
     describe_histogram!("outdial_turn_seconds", "One turn: settle and claim in a transaction");
     describe_histogram!("outdial_claim_seconds", "The claim statement");

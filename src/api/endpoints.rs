@@ -31,7 +31,8 @@ pub struct EndpointInput {
     /// https, and no internal address.
     #[schema(example = "https://example.com/hooks", max_length = 2000)]
     pub url: String,
-    /// call.completed, call.failed, call.expired, call.canceled, call.rescheduled, appointment.created; all unless given.
+    /// call.completed, call.failed, call.expired, call.canceled, call.rescheduled, appointment.created, endpoint.disabled
+    /// (another of the user's endpoints was disabled: it failed for days, or said it is gone); all unless given.
     pub events: Option<Vec<String>>,
 }
 
@@ -42,7 +43,7 @@ pub struct EndpointChanges {
     #[schema(example = "https://example.com/hooks", max_length = 2000)]
     pub url: Option<String>,
     pub events: Option<Vec<String>>,
-    /// Stops and resumes sending; what happens meanwhile is not told.
+    /// Stops and resumes sending; what happens meanwhile is not told. `false` also ends the pause after failures.
     pub disabled: Option<bool>,
 }
 
@@ -79,6 +80,8 @@ async fn find(api: &Api, user: UserId, id: &str) -> Result<Endpoint, Error> {
 }
 
 /// Registers an endpoint. Events come signed by Standard Webhooks, at least once, in order for each call, and are tried for a day.
+///
+/// An endpoint that fails is left alone as a whole for longer and longer; after days without a success it is disabled.
 #[utoipa::path(post, path = "/users/{id}/webhook-endpoints", tag = "webhooks", params(("id" = String, Path, description = "The user's id or external id")), request_body = EndpointInput,
     responses((status = 201, description = "The endpoint, and its secret this once", body = Data<NewEndpoint>), Problems))]
 pub async fn create_endpoint(
@@ -198,6 +201,6 @@ pub async fn replay_delivery(
     if deliveries::replay(&state.0.db.work, row.id, delivery).await? {
         Ok(StatusCode::ACCEPTED)
     } else {
-        Err(Error::conflict("wrong_state", "there is no such delivery, or it waits already"))
+        Err(Error::conflict("wrong_state", "there is no such delivery, it waits already, or its endpoint is disabled"))
     }
 }

@@ -1,10 +1,11 @@
-//! When to dial again. The `backoff` crate computes the delays and nothing else: it is unmaintained (RUSTSEC-2025-0012),
+//! When to dial again, and when others ask to be tried again (`Retry-After`). The `backoff` crate computes the delays and nothing else: it is unmaintained (RUSTSEC-2025-0012),
 //! so this is the only file that knows it.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -44,6 +45,20 @@ impl Policy {
     }
 }
 
+/// How long a value of `Retry-After` asks to wait: seconds, or an HTTP date in any of its three forms (RFC 9110 §5.6.7, §10.2.3).
+/// None: neither, or a date that is over.
+#[must_use]
+pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = value.trim();
+    if let Ok(secs) = text.parse::<u64>() {
+        return Some(Duration::from_secs(secs));
+    }
+    let at = DateTime::parse_from_rfc2822(text).map(|at| at.with_timezone(&Utc));
+    let obsolete = |form: &str| NaiveDateTime::parse_from_str(text, form).map(|at| at.and_utc());
+    let at = at.or_else(|_| obsolete("%A, %d-%b-%y %H:%M:%S GMT")).or_else(|_| obsolete("%a %b %e %H:%M:%S %Y"));
+    (at.ok()? - now).to_std().ok()
+}
+
 /// A user's own rule for a disposition; what is not given follows the general policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -76,6 +91,20 @@ mod tests {
     fn doubles_up_to_an_hour() {
         let secs: Vec<u64> = (1..=9).map(|n| DEFAULT.delay(n, 0.5).as_secs()).collect();
         assert_eq!(secs, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+
+    /// Seconds and all three forms of a date; what cannot be read, or is over, asks for nothing.
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let now = "1994-11-06T08:49:07Z".parse().expect("a time");
+        let secs = |value: &str| retry_after(value, now).map(|wait| wait.as_secs());
+        assert_eq!(secs(" 120 "), Some(120));
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(secs(date), Some(30), "{date}");
+        }
+        for nothing in ["Sun, 06 Nov 1994 08:49:06 GMT", "-1", "1.5", "NaN", "soon", "", "99999999999999999999999"] {
+            assert_eq!(secs(nothing), None, "{nothing}");
+        }
     }
 
     proptest! {

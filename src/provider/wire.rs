@@ -3,12 +3,13 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response};
 
 use crate::config::RESERVED;
+use crate::domain::retry;
 use crate::provider::Placed;
 
 /// An answer longer than this is not read.
@@ -86,15 +87,10 @@ pub fn escaped(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3).
+/// What `Retry-After` asks for.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = text.parse::<u64>() {
-        return Some(Duration::from_secs(secs));
-    }
-    let at = DateTime::parse_from_rfc2822(text).ok()?;
-    (at.with_timezone(&Utc) - Utc::now()).to_std().ok()
+    retry::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, Utc::now())
 }
 
 #[cfg(test)]

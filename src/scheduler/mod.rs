@@ -107,6 +107,7 @@ impl Scheduler {
         self.step("prune strays", strays::prune(&self.pool, settings.stray_event_days)).await;
         self.step("prune uploads", uploads::prune(&self.pool, settings.upload_days)).await;
         self.step("prune deliveries", deliveries::prune(&self.pool, settings.delivery_days)).await;
+        self.step("sweep deliveries", deliveries::sweep(&self.pool)).await;
         self.step("prune processes", instances::prune(&self.pool)).await;
         let orphans = self.step("orphans", queue::release_orphans(&self.pool, BATCH_MAX)).await.unwrap_or_default();
         if orphans > 0 {

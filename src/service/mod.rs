@@ -504,6 +504,8 @@ fn notifier_settings(config: &Config) -> notifier::Settings {
         tick: Duration::from_millis(config.notifier.tick_ms),
         timeout: Duration::from_secs(config.notifier.timeout_secs),
         in_flight: config.notifier.in_flight,
+        in_flight_per_user: config.notifier.in_flight_per_user,
+        disable_after_days: config.notifier.disable_after_days,
         allow_internal: config.notifier.allow_internal,
     }
 }

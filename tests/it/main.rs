@@ -19,6 +19,7 @@ mod kill;
 mod limits;
 mod multi;
 mod operations;
+mod outbox;
 mod plans;
 mod queue;
 mod races;

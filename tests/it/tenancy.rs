@@ -356,6 +356,7 @@ async fn users_are_told_what_became_of_calls() {
             }
             // The failed one is tried again after seconds; not in this test.
             service.test_db.run("update deliveries set due_at = clock() where state = 'waiting' and attempts > 0 and due_at > clock() + interval '40 seconds' is not true").await;
+            service.test_db.run("update webhook_endpoints set retry_at = '-infinity' where retry_at < clock() + interval '10 seconds'").await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("not delivered: {}", service.get(&path).await.1);
@@ -393,6 +394,8 @@ async fn users_are_told_what_became_of_calls() {
         tick: Duration::from_secs(1),
         timeout: Duration::from_secs(2),
         in_flight: 4,
+        in_flight_per_user: 4,
+        disable_after_days: 3,
         allow_internal: false,
     };
     // First where nobody listens, then the deliveries: the service itself sends beside this test.
@@ -409,6 +412,8 @@ async fn users_are_told_what_became_of_calls() {
         {
             break;
         }
+        // The endpoint sleeps after the first, for seconds.
+        service.test_db.run("update webhook_endpoints set retry_at = '-infinity'").await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(
