@@ -131,6 +131,18 @@ end
 $$;
 alter table calls drop constraint calls_due_at_before_10000;
 
+-- The rings hold times that are infinite by design: for ever, since ever. The claim reads the others.
+update lanes set
+  next_at = case when is_computable(next_at) then next_at when next_at < clock() then clock() else 'infinity' end,
+  urgent_at = case when is_computable(urgent_at) then urgent_at when urgent_at < clock() then clock() else 'infinity' end
+where not (is_computable(next_at) or next_at = 'infinity') or not (is_computable(urgent_at) or urgent_at = 'infinity');
+update user_turns set next_at = case when next_at < clock() then clock() else 'infinity' end where not (is_computable(next_at) or next_at = 'infinity');
+alter table lanes
+  add constraint lanes_next_at_computable check (is_computable(next_at) or next_at = 'infinity'),
+  add constraint lanes_urgent_at_computable check (is_computable(urgent_at) or urgent_at = 'infinity'),
+  add constraint lanes_opens_at_computable check (is_computable(opens_at) or opens_at = '-infinity'),
+  add constraint lanes_closes_at_computable check (is_computable(closes_at) or closes_at = 'infinity');
+alter table user_turns add constraint user_turns_next_at_computable check (is_computable(next_at) or next_at = 'infinity');
 update subscriptions set day_ends_at = '-infinity' where not (is_computable(day_ends_at) or day_ends_at = '-infinity');
 update subscriptions set day = null where day < '1900-01-01' or day > '9999-12-31';
 alter table subscriptions

@@ -1627,7 +1627,11 @@ CREATE TABLE public.lanes (
     CONSTRAINT lanes_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['pause'::text, 'window'::text, 'campaign'::text, 'user'::text, 'quota'::text]))),
     CONSTRAINT lanes_blocked_sleeps CHECK (((blocked_on IS NULL) OR ((next_at = 'infinity'::timestamp with time zone) AND (urgent_at = 'infinity'::timestamp with time zone)))),
     CONSTRAINT lanes_closed_by_known CHECK ((closed_by = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text]))),
-    CONSTRAINT lanes_opens_before_it_closes CHECK ((opens_at < closes_at))
+    CONSTRAINT lanes_closes_at_computable CHECK ((public.is_computable(closes_at) OR (closes_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_opens_at_computable CHECK ((public.is_computable(opens_at) OR (opens_at = '-infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_opens_before_it_closes CHECK ((opens_at < closes_at)),
+    CONSTRAINT lanes_urgent_at_computable CHECK ((public.is_computable(urgent_at) OR (urgent_at = 'infinity'::timestamp with time zone)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
@@ -1786,7 +1790,8 @@ CREATE TABLE public.user_turns (
     next_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     blocked_on text,
     CONSTRAINT user_turns_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['user'::text, 'quota'::text]))),
-    CONSTRAINT user_turns_blocked_sleeps CHECK (((blocked_on IS NULL) OR (next_at = 'infinity'::timestamp with time zone)))
+    CONSTRAINT user_turns_blocked_sleeps CHECK (((blocked_on IS NULL) OR (next_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT user_turns_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
@@ -3070,7 +3075,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x757bc1b30dfafaf5d5c30dafd1c55057f546831bacc4a7263913cadbb1e9513544b08bf5555fce3cd7b1b1ec80af14bf', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x52f6866181c857b8d7d10be90ab3f1faac11c438343c57ca6604a9246007bad6659fef24f56d766eef913e50de4b43bc', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);

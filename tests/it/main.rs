@@ -15,6 +15,7 @@ mod cold_calling;
 mod database;
 mod executor;
 mod fake_provider;
+mod isolation;
 mod kill;
 mod limits;
 mod multi;

@@ -43,10 +43,14 @@ async fn user_with_key(service: &TestService, name: &str) -> String {
 async fn health() {
     let service = TestService::start(&[]).await;
     let expected = json!({"status": "ok", "database": "up", "provider": "simulator", "breaker": "closed", "role": "all",
-        "version": env!("CARGO_PKG_VERSION")});
+        "version": env!("CARGO_PKG_VERSION"), "alarms": []});
     for path in ["/health", "/health/ready"] {
-        let answer = get(&service, path, None).await;
+        let mut answer = get(&service, path, None).await;
         assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"), "{path}");
+        let processes = answer.body.as_object_mut().and_then(|health| health.remove("processes")).expect("processes");
+        let roles = ["api", "worker", "scheduler"].map(|role| processes[role].as_i64());
+        assert_eq!(roles, [Some(1); 3], "{processes}");
+        assert!(processes.get("turn").is_some() && processes.get("providerWord").is_some(), "{processes}");
         assert_eq!(answer.body, expected, "{path}");
     }
     assert_eq!(get(&service, "/health/live", None).await.status, 200);

@@ -120,6 +120,11 @@ impl TestDb {
         Self { db: Db::open(options.clone(), &config(&[]).database), options, name: name.to_owned() }
     }
 
+    /// The same database by another way.
+    pub fn by(&self, options: PgConnectOptions, pairs: &[(&str, &str)]) -> Self {
+        Self { db: Db::open(options.clone(), &config(pairs).database), options, name: self.name.clone() }
+    }
+
     /// The same database at another time: its clock stands still there.
     pub fn at(&self, time: &str) -> Self {
         let options = self.options.clone().options([("outdial.now", time)]);
@@ -360,10 +365,15 @@ pub struct Process {
 impl Process {
     /// Starts the binary with these settings on a free port; does not wait for it.
     pub fn start(log: &Path, pairs: &[(String, String)]) -> Self {
+        Self::start_as(log, pairs, "all")
+    }
+
+    /// The same, in one role.
+    pub fn start_as(log: &Path, pairs: &[(String, String)], role: &str) -> Self {
         let port = free_port();
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_outdial"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(["--role", role]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("OUTDIAL_LOG__FORMAT", "json").env("PORT", port.to_string());
         command.env("SERVICE_URL", format!("http://127.0.0.1:{port}"));
         command.envs(pairs.iter().cloned());
