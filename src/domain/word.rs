@@ -28,14 +28,24 @@ pub enum Word {
     OneSideOver { by_carrier: bool, hangup_cause: Option<String> },
     /// What was prepared has ended unused: nobody was talked to, and nobody will be.
     Lapsed { hangup_cause: String },
-    /// The way to the phone was shut, by its network or, `full`, to our account: nobody's phone rang.
-    TurnedAway { full: bool, hangup_cause: Option<String> },
+    /// The way to the phone was shut, by its network or, `full`, to our account: nobody's phone rang. `dials_max`: after so many dials of
+    /// the call it costs an attempt all the same.
+    TurnedAway {
+        full: bool,
+        hangup_cause: Option<String>,
+        #[serde(default)]
+        dials_max: Option<i16>,
+    },
     /// The call is over.
     Ended(Ended),
     /// The provider's record of a call that is over.
     Recorded(Record),
-    /// The provider refused for good; asking again would not help.
-    Refused { reason: String },
+    /// The provider refused for good; asking again would not help. `wrong_number`: because there is no such number.
+    Refused {
+        reason: String,
+        #[serde(default)]
+        wrong_number: bool,
+    },
     /// The provider is full: no dial. `retry_after_ms` as it asked, already clamped.
     Capacity { retry_after_ms: u64 },
     /// The request never left, or never reached the provider: no dial.
@@ -61,6 +71,9 @@ pub struct Ended {
     pub hangup_cause: Option<String>,
     pub duration_secs: Option<i32>,
     pub transcript: Option<String>,
+    /// Such an end is no reason for another dial after so many.
+    #[serde(default)]
+    pub dials_max: Option<i16>,
 }
 
 impl Ended {
@@ -75,6 +88,7 @@ impl Ended {
             hangup_cause: None,
             duration_secs: None,
             transcript: None,
+            dials_max: None,
         }
     }
 }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::script::Script;
 use crate::domain::template::{Missing, render};
-use crate::domain::word::Word;
+use crate::domain::word::{Word, shortened};
 use crate::executor::Settings;
 use crate::executor::lease::Lease;
 use crate::executor::pulse::Pulse;
@@ -28,6 +29,8 @@ pub struct Line {
     pub lease: Arc<Lease>,
     pub settings: Settings,
     pub pulse: Pulse,
+    /// Agents that are taken back beside the dials: no slot waits for that.
+    pub taking_back: TaskTracker,
 }
 
 /// Dials one claimed call. `claimed` is when its claim was begun, by the monotonic clock.
@@ -143,7 +146,7 @@ async fn ask(line: &Line, call: Claimed, script: Option<Script>, claimed: Instan
 }
 
 /// Asks for the call, in as many steps as the provider takes. Gives its answer and when the request that may ring a phone began, or
-/// why it was not sent after all.
+/// why it was not sent after all. What was prepared for a phone that surely did not ring is taken back.
 async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed, Instant), Word> {
     // The provider has timeouts of its own; this one holds whatever it does.
     let patience = line.settings.dial_timeout + Duration::from_secs(1);
@@ -152,9 +155,8 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
         Err(placed) => return Ok((placed, Instant::now())),
         Ok(None) => {}
         Ok(Some(step)) => {
-            write_down(line, dial.attempt_id, &step).await?;
-            // That took its time: window, pause, do-not-call and cancel are looked at again.
-            if let Some(word) = bar_to(line, dial.attempt_id, dial.call_id, claimed).await {
+            if let Err(word) = may_go_on(line, dial, &step, claimed).await {
+                take_back(line, step);
                 return Err(word);
             }
             dial.prepared = Some(step);
@@ -164,7 +166,33 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
     let sent = Instant::now();
     let placed = tokio::time::timeout(patience, line.provider.place(dial)).await;
     failpoint::hit("dial.after_request");
-    Ok((placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() }), sent))
+    let placed = placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() });
+    if placed.rang_no_phone()
+        && let Some(step) = dial.prepared.take()
+    {
+        take_back(line, step);
+    }
+    Ok((placed, sent))
+}
+
+/// Writes the first step down. That took its time: window, pause, do-not-call and cancel are looked at again.
+async fn may_go_on(line: &Line, dial: &Dial, step: &Prepared, claimed: Instant) -> Result<(), Word> {
+    write_down(line, dial.attempt_id, step).await?;
+    bar_to(line, dial.attempt_id, dial.call_id, claimed).await.map_or(Ok(()), Err)
+}
+
+/// Has the provider give up what it prepared, beside the dials and no longer than a dial may take. What is not taken back gives up by
+/// itself.
+fn take_back(line: &Line, step: Prepared) {
+    let (provider, patience) = (Arc::clone(&line.provider), line.settings.dial_timeout);
+    line.taking_back.spawn(async move {
+        if tokio::time::timeout(patience, provider.take_back(&step)).await.is_err() {
+            tracing::info!(
+                prepared = step.provider_call_id,
+                "could not take back in time what was prepared for no phone"
+            );
+        }
+    });
 }
 
 /// Where a provider reports about an attempt.
@@ -196,12 +224,16 @@ async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
     }
     match placed {
         Placed::Accepted { provider_call_id, carrier_call_id } => Word::Accepted { provider_call_id, carrier_call_id },
-        Placed::Refused { reason } => Word::Refused { reason },
+        Placed::Refused { reason, .. } => Word::Refused { reason, wrong_number: false },
+        Placed::WrongNumber { reason } => Word::Refused { reason, wrong_number: true },
+        Placed::TurnedAway { reason, dials_max } => {
+            Word::TurnedAway { full: false, hangup_cause: Some(shortened(&reason)), dials_max }
+        }
         Placed::Capacity { retry_after } => {
             let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
             Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
-        Placed::NotSent { reason } | Placed::Barred { reason } => Word::NotSent { reason },
+        Placed::NotSent { reason } | Placed::Barred { reason, .. } => Word::NotSent { reason },
         Placed::Ambiguous { reason } => {
             let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             Word::Doubt { reason, sent_ms_ago }

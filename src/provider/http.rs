@@ -87,12 +87,25 @@ impl Http {
         if capacity {
             return Placed::Capacity { retry_after };
         }
-        if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::CONFLICT {
-            return Placed::Refused { reason: format!("HTTP {}", status.as_u16()) };
-        }
-        if !status.is_success() {
+        let reason = format!("HTTP {}", status.as_u16());
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Placed::Barred { reason, setting: "AI_CALL_API_KEY" };
+            }
+            // Not this call is wrong but the address, or what is there.
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::GONE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE => return Placed::Barred { reason, setting: "AI_CALL_API_URL" },
             // 5xx, redirects, 408 and 409 (it knows this key already): it may have the call.
-            return Placed::Ambiguous { reason: format!("HTTP {}", status.as_u16()) };
+            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => return Placed::Ambiguous { reason },
+            status if status.is_client_error() => {
+                let body = wire::read(response).await.unwrap_or_default();
+                let reason = wire::quoted(format!("{reason} {}", String::from_utf8_lossy(&body)).trim());
+                return Placed::Refused { reason, about_number: false };
+            }
+            status if !status.is_success() => return Placed::Ambiguous { reason },
+            _ => {}
         }
         match wire::read(response).await.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
             Some(Accepted { call_id: Some(call_id) }) if !call_id.is_empty() => {

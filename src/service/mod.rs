@@ -432,6 +432,7 @@ pub fn line_of(
             token_key,
         },
         pulse: Pulse::default(),
+        taking_back: TaskTracker::new(),
     }
 }
 

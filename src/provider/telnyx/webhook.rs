@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::config::Causes;
 use crate::domain::word::Word;
 use crate::provider::causes;
-use crate::provider::telnyx::{attempt_of, texml_leg};
+use crate::provider::telnyx::{attempt_of, refusals_in, texml_leg};
 use crate::provider::webhook::{Error, Report, error};
 
 /// The cause of an attempt whose phone was answered and never connected to the agent.
@@ -46,21 +47,26 @@ pub fn is_genuine(public_key: &str, headers: Headers<'_>, body: &[u8], now_unix:
         && UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature).is_ok()
 }
 
+/// An event in its envelope, or bare: both shapes are documented, with other names for its id and its time.
 #[derive(Debug, Deserialize)]
-struct Envelope {
-    data: Event,
+#[serde(untagged)]
+enum Envelope {
+    Wrapped { data: Event },
+    Flat(Event),
 }
 
 #[derive(Debug, Deserialize)]
 struct Event {
     event_type: String,
+    #[serde(alias = "webhook_id")]
     id: Option<String>,
+    #[serde(alias = "created_at")]
     occurred_at: Option<String>,
-    #[serde(default)]
-    payload: Payload,
+    payload: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Payload {
     call_control_id: Option<String>,
     client_state: Option<String>,
@@ -76,18 +82,22 @@ struct Payload {
 pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
     let envelope: Envelope =
         serde_json::from_slice(body).map_err(|fault| error("data", format!("is no event of Call Control: {fault}")))?;
-    let Event { event_type, id, occurred_at, payload } = envelope.data;
+    let (Envelope::Wrapped { data } | Envelope::Flat(data)) = envelope;
+    let Event { event_type, id, occurred_at, payload } = data;
+    let raw = payload.filter(Value::is_object).unwrap_or_else(|| json!({}));
+    let payload: Payload = serde_json::from_value(raw.clone())
+        .map_err(|fault| error("data.payload", format!("is no event of Call Control: {fault}")))?;
     let leg = payload.call_control_id;
-    let word = match event_type.replace('_', ".").as_str() {
+    let kind = event_type.replace('_', ".");
+    let word = match kind.as_str() {
         "call.initiated" => Some(Word::Accepted { provider_call_id: None, carrier_call_id: leg.clone() }),
         "call.answered" => Some(Word::Started),
         "call.hangup" => {
-            Some(causes::carrier(causes, payload.hangup_cause.as_deref(), payload.sip_hangup_cause.as_deref()))
+            let (cause, sip) = (payload.hangup_cause.as_deref(), payload.sip_hangup_cause.as_deref());
+            Some(causes::carrier(causes, cause, sip, &refusals_in(&raw)))
         }
-        "call.machine.detection.ended"
-        | "call.machine.premium.detection.ended"
-        | "call.machine.greeting.ended"
-        | "call.machine.premium.greeting.ended" => {
+        // `call.machine.detection.ended`, and what machine detection of other kinds puts in between.
+        kind if kind.starts_with("call.machine.") && kind.ends_with(".ended") => {
             payload.result.and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
         }
         // Somebody has answered and hears nothing: asked about at once, it is hung up (`told_by` in ultravox/mod.rs).
@@ -122,7 +132,10 @@ pub fn read_form(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> 
         "completed" => {
             heard.or(Some(Word::OneSideOver { by_carrier: true, hangup_cause: cause.or(Some(status.clone())) }))
         }
-        _ if cause.is_some() => Some(causes::carrier(causes, cause.as_deref(), sip.as_deref())),
+        _ if cause.is_some() => {
+            let refusals = refusals_in(&json!(fields));
+            Some(causes::carrier(causes, cause.as_deref(), sip.as_deref(), &refusals))
+        }
         _ => causes::texml(causes, &status),
     };
     let key = match (&sid, field("SequenceNumber")) {
@@ -218,5 +231,23 @@ mod tests {
             Some(Word::OneSideOver { .. })
         ));
         assert!(read(b"[]", &Causes::shipped()).is_err());
+        assert!(read(b"{}", &Causes::shipped()).is_err());
+        // Detection of other kinds, and a payload that is null.
+        let told = event("call.machine.premium.ios_call_screening.ended", r#"{"result":"machine"}"#);
+        assert!(matches!(told, Some(Word::Told { .. })));
+        assert!(matches!(event("call.answered", "null"), Some(Word::Started)));
+    }
+
+    /// The same event without its envelope, under other names.
+    #[test]
+    fn reads_a_bare_event() {
+        let body = r#"{"event_type":"call_hangup","webhook_id":"w1","created_at":"2026-01-15T10:30:31.000000Z","payload":{"call_control_id":"v3:x","client_state":null,"hangup_cause":"call_rejected","sip_hangup_cause":"403","hangup_reason":"Dialed number is not included in whitelisted countries: US D13"}}"#;
+        let report = read(body.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
+        assert_eq!((report.key.as_deref(), report.at.is_some()), (Some("telnyx:w1"), true));
+        let Word::Ended(ended) = report.word else { panic!("an end") };
+        assert_eq!(ended.disposition, Disposition::Refused);
+        let form = b"CallStatus=failed&HangupCause=not_found&SipHangupCause=404&ErrorCode=D19";
+        let report = read_form(form, &Causes::shipped()).expect("read").expect("a word");
+        assert!(matches!(report.word, Word::TurnedAway { full: false, .. }), "{:?}", report.word);
     }
 }
