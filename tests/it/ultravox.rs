@@ -393,9 +393,11 @@ async fn none_idle(world: &World, taken_back: usize) {
 /// all the patience of the real ones here.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_phone_does_not_ring_is_taken_back() {
+    // A hold is not cut short here: for a channel it lasts seconds, not as long as an agent waits.
+    let patient = [("OUTDIAL_PROVIDER__RETRY_AFTER_SECS_MAX", "300")];
     for (number, found) in [("+14155559901", "full"), ("+14155559938", "HTTP 403 10010")] {
         let world = fakes(Manners::gentle(1, 1.0)).await;
-        let service = service(&world, "telnyx-dials", &[]).await;
+        let service = service(&world, "telnyx-dials", &patient).await;
         let body = json!({"to": number, "scriptId": "You sell tea.", "ignoreWindow": true});
         let (status, call) = service.post("/api/v1/calls", body).await;
         assert_eq!(status, 201);
@@ -413,21 +415,35 @@ async fn an_agent_whose_phone_does_not_ring_is_taken_back() {
     }
 }
 
-/// A voice nobody has is refused by Ultravox, which says so: in the words it used.
+/// A voice nobody has is refused by Ultravox, which says so: in the words it used. A wrong key or address is the same for every call, and
+/// named.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ultravox_refuses_is_quoted() {
+async fn what_ultravox_refuses_is_quoted_and_named() {
     for mode in MODES {
         let world = fakes(Manners::gentle(1, 1.0)).await;
-        let config = config(settings(&world, mode, 3000));
-        let (causes, timeout) = (config.causes.clone(), Duration::from_secs(5));
-        let provider = Ultravox::new(config.ultravox, config.telnyx, causes, vec![], 3600, timeout).expect("a client");
-        let dial = dial_of(Some(Script { voice: Some("no-such-voice".to_owned()), ..Script::default() }));
-        let placed = match provider.prepare(&dial).await {
-            Ok(_) => provider.place(&dial).await,
-            Err(placed) => placed,
+        let placed = async |more: (&str, String)| {
+            let mut settings = settings(&world, mode, 3000);
+            settings.push((more.0.to_owned(), more.1));
+            let config = config(settings);
+            let (causes, timeout) = (config.causes.clone(), Duration::from_secs(5));
+            let provider =
+                Ultravox::new(config.ultravox, config.telnyx, causes, vec![], 3600, timeout).expect("a client");
+            let dial = dial_of(Some(Script { voice: Some("no-such-voice".to_owned()), ..Script::default() }));
+            match provider.prepare(&dial).await {
+                Ok(_) => provider.place(&dial).await,
+                Err(placed) => placed,
+            }
         };
-        let Placed::Refused { reason, about_number: false } = placed else { panic!("{placed:?}") };
+        let Placed::Refused { reason, about_number: false } = placed(("X", String::new())).await else {
+            panic!("not refused");
+        };
         assert!(reason.contains("HTTP 400") && reason.contains("there is no voice no-such-voice"), "{reason}");
+        for (name, value) in
+            [("ULTRAVOX_API_KEY", "wrong".to_owned()), ("ULTRAVOX_API_URL", format!("{}/nowhere", world.url()))]
+        {
+            let placed = placed((name, value)).await;
+            assert!(matches!(placed, Placed::Barred { setting, .. } if setting == name), "{name}: {placed:?}");
+        }
     }
 }
 

@@ -280,15 +280,11 @@ impl Telnyx {
     /// # Errors
     /// They did not say.
     pub async fn find_live(&self, attempt: AttemptId) -> Result<Option<String>, String> {
-        let path = format!("/connections/{}/active_calls", wire::escaped(&self.settings.connection_id));
         let mut after: Option<String> = None;
         let mut seen: HashSet<String> = HashSet::new();
         let mut total: Option<usize> = None;
         for number in 1..=PAGES_MAX {
-            let cursor =
-                after.as_deref().map(|after| format!("&page[after]={}", wire::escaped(after))).unwrap_or_default();
-            let url = format!("{}?page[limit]=250&page[size]=250&page[number]={number}{cursor}", self.url(&path));
-            let legs = self.legs(url).await?;
+            let legs = self.legs(number, after.as_deref()).await?;
             let ours = |leg: &&Leg| leg.client_state.as_deref().and_then(attempt_of) == Some(attempt);
             if let Some(leg) = legs.data.iter().find(ours) {
                 return leg.call_control_id.clone().map(Some).ok_or_else(|| "a live call without its id".to_owned());
@@ -297,16 +293,16 @@ impl Telnyx {
             seen.extend(legs.data.iter().filter_map(|leg| leg.call_control_id.clone()));
             let meta = legs.meta.unwrap_or_default();
             let told = meta.total_results.or(meta.total_items);
-            // A leg that began or ended meanwhile moves others from page to page: one may have been passed over.
-            if number > 1 && told != total {
+            // Where pages are numbered, a leg that began or ended meanwhile moves others from page to page: one may have been passed over.
+            if number > 1 && after.is_none() && told != total {
                 return Err("the list of live calls changed while it was read".to_owned());
             }
             total = told;
             after = meta.cursors.and_then(|cursors| cursors.after).filter(|after| !after.is_empty());
             let missing = total.is_some_and(|total| seen.len() < total);
-            let more = after.is_some() || meta.total_pages.is_some_and(|pages| pages > number) || missing;
-            if !more || legs.data.is_empty() {
-                return if missing { Err(incomplete(seen.len(), total)) } else { Ok(None) };
+            let cut_off = missing || meta.total_pages.is_some_and(|pages| pages > number);
+            if legs.data.is_empty() || !(cut_off || after.is_some()) {
+                return if cut_off { Err(incomplete(seen.len(), total)) } else { Ok(None) };
             }
             if seen.len() == before {
                 // The same page again. Where nobody counts, nobody can tell whether that was all.
@@ -316,7 +312,11 @@ impl Telnyx {
         Err(format!("more than {PAGES_MAX} pages of live calls"))
     }
 
-    async fn legs(&self, url: String) -> Result<Legs, String> {
+    /// A page of the live legs on our connection.
+    async fn legs(&self, number: usize, after: Option<&str>) -> Result<Legs, String> {
+        let path = format!("/connections/{}/active_calls", wire::escaped(&self.settings.connection_id));
+        let cursor = after.map(|after| format!("&page[after]={}", wire::escaped(after))).unwrap_or_default();
+        let url = format!("{}?page[limit]=250&page[size]=250&page[number]={number}{cursor}", self.url(&path));
         let response = self.client.get(url).bearer_auth(self.key()).send().await;
         let response = response.map_err(|error| wire::reason_of(&error))?;
         if !response.status().is_success() {
@@ -331,7 +331,7 @@ impl Telnyx {
     /// # Errors
     /// What is wrong, in words.
     pub async fn examine(&self) -> Result<(), String> {
-        self.find_live(AttemptId(uuid::Uuid::nil())).await.map(|_| ())
+        self.legs(1, None).await.map(|_| ())
     }
 
     /// What an answer to a dial means.
