@@ -161,7 +161,8 @@ fn fits(rung: &Rung, disposition: &str) -> bool {
         Ending::NotFound => ["WRONG_NUMBER", "NO_ANSWER"].contains(&disposition),
         Ending::Machine => ["VOICEMAIL", "COMPLETED"].contains(&disposition),
         Ending::NoAnswer => disposition == "NO_ANSWER",
-        Ending::Deaf => ["FAILED", "NO_ANSWER"].contains(&disposition),
+        // A machine may have been heard before nobody was connected to it.
+        Ending::Deaf => ["FAILED", "NO_ANSWER", "VOICEMAIL"].contains(&disposition),
         Ending::Canceled => disposition == "CANCELED",
     }
 }
