@@ -30,7 +30,7 @@ pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>, refusals
     let refusal = refusals.iter().filter(|_| may_be_refused);
     let refusal = refusal.filter_map(|code| Some((code, listed(&causes.telnyx_dial, code)?))).next();
     if let Some((code, _)) = refusal {
-        raw = raw.map(|raw| format!("{raw} {code}"));
+        raw = Some(raw.map_or_else(|| code.clone(), |raw| format!("{raw} {code}")));
     }
     match refusal.map(|(_, meaning)| meaning).or(by_cause).or_else(by_code) {
         Some(meaning) => word(meaning, raw),

@@ -47,7 +47,7 @@ pub fn is_genuine(public_key: &str, headers: Headers<'_>, body: &[u8], now_unix:
         && UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature).is_ok()
 }
 
-/// An event in its envelope, or bare: both shapes are documented, with other names for its id and its time.
+/// An event in its envelope, or bare: both shapes are documented.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Envelope {
@@ -55,24 +55,20 @@ enum Envelope {
     Flat(Event),
 }
 
+/// Its id and its time have other names where it is bare.
 #[derive(Debug, Deserialize)]
 struct Event {
     event_type: String,
-    #[serde(alias = "webhook_id")]
-    id: Option<String>,
-    #[serde(alias = "created_at")]
-    occurred_at: Option<String>,
-    payload: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Payload {
-    call_control_id: Option<String>,
-    client_state: Option<String>,
-    hangup_cause: Option<String>,
-    sip_hangup_cause: Option<String>,
-    result: Option<String>,
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    webhook_id: Value,
+    #[serde(default)]
+    occurred_at: Value,
+    #[serde(default)]
+    created_at: Value,
+    #[serde(default)]
+    payload: Value,
 }
 
 /// Reads a JSON event; none: an event that says nothing about beginning or end.
@@ -83,22 +79,20 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
     let envelope: Envelope =
         serde_json::from_slice(body).map_err(|fault| error("data", format!("is no event of Call Control: {fault}")))?;
     let (Envelope::Wrapped { data } | Envelope::Flat(data)) = envelope;
-    let Event { event_type, id, occurred_at, payload } = data;
-    let raw = payload.filter(Value::is_object).unwrap_or_else(|| json!({}));
-    let payload: Payload = serde_json::from_value(raw.clone())
-        .map_err(|fault| error("data.payload", format!("is no event of Call Control: {fault}")))?;
-    let leg = payload.call_control_id;
-    let kind = event_type.replace('_', ".");
+    let payload = &data.payload;
+    let field = |name: &str| payload.get(name).and_then(Value::as_str).map(str::to_owned);
+    let leg = field("call_control_id");
+    let kind = data.event_type.replace('_', ".");
     let word = match kind.as_str() {
         "call.initiated" => Some(Word::Accepted { provider_call_id: None, carrier_call_id: leg.clone() }),
         "call.answered" => Some(Word::Started),
         "call.hangup" => {
-            let (cause, sip) = (payload.hangup_cause.as_deref(), payload.sip_hangup_cause.as_deref());
-            Some(causes::carrier(causes, cause, sip, &refusals_in(&raw)))
+            let (cause, sip) = (field("hangup_cause"), field("sip_hangup_cause"));
+            Some(causes::carrier(causes, cause.as_deref(), sip.as_deref(), &refusals_in(payload)))
         }
         // `call.machine.detection.ended`, and what machine detection of other kinds puts in between.
         kind if kind.starts_with("call.machine.") && kind.ends_with(".ended") => {
-            payload.result.and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
+            field("result").and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
         }
         // Somebody has answered and hears nothing: asked about at once, it is hung up (`told_by` in ultravox/mod.rs).
         "streaming.failed" => {
@@ -106,11 +100,13 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
         }
         _ => None,
     };
+    let at = data.occurred_at.as_str().or(data.created_at.as_str());
+    let id = data.id.as_str().or(data.webhook_id.as_str());
     Ok(word.map(|word| Report {
-        attempt_id: payload.client_state.as_deref().and_then(attempt_of),
+        attempt_id: field("client_state").as_deref().and_then(attempt_of),
         provider_call_id: leg,
         word,
-        at: occurred_at.and_then(|at| at.parse::<DateTime<Utc>>().ok()),
+        at: at.and_then(|at| at.parse::<DateTime<Utc>>().ok()),
         key: id.map(|id| format!("telnyx:{id}")),
     }))
 }
@@ -246,6 +242,10 @@ mod tests {
         assert_eq!((report.key.as_deref(), report.at.is_some()), (Some("telnyx:w1"), true));
         let Word::Ended(ended) = report.word else { panic!("an end") };
         assert_eq!(ended.disposition, Disposition::Refused);
+        // Both names at once.
+        let both = body.replace(r#""webhook_id":"w1""#, r#""webhook_id":"w1","id":"e1","occurred_at":null"#);
+        let report = read(both.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
+        assert_eq!((report.key.as_deref(), report.at.is_some()), (Some("telnyx:e1"), true));
         let form = b"CallStatus=failed&HangupCause=not_found&SipHangupCause=404&ErrorCode=D19";
         let report = read_form(form, &Causes::shipped()).expect("read").expect("a word");
         assert!(matches!(report.word, Word::TurnedAway { full: false, .. }), "{:?}", report.word);
