@@ -2539,6 +2539,19 @@ COMMENT ON TABLE public.planning IS 'The rotation of users whose prospects are p
 
 COMMENT ON COLUMN public.planning.report IS 'What the last batch did for this user, or why it skipped them.';
 
+CREATE TABLE public.provider_refusals (
+    provider text NOT NULL,
+    user_id uuid NOT NULL,
+    at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    n integer NOT NULL,
+    reason text NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.provider_refusals IS 'Equal refusals of a user''s calls in a row, as all processes see them; a call that is accepted ends the row.';
+
+COMMENT ON COLUMN public.provider_refusals.reason IS 'What was said, without digits: two refusals with the same are equal.';
+
 CREATE TABLE public.schedules (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -2787,6 +2800,9 @@ ALTER TABLE public.prospects
 
 ALTER TABLE ONLY public.provider_rates
     ADD CONSTRAINT provider_rates_pkey PRIMARY KEY (provider);
+
+ALTER TABLE ONLY public.provider_refusals
+    ADD CONSTRAINT provider_refusals_pkey PRIMARY KEY (provider, user_id);
 
 ALTER TABLE ONLY public.provider_states
     ADD CONSTRAINT provider_states_pkey PRIMARY KEY (provider);
@@ -3079,6 +3095,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\xb82e86d38279815f346c33359dc24fe069a930eb98bace26d658756204a370fa786cb33d0fe86dbb32315422476c905e', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -15,7 +15,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::domain::disposition::Disposition;
 use crate::domain::phone::PhoneNumber;
@@ -152,6 +152,7 @@ pub struct Provider {
     pub retry_after_secs_min: u64,
     pub retry_after_secs_max: u64,
     pub ceiling_recovery_secs: u64,
+    pub equal_refusals_max: i32,
     pub breaker: Breaker,
     pub http: Http,
 }
@@ -208,6 +209,7 @@ pub struct Telnyx {
 #[serde(deny_unknown_fields)]
 pub struct Causes {
     pub telnyx: BTreeMap<String, Meaning>,
+    pub telnyx_dial: BTreeMap<String, Meaning>,
     pub sip: BTreeMap<String, Meaning>,
     pub texml: BTreeMap<String, Meaning>,
     pub ultravox: BTreeMap<String, Disposition>,
@@ -222,26 +224,56 @@ impl Causes {
     }
 }
 
-/// What a carrier's cause means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// What a carrier's cause means. `dials_max`: after so many dials of the call this cause is no reason for another, or none for another
+/// that costs no attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// The attempt ended so.
-    Ends(Disposition),
+    Ends { disposition: Disposition, dials_max: Option<i16> },
     /// The way to the phone was shut: tried again soon, and it costs no attempt. `full`: our account's way, so fewer calls at once.
-    TurnedAway { full: bool },
+    TurnedAway { full: bool, dials_max: Option<i16> },
+    /// The carrier refuses us, whatever the call; a person should look at `setting`.
+    Barred { setting: &'static str },
 }
 
-impl TryFrom<String> for Meaning {
-    type Error = String;
+/// What a cause that bars us may name, for a person to look at.
+const BARRING: &[&str] = &[
+    "TELNYX_API_KEY",
+    "TELNYX_API_URL",
+    "SERVICE_URL",
+    "telnyx.connection_id",
+    "telnyx.from_number",
+    "telnyx.machine_detection",
+];
 
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "REQUEUE" => Ok(Self::TurnedAway { full: false }),
-            "CAPACITY" => Ok(Self::TurnedAway { full: true }),
-            _ => serde_json::from_value(text.clone().into())
-                .map(Self::Ends)
-                .map_err(|_| format!("{text} is neither a disposition (BUSY, NO_ANSWER, …) nor REQUEUE or CAPACITY")),
+impl<'de> Deserialize<'de> for Meaning {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl Meaning {
+    /// The meaning of a line of the tables.
+    fn of(text: &str) -> Result<Self, String> {
+        let (name, more) = text.split_once(' ').map_or((text, None), |(name, more)| (name, Some(more.trim())));
+        if name == "BARRED" {
+            let wanted = more.unwrap_or("TELNYX_API_KEY");
+            let setting = BARRING.iter().find(|setting| **setting == wanted);
+            return setting
+                .map(|setting| Self::Barred { setting })
+                .ok_or_else(|| format!("{text}: BARRED names one of {}", BARRING.join(", ")));
+        }
+        let dials_max = match more.map(str::parse::<i16>) {
+            None => None,
+            Some(Ok(dials)) if dials > 0 => Some(dials),
+            Some(_) => return Err(format!("{text}: what follows {name} is the number of dials, from 1")),
+        };
+        match name {
+            "REQUEUE" => Ok(Self::TurnedAway { full: false, dials_max }),
+            "CAPACITY" => Ok(Self::TurnedAway { full: true, dials_max }),
+            _ => serde_json::from_value(name.into()).map(|disposition| Self::Ends { disposition, dials_max }).map_err(
+                |_| format!("{text} is neither a disposition (BUSY, NO_ANSWER, …) nor REQUEUE, CAPACITY or BARRED"),
+            ),
         }
     }
 }
@@ -567,9 +599,18 @@ impl Config {
         let causes = &self.causes;
         for (table, lines) in [("telnyx", &causes.telnyx), ("sip", &causes.sip), ("texml", &causes.texml)] {
             for (cause, meaning) in lines {
-                if let Meaning::Ends(disposition) = meaning {
+                if let Meaning::Ends { disposition, .. } = meaning {
                     check_cause(table, cause, *disposition)?;
                 }
+            }
+        }
+        for (cause, meaning) in &causes.telnyx_dial {
+            if let Meaning::Ends { disposition, dials_max } = meaning
+                && (!matches!(disposition, Disposition::Refused | Disposition::WrongNumber) || dials_max.is_some())
+            {
+                bail!(
+                    "causes.telnyx_dial.{cause}: an answer to a dial may mean REFUSED, WRONG_NUMBER, CAPACITY, REQUEUE or BARRED"
+                );
             }
         }
         for (table, lines) in [("ultravox", &causes.ultravox), ("machine", &causes.machine)] {
@@ -619,9 +660,8 @@ impl Config {
                 "telnyx.public_key (TELNYX_PUBLIC_KEY) must be base64 of 32 bytes, as the portal shows it: with this one every webhook of theirs would be refused"
             );
         }
-        let detections = ["disabled", "detect", "detect_beep", "detect_words", "greeting_end", "premium"];
-        if !detections.contains(&telnyx.machine_detection.as_str()) {
-            bail!("telnyx.machine_detection must be one of {}", detections.join(", "));
+        if telnyx.machine_detection.trim().is_empty() {
+            bail!("telnyx.machine_detection must not be empty; disabled is one of its values");
         }
         if !(5..=120).contains(&ultravox.ring_secs) || ultravox.join_timeout_secs < ultravox.ring_secs + 15 {
             bail!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use outdial::config::{self, Config};
-use outdial::fake_providers::{Manners, World};
+use outdial::fake_providers::{Manners, Paging, World};
 use outdial::service::{self, Role, Service};
 use outdial::{api, bench, db, telemetry};
 use secrecy::ExposeSecret;
@@ -60,6 +60,10 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Run a fake Ultravox and a fake Telnyx to try the product with: nobody's phone rings.
+    ///
+    /// Telnyx refuses a number that ends in 99NN with its code DNN (9913: a country that is not allowed; 9901: no channel is free;
+    /// 9938: the connection has no profile), and takes one that ends in 98NN, to end its leg with that code. Ultravox refuses the voice
+    /// no-such-voice.
     FakeProviders {
         #[arg(long, default_value_t = 4000)]
         port: u16,
@@ -72,6 +76,9 @@ enum Command {
         /// The same seed makes the same phones behave in the same way.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How Telnyx pages its list of live legs: number, cursor, both, or broken (all but the first page is missing).
+        #[arg(long, default_value = "both", value_parser = paging_of)]
+        paging: Paging,
     },
     /// Measure the queue: `bench <workload> <N> [key=value …]`, on the empty database DATABASE_URL names.
     Bench { workload: String, n: usize, options: Vec<String> },
@@ -109,8 +116,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match arguments.command {
         Some(Command::Openapi) => return print(&serde_json::to_string_pretty(&api::document())?),
-        Some(Command::FakeProviders { port, speed, rough, seed }) => {
-            return fake_providers(port, speed, rough, seed).await;
+        Some(Command::FakeProviders { port, speed, rough, seed, paging }) => {
+            anyhow::ensure!(speed > 0.0, "--speed must be above 0");
+            let manners = if rough { Manners::rough(seed, speed) } else { Manners::gentle(seed, speed) };
+            return fake_providers(port, Manners { paging, ..manners }).await;
         }
         Some(Command::Bench { workload, n, options }) => return bench::run(&workload, n, &options).await,
         _ => {}
@@ -129,9 +138,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-async fn fake_providers(port: u16, speed: f64, rough: bool, seed: u64) -> anyhow::Result<()> {
-    anyhow::ensure!(speed > 0.0, "--speed must be above 0");
-    let manners = if rough { Manners::rough(seed, speed) } else { Manners::gentle(seed, speed) };
+fn paging_of(text: &str) -> Result<Paging, String> {
+    match text {
+        "number" => Ok(Paging::Number),
+        "cursor" => Ok(Paging::Cursor),
+        "both" => Ok(Paging::Both),
+        "broken" => Ok(Paging::Broken),
+        _ => Err("one of number, cursor, both, broken".to_owned()),
+    }
+}
+
+async fn fake_providers(port: u16, manners: Manners) -> anyhow::Result<()> {
     let world = World::start(port, manners).await.with_context(|| format!("listening on port {port}"))?;
     let settings: Vec<String> =
         world.settings().into_iter().map(|(name, value)| format!("export {name}='{value}'")).collect();

@@ -28,16 +28,28 @@ pub enum Word {
     OneSideOver { by_carrier: bool, hangup_cause: Option<String> },
     /// What was prepared has ended unused: nobody was talked to, and nobody will be.
     Lapsed { hangup_cause: String },
-    /// The way to the phone was shut, by its network or, `full`, to our account: nobody's phone rang.
-    TurnedAway { full: bool, hangup_cause: Option<String> },
+    /// The way to the phone was shut, by its network or, `full`, to our account: nobody's phone rang. `dials_max`: after so many dials of
+    /// the call it costs an attempt all the same.
+    TurnedAway {
+        full: bool,
+        hangup_cause: Option<String>,
+        #[serde(default)]
+        dials_max: Option<i16>,
+    },
     /// The call is over.
     Ended(Ended),
     /// The provider's record of a call that is over.
     Recorded(Record),
-    /// The provider refused for good; asking again would not help.
-    Refused { reason: String },
+    /// The provider refused for good; asking again would not help. `wrong_number`: because there is no such number.
+    Refused {
+        reason: String,
+        #[serde(default)]
+        wrong_number: bool,
+    },
     /// The provider is full: no dial. `retry_after_ms` as it asked, already clamped.
     Capacity { retry_after_ms: u64 },
+    /// It refuses us, or what every call of this user asks for: no dial, and the call waits `again_secs`, behind others.
+    Barred { reason: String, again_secs: f64 },
     /// The request never left, or never reached the provider: no dial.
     NotSent { reason: String },
     /// We looked again before the request and must not dial now: no dial.
@@ -61,6 +73,9 @@ pub struct Ended {
     pub hangup_cause: Option<String>,
     pub duration_secs: Option<i32>,
     pub transcript: Option<String>,
+    /// Such an end is no reason for another dial after so many.
+    #[serde(default)]
+    pub dials_max: Option<i16>,
 }
 
 impl Ended {
@@ -75,6 +90,7 @@ impl Ended {
             hangup_cause: None,
             duration_secs: None,
             transcript: None,
+            dials_max: None,
         }
     }
 }
@@ -189,6 +205,7 @@ impl Word {
             Self::Recorded(_) => "recorded",
             Self::Refused { .. } => "refused",
             Self::Capacity { .. } => "capacity",
+            Self::Barred { .. } => "barred",
             Self::NotSent { .. } => "not_sent",
             Self::Withheld { .. } => "withheld",
             Self::Doubt { .. } => "doubt",
@@ -212,7 +229,10 @@ impl Word {
                 Self::OneSideOver { by_carrier, hangup_cause: hangup_cause.map(clean) }
             }
             Self::Lapsed { hangup_cause } => Self::Lapsed { hangup_cause: clean(hangup_cause) },
-            Self::TurnedAway { full, hangup_cause } => Self::TurnedAway { full, hangup_cause: hangup_cause.map(clean) },
+            Self::TurnedAway { full, hangup_cause, dials_max } => {
+                Self::TurnedAway { full, hangup_cause: hangup_cause.map(clean), dials_max }
+            }
+            Self::Barred { reason, again_secs } => Self::Barred { reason: clean(reason), again_secs },
             Self::Ended(ended) => Self::Ended(Ended {
                 outcome: ended.outcome.map(Outcome::storable),
                 provider_call_id: ended.provider_call_id.map(clean),
@@ -225,7 +245,7 @@ impl Word {
                 summary: record.summary.map(clean),
                 ..record
             }),
-            Self::Refused { reason } => Self::Refused { reason: clean(reason) },
+            Self::Refused { reason, wrong_number } => Self::Refused { reason: clean(reason), wrong_number },
             Self::NotSent { reason } => Self::NotSent { reason: clean(reason) },
             Self::Withheld { bar, detail } => Self::Withheld { bar: clean(bar), detail: detail.map(clean) },
             Self::Doubt { reason, sent_ms_ago } => Self::Doubt { reason: clean(reason), sent_ms_ago },

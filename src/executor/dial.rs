@@ -4,22 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
 
 use crate::db::fault::within;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::script::{Agent, Script};
 use crate::domain::template::{Missing, render};
-use crate::domain::word::Word;
+use crate::domain::word::{Word, shortened};
 use crate::executor::Settings;
 use crate::executor::lease::Lease;
 use crate::executor::pulse::Pulse;
 use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Inbox};
 use crate::provider::{Dial, Placed, Prepared, Provider, ReportTo, signature};
-use crate::queue::{self, Claimed};
+use crate::queue::{self, Claimed, InARow};
 use crate::store::scripts;
 use crate::telemetry::vitals::Vitals;
+
+/// Refusals are equal when their first characters are, digits left out.
+const REFUSAL_CHARS: usize = 80;
 
 /// What every dial needs; shared by all of them.
 pub struct Line {
@@ -30,6 +34,8 @@ pub struct Line {
     pub settings: Settings,
     pub pulse: Pulse,
     pub vitals: Arc<Vitals>,
+    /// Agents that are taken back beside the dials: no slot waits for that.
+    pub taking_back: TaskTracker,
 }
 
 /// Dials one claimed call. `claimed` is when its claim was begun, by the monotonic clock.
@@ -174,11 +180,11 @@ async fn ask(line: &Line, call: Claimed, worded: Worded, claimed: Instant) -> Wo
     if !matches!(placed, Placed::Accepted { .. }) {
         tracing::warn!(call.id = %dial.call_id, attempt.id = %dial.attempt_id, answer = %placed, "the provider did not accept");
     }
-    word_for(line, placed, sent).await
+    word_for(line, dial.attempt_id, placed, sent).await
 }
 
 /// Asks for the call, in as many steps as the provider takes. Gives its answer and when the request that may ring a phone began, or
-/// why it was not sent after all.
+/// why it was not sent after all. What was prepared for a phone that surely did not ring is taken back.
 async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed, Instant), Word> {
     // The provider has timeouts of its own; this one holds whatever it does.
     let patience = line.settings.dial_timeout + Duration::from_secs(1);
@@ -187,9 +193,8 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
         Err(placed) => return Ok((placed, Instant::now())),
         Ok(None) => {}
         Ok(Some(step)) => {
-            write_down(line, dial.attempt_id, &step).await?;
-            // That took its time: window, pause, do-not-call and cancel are looked at again.
-            if let Some(word) = bar_to(line, dial.attempt_id, dial.call_id, claimed).await {
+            if let Err(word) = may_go_on(line, dial, &step, claimed).await {
+                take_back(line, step);
                 return Err(word);
             }
             dial.prepared = Some(step);
@@ -199,7 +204,33 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
     let sent = Instant::now();
     let placed = tokio::time::timeout(patience, line.provider.place(dial)).await;
     failpoint::hit("dial.after_request");
-    Ok((placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() }), sent))
+    let placed = placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() });
+    if placed.rang_no_phone()
+        && let Some(step) = dial.prepared.take()
+    {
+        take_back(line, step);
+    }
+    Ok((placed, sent))
+}
+
+/// Writes the first step down. That took its time: window, pause, do-not-call and cancel are looked at again.
+async fn may_go_on(line: &Line, dial: &Dial, step: &Prepared, claimed: Instant) -> Result<(), Word> {
+    write_down(line, dial.attempt_id, step).await?;
+    bar_to(line, dial.attempt_id, dial.call_id, claimed).await.map_or(Ok(()), Err)
+}
+
+/// Has the provider give up what it prepared, beside the dials and no longer than a dial may take. What is not taken back gives up by
+/// itself.
+fn take_back(line: &Line, step: Prepared) {
+    let (provider, patience) = (Arc::clone(&line.provider), line.settings.dial_timeout);
+    line.taking_back.spawn(async move {
+        if tokio::time::timeout(patience, provider.take_back(&step)).await.is_err() {
+            tracing::info!(
+                prepared = step.provider_call_id,
+                "could not take back in time what was prepared for no phone"
+            );
+        }
+    });
 }
 
 /// Where a provider reports about an attempt.
@@ -222,24 +253,68 @@ async fn write_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<
 }
 
 /// The answer as a word; whether it was one at all goes to the breaker.
-async fn word_for(line: &Line, placed: Placed, sent: Instant) -> Word {
+async fn word_for(line: &Line, attempt: AttemptId, placed: Placed, sent: Instant) -> Word {
     let (settings, name) = (&line.settings, line.provider.name());
-    if placed.is_an_answer() {
+    let held_back = match &placed {
+        Placed::Refused { reason, about_number: false } => refused_in_a_row(line, attempt, reason).await,
+        _ => None,
+    };
+    let of_all = held_back.is_some_and(|row| row.of_others_too);
+    if placed.is_an_answer() && !of_all {
         line.pulse.answered(&line.pool, name, &settings.breaker).await;
     } else {
         line.pulse.failed(&line.pool, name, &settings.breaker, &placed.to_string()).await;
     }
     match placed {
-        Placed::Accepted { provider_call_id, carrier_call_id } => Word::Accepted { provider_call_id, carrier_call_id },
-        Placed::Refused { reason } => Word::Refused { reason },
+        Placed::Accepted { provider_call_id, carrier_call_id } => {
+            line.pulse.ends_rows(&line.pool, name, attempt).await;
+            Word::Accepted { provider_call_id, carrier_call_id }
+        }
+        Placed::Refused { reason, .. } => match held_back {
+            Some(row) => {
+                Word::Barred { reason, again_secs: if of_all { 0.0 } else { settings.again_after(row.count) } }
+            }
+            None => Word::Refused { reason, wrong_number: false },
+        },
+        Placed::WrongNumber { reason } => Word::Refused { reason, wrong_number: true },
+        Placed::TurnedAway { reason, dials_max } => {
+            Word::TurnedAway { full: false, hangup_cause: Some(shortened(&reason)), dials_max }
+        }
         Placed::Capacity { retry_after } => {
             let wait = retry_after.unwrap_or_default().clamp(settings.retry_after_min, settings.retry_after_max);
             Word::Capacity { retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
         }
-        Placed::NotSent { reason } | Placed::Barred { reason } => Word::NotSent { reason },
+        // The breaker holds the provider; this call goes behind others, so that another tries next.
+        Placed::Barred { reason, .. } => Word::Barred { reason, again_secs: 0.0 },
+        Placed::NotSent { reason } => Word::NotSent { reason },
         Placed::Ambiguous { reason } => {
             let sent_ms_ago = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
             Word::Doubt { reason, sent_ms_ago }
         }
     }
+}
+
+/// A refusal that says nothing of the number, when it is one of several equal ones in a row: then it says something of what all these
+/// calls ask for, and they are held back instead of failed.
+async fn refused_in_a_row(line: &Line, attempt: AttemptId, reason: &str) -> Option<InARow> {
+    line.pulse.sees_rows();
+    let words: String = reason.chars().filter(|char| !char.is_ascii_digit()).take(REFUSAL_CHARS).collect();
+    let counting = queue::refused_again(&line.pool, line.provider.name(), attempt, &words);
+    let row = match within(line.settings.statement_patience, counting).await {
+        Ok(row) => row?,
+        Err(error) => {
+            tracing::warn!(%error, "could not count a refusal");
+            return None;
+        }
+    };
+    let most = line.settings.equal_refusals_max;
+    if row.count == most {
+        tracing::error!(
+            userId = %row.user,
+            reason,
+            of_other_users_too = row.of_others_too,
+            "the provider refuses one call after the other in the same words: those that follow wait, and count no dial; look at the user's scripts and agent (voice, tools, language), and at the provider's settings"
+        );
+    }
+    (row.count >= most).then_some(row)
 }

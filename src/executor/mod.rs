@@ -31,6 +31,8 @@ pub struct Settings {
     pub turn_patience: Duration,
     /// Any other statement that does not answer for so long.
     pub statement_patience: Duration,
+    /// So many equal refusals of a user's calls in a row are no fault of the calls.
+    pub equal_refusals_max: i32,
     /// No call lasts longer.
     pub max_call: Duration,
     pub inquiry: Duration,
@@ -49,6 +51,12 @@ impl Settings {
     #[must_use]
     pub fn send_within(&self) -> Duration {
         self.dial_timeout * 2 + Duration::from_secs(5)
+    }
+
+    /// Seconds until a call that was held back for refusals in a row is tried again: the more of them, the longer.
+    #[must_use]
+    pub fn again_after(&self, in_a_row: i32) -> f64 {
+        (5.0 * f64::from(in_a_row - self.equal_refusals_max + 1)).clamp(5.0, 300.0)
     }
 
     /// An attempt that is dialing for longer is in doubt, whatever its process believes: the last request has been answered or given up

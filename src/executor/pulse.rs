@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use sqlx::PgPool;
 
+use crate::domain::ids::AttemptId;
+
 use crate::queue::{self, Breaker};
 
 /// The pulse of the provider, as this process feels it.
@@ -19,6 +21,8 @@ pub struct Pulse {
     awaited: AtomicBool,
     /// This process has seen it open, and no answer since.
     open: AtomicBool,
+    /// Somebody's calls are refused in a row, for all this process knows.
+    rows: AtomicBool,
 }
 
 /// Answers not reported yet. Those older than the breaker's window say nothing of today.
@@ -35,6 +39,7 @@ impl Default for Pulse {
             answers: Mutex::new(Answers { since: Instant::now(), count: 0 }),
             awaited: AtomicBool::new(true),
             open: AtomicBool::new(false),
+            rows: AtomicBool::new(true),
         }
     }
 }
@@ -43,6 +48,22 @@ impl Pulse {
     /// The claim says that the breaker waits for an answer.
     pub fn is_awaited(&self) {
         self.awaited.store(true, Ordering::Relaxed);
+    }
+
+    /// A call was refused in words that say nothing of its number.
+    pub fn sees_rows(&self) {
+        self.rows.store(true, Ordering::Relaxed);
+    }
+
+    /// A call was accepted: refusals of its user in a row are over. Costs nothing while there are none.
+    pub async fn ends_rows(&self, pool: &PgPool, provider: &str, attempt: AttemptId) {
+        if !self.rows.load(Ordering::Relaxed) {
+            return;
+        }
+        match queue::accepted_again(pool, provider, attempt).await {
+            Ok(left) => self.rows.store(left > 0, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "could not note that a call was accepted"),
+        }
     }
 
     /// The provider answered, in whatever sense.

@@ -39,6 +39,19 @@ fn answer(status: u16, body: &Value) -> Response<Body> {
     response
 }
 
+/// How the list of live legs is paged; their documents know two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// `page[number]` and `page[size]`, with `total_pages` and `total_results`.
+    Number,
+    /// `page[limit]` and `page[after]`, with cursors.
+    Cursor,
+    /// Either, as it is asked; a cursor goes first.
+    Both,
+    /// By number, and all but the first page is empty, whatever the totals say.
+    Broken,
+}
+
 /// How the fakes behave; chances are in a hundred.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Manners {
@@ -66,6 +79,11 @@ pub struct Manners {
     pub undelivered: u64,
     /// Reports of the agent that do not arrive.
     pub tools_unheard: u64,
+    /// Events of Telnyx without their envelope.
+    pub flat: u64,
+    /// How live legs are listed, and how many on a page at most.
+    pub paging: Paging,
+    pub page_rows_max: usize,
 }
 
 impl Manners {
@@ -88,6 +106,9 @@ impl Manners {
             badly_signed: 0,
             undelivered: 0,
             tools_unheard: 0,
+            flat: 0,
+            paging: Paging::Both,
+            page_rows_max: 20,
         }
     }
 
@@ -104,6 +125,8 @@ impl Manners {
             badly_signed: 15,
             undelivered: 10,
             tools_unheard: 20,
+            flat: 20,
+            page_rows_max: 4,
             ..Self::gentle(seed, speed)
         }
     }
@@ -155,6 +178,8 @@ struct Account {
     rings: HashMap<String, u64>,
     tries: HashMap<String, u64>,
     badly_signed_taken: usize,
+    /// Agents nobody had joined that were erased.
+    erased: usize,
     overlaps: usize,
     most_at_once: usize,
 }
@@ -245,6 +270,16 @@ impl World {
         self.account().badly_signed_taken
     }
 
+    /// Agents that wait to be joined, by nobody's leg, and those that were taken back.
+    #[must_use]
+    pub fn idle_agents(&self) -> (usize, usize) {
+        let account = self.account();
+        let is_idle = |call: &&ultravox::Call| {
+            call.joined.is_none() && call.ended.is_none() && !account.legs.values().any(|leg| leg.agent == call.id)
+        };
+        (account.calls.values().filter(is_idle).count(), account.erased)
+    }
+
     /// Whether every phone that rang is silent again.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -325,13 +360,28 @@ impl World {
         rung
     }
 
-    /// The phone is silent again.
-    fn rung_out(&self, rung: &Rung, ending: Ending) {
+    /// The phone is silent again; `ending`: in another way than it seemed.
+    fn rung_out(&self, rung: &Rung, ending: Option<Ending>) {
+        self.amend(rung, |kept| {
+            kept.over = true;
+            kept.ending = ending.unwrap_or(kept.ending);
+        });
+    }
+
+    /// Whoever answered hears nothing: the agent had given up.
+    fn found_deaf(&self, rung: &Rung) {
+        self.amend(rung, |kept| {
+            kept.ending = Ending::Deaf;
+            kept.outcome = None;
+            kept.billed_secs = 0;
+        });
+    }
+
+    fn amend(&self, rung: &Rung, change: impl FnOnce(&mut Rung)) {
         let mut account = self.account();
         let same = |other: &&mut Rung| other.attempt == rung.attempt && other.at == rung.at;
         if let Some(kept) = account.rung.iter_mut().find(same) {
-            kept.over = true;
-            kept.ending = ending;
+            change(kept);
         }
     }
 }

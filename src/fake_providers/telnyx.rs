@@ -1,10 +1,11 @@
 //! The fake Telnyx: Call Control. A leg rings a phone; who answers is connected to the Ultravox call whose `joinUrl` is the leg's
-//! `stream_url`. The leg stays up until somebody hangs up.
+//! `stream_url`. The leg stays up until somebody hangs up. A number that ends in `99NN` is refused with the code `DNN`, and one that
+//! ends in `98NN` is taken, and its leg ended with that code.
 
 use std::collections::HashMap;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -17,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::fake_providers::delivery::{Signer, Webhook};
 use crate::fake_providers::ultravox::lose_answer;
-use crate::fake_providers::{Asked, CONNECTION, Ending, KEY, Rung, World, answer};
+use crate::fake_providers::{Asked, CONNECTION, Ending, KEY, Paging, Rung, World, answer};
 
 /// What a dial may hold here.
 const FIELDS: &[&str] = &[
@@ -75,6 +76,38 @@ fn fault(status: u16, code: &str, detail: &str) -> Response<Body> {
     answer(status, &json!({"errors": [{"code": code, "title": "Error", "detail": detail}]}))
 }
 
+/// A refusal as the real one was seen to write it: the reason is no error code but a code of the carrier's, beside the errors, within
+/// them, or in the text alone.
+fn refusal(code: &str, text: &str, shape: u64) -> Response<Body> {
+    let mut error =
+        json!({"code": "10010", "title": "Authorization failed", "detail": format!("{text} {code}. {text}.")});
+    let why = json!({"error_code": code});
+    match shape % 3 {
+        0 => answer(403, &json!({"errors": [error], "telnyx_error": why})),
+        1 => {
+            error["telnyx_error"] = why;
+            answer(403, &json!({"errors": [error]}))
+        }
+        _ => {
+            error["detail"] = json!(format!("{text} {code}"));
+            answer(403, &json!({"errors": [error]}))
+        }
+    }
+}
+
+/// The code a number stands for, after these two digits, and what is said with it.
+fn code_of(to: &str, after: &str) -> Option<(String, &'static str)> {
+    let digits = to.get(to.len().checked_sub(4)?..)?.strip_prefix(after)?;
+    let code = format!("D{}", digits.trim_start_matches('0'));
+    let text = match code.as_str() {
+        "D1" => "User channel limit exceeded",
+        "D13" => "Dialed number is not included in whitelisted countries: US, CA",
+        "D38" => "Connection has no Outbound Profile assigned",
+        _ => "Forbidden",
+    };
+    (code.len() > 1).then_some((code, text))
+}
+
 fn is_allowed(headers: &HeaderMap) -> bool {
     headers.get("authorization").is_some_and(|key| key.as_bytes() == format!("Bearer {KEY}").as_bytes())
 }
@@ -103,12 +136,19 @@ async fn dial(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Re
     if roll < world.manners.refused {
         return fault(429, if roll % 2 == 0 { "90103" } else { "10011" }, "Dials per second limit exceeded");
     }
+    if let Some((code, text)) = code_of(&text("to"), "99") {
+        return refusal(&code, text, world.dice(&luck, 24));
+    }
     let agent = text("stream_url").split('/').nth(4).unwrap_or_default().to_owned();
     let leg = Leg::new(format!("v3:{}", Uuid::new_v4()), request.clone(), agent);
     let known = {
         let mut account = world.account();
         if account.legs.values().filter(|leg| leg.alive).count() >= world.manners.concurrent_max {
-            return fault(403, "90041", "User channel limit exceeded D1");
+            // Under either code, in either shape.
+            return match world.dice(&luck, 24) {
+                shape @ 0..50 => refusal("D1", "User channel limit exceeded", shape),
+                _ => fault(403, "90041", "User channel limit exceeded D1"),
+            };
         }
         let window = world.secs(DEDUPE_SECS);
         let is_known = |other: &&Leg| {
@@ -149,10 +189,15 @@ impl Leg {
         // Some events were seen with underscores.
         let name = if world.dice(&self.id, 40) < 10 { kind.replace('.', "_") } else { kind.to_owned() };
         let at = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-        let body = json!({
-            "data": {"record_type": "event", "event_type": name, "id": Uuid::new_v4(), "occurred_at": at, "payload": payload},
-            "meta": {"attempt": 1, "delivered_to": self.request["webhook_url"]},
-        });
+        let id = Uuid::new_v4();
+        let body = if world.dice(&format!("{} {kind}", self.id), 43) < world.manners.flat {
+            json!({"event_type": name, "webhook_id": id, "created_at": at, "payload": payload})
+        } else {
+            json!({
+                "data": {"record_type": "event", "event_type": name, "id": id, "occurred_at": at, "payload": payload},
+                "meta": {"attempt": 1, "delivered_to": self.request["webhook_url"]},
+            })
+        };
         world.send(Webhook {
             url: self.request["webhook_url"].as_str().unwrap_or_default().to_owned(),
             key: format!("{} {kind}", self.request["command_id"]),
@@ -164,6 +209,16 @@ impl Leg {
 }
 
 async fn carry_out(world: World, leg: Leg, attempt: String) {
+    if let Some((code, text)) = code_of(leg.request["to"].as_str().unwrap_or_default(), "98") {
+        // No phone rang.
+        if let Some(leg) = world.account().legs.get_mut(&leg.id) {
+            leg.alive = false;
+        }
+        let reason = format!("{text} {code}");
+        let more = [("hangup_cause", "call_rejected"), ("sip_hangup_cause", "403"), ("hangup_reason", &reason)];
+        leg.event(&world, "call.hangup", &more);
+        return;
+    }
     let rung = world.ring(&attempt, leg.request["to"].as_str().unwrap_or_default(), true);
     if let Some(kept) = world.account().legs.get_mut(&leg.id) {
         kept.rung = Some(rung.clone());
@@ -183,7 +238,10 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
                     Ending::Machine => leg.event(&world, "call.machine.detection.ended", &[("result", "machine")]),
                     _ => leg.event(&world, "call.machine.detection.ended", &[("result", "human")]),
                 }
-                world.talk(&leg.agent, &rung).await;
+                if !world.talk(&leg.agent, &rung).await {
+                    world.found_deaf(&rung);
+                    leg.event(&world, "streaming.failed", &[("failure_reason", "connection_failed")]);
+                }
                 // The agent has gone; the line stays open until it is hung up.
                 let limit = leg.request["time_limit_secs"].as_f64().unwrap_or(14_400.0);
                 if !hung_up_within(&world, &leg.id, limit).await {
@@ -209,7 +267,7 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
     if let Some(leg) = world.account().legs.get_mut(&leg.id) {
         leg.alive = false;
     }
-    world.rung_out(&rung, if canceled { Ending::Canceled } else { rung.ending });
+    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
     let more =
         [("hangup_cause", cause.0), ("sip_hangup_cause", cause.1), ("hangup_source", "callee"), ("state", "hangup")];
     leg.event(&world, "call.hangup", &more);
@@ -275,7 +333,7 @@ impl World {
     fn silence(&self, leg: &str) {
         let rung = self.account().legs.get(leg).and_then(|leg| leg.rung.clone());
         if let Some(rung) = rung {
-            self.rung_out(&rung, rung.ending);
+            self.rung_out(&rung, None);
         }
     }
 }
@@ -287,13 +345,55 @@ async fn get_leg(State(world): State<World>, Path(id): Path<String>) -> Response
     }
 }
 
-async fn list_active(State(world): State<World>, Path(id): Path<String>, headers: HeaderMap) -> Response<Body> {
+/// Live legs, a page of them.
+async fn list_active(
+    State(world): State<World>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response<Body> {
     if !is_allowed(&headers) {
         return fault(401, "10009", "Authentication failed");
     }
     if id != CONNECTION {
         return fault(404, "10005", "Resource not found");
     }
-    let live: Vec<Value> = world.account().legs.values().filter(|leg| leg.alive).map(Leg::shown).collect();
-    answer(200, &json!({"data": live, "meta": {"cursors": {"after": null, "before": null}, "total_items": live.len()}}))
+    let query = query.unwrap_or_default();
+    let asked: HashMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let number = |name: &str| asked.get(name).and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
+    let mut live: Vec<Leg> = world.account().legs.values().filter(|leg| leg.alive).cloned().collect();
+    live.sort_by_key(|leg| (leg.asked, leg.id.clone()));
+    let total = live.len();
+    let by_cursor = match world.manners.paging {
+        Paging::Cursor => true,
+        Paging::Number | Paging::Broken => false,
+        Paging::Both => asked.contains_key("page[after]"),
+    };
+    let size = number(if by_cursor { "page[limit]" } else { "page[size]" }).unwrap_or(20);
+    let size = size.min(world.manners.page_rows_max);
+    let page = number("page[number]").unwrap_or(1);
+    let from = if by_cursor {
+        let after = asked.get("page[after]");
+        after.map_or(0, |after| live.iter().position(|leg| leg.id == *after).map_or(total, |nth| nth + 1))
+    } else if world.manners.paging == Paging::Broken && page > 1 {
+        total
+    } else {
+        (page - 1) * size
+    };
+    let rows: Vec<&Leg> = live.iter().skip(from).take(size).collect();
+    let after = rows.last().filter(|_| from + size < total).map(|leg| leg.id.clone());
+    let by_number =
+        json!({"page_number": page, "page_size": size, "total_pages": total.div_ceil(size), "total_results": total});
+    let cursors = json!({"after": after, "before": null});
+    let meta = match world.manners.paging {
+        Paging::Number | Paging::Broken => by_number,
+        Paging::Cursor => json!({"cursors": cursors, "total_items": total}),
+        Paging::Both => {
+            let mut both = by_number;
+            both["cursors"] = cursors;
+            both
+        }
+    };
+    let rows: Vec<Value> = rows.into_iter().map(Leg::shown).collect();
+    answer(200, &json!({"data": rows, "meta": meta}))
 }

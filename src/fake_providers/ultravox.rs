@@ -90,7 +90,12 @@ const TEXML_PARAMS: &[&str] = &[
     "status_callback",
     "status_callback_event",
     "status_callback_method",
+    "statusCallback",
+    "statusCallbackEvent",
+    "statusCallbackMethod",
 ];
+/// A voice nobody has: a call that asks for it is refused.
+const NO_VOICE: &str = "no-such-voice";
 
 /// A call as the fake keeps it.
 #[derive(Clone, Debug)]
@@ -113,7 +118,7 @@ pub(super) fn router() -> Router<World> {
     Router::new()
         .route("/api/calls", post(create_call).get(list_calls))
         .route("/api/agents/{agent}/calls", post(create_agent_call))
-        .route("/api/calls/{id}", get(get_call))
+        .route("/api/calls/{id}", get(get_call).delete(erase_call))
         .route("/api/calls/{id}/messages", get(list_messages))
         .route("/api/calls/{id}/send_data_message", post(send_data_message))
         .route("/api/accounts/me", get(get_account))
@@ -221,6 +226,9 @@ fn fault_of(request: &Value, fields: &[&str]) -> Option<String> {
     if !strings(&request["metadata"]) {
         return Some("metadata: all values must be strings".to_owned());
     }
+    if request["voice"] == NO_VOICE {
+        return Some(format!("voice: there is no voice {NO_VOICE}"));
+    }
     for name in ["joinTimeout", "maxDuration"] {
         if secs_of(&request[name]).is_none() {
             return Some(format!("{name}: must be a duration"));
@@ -309,9 +317,10 @@ impl World {
         Some(changed)
     }
 
-    /// The agent and the callee talk, until one of them hangs up.
-    pub(super) async fn talk(&self, id: &str, rung: &Rung) {
-        let Some(call) = self.change(id, |call| call.joined = Some(Utc::now())) else { return };
+    /// The agent and the callee talk, until one of them hangs up. False: the agent does not wait any more.
+    pub(super) async fn talk(&self, id: &str, rung: &Rung) -> bool {
+        let joined = self.change(id, |call| call.joined = Some(Utc::now()).filter(|_| call.ended.is_none()));
+        let Some(call) = joined.filter(|call| call.joined.is_some()) else { return false };
         call.callback(self, "call.joined");
         let told = rung.outcome.filter(|outcome| *outcome != "COMPLETED").map(|outcome| {
             let mut told = json!({"type": outcome});
@@ -344,6 +353,7 @@ impl World {
         }
         let (world, id, rung) = (self.clone(), id.to_owned(), rung.clone());
         tokio::spawn(async move { world.bill(&id, &rung).await });
+        true
     }
 
     /// So many seconds more, unless somebody hangs up.
@@ -409,8 +419,8 @@ async fn carry_out(world: World, call: Call, rung: Rung) {
     world.account().legs.insert(sid.clone(), leg);
     let join_timeout = secs_of(&call.request["joinTimeout"]).unwrap_or(30.0);
     let tell = |status: &str, number: u32, more: &[(&str, &str)]| {
-        let url = params["StatusCallback"].as_str().or(params["status_callback"].as_str());
-        let Some(url) = url else { return };
+        let names = ["StatusCallback", "statusCallback", "status_callback"];
+        let Some(url) = names.iter().find_map(|name| params[*name].as_str()) else { return };
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("AccountSid", "f5586561-8ff0-4291-a51b-c7dfe4139ff9");
         form.append_pair("CallSid", &sid).append_pair("CallStatus", status);
@@ -451,7 +461,7 @@ async fn carry_out(world: World, call: Call, rung: Rung) {
     if let Some(leg) = world.account().legs.get_mut(&sid) {
         leg.alive = false;
     }
-    world.rung_out(&rung, if canceled { Ending::Canceled } else { rung.ending });
+    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
     if canceled || !matches!(rung.ending, Ending::Person | Ending::Machine) {
         world.pause(join_timeout - 25.0).await;
         world.unjoined(&call.id).await;
@@ -528,13 +538,38 @@ async fn list_messages(
     answer(200, &json!({"next": null, "previous": null, "results": shown, "total": shown.len()}))
 }
 
-/// Hangs up a call somebody has joined; 422 for another.
-async fn send_data_message(State(world): State<World>, Path(id): Path<String>, Json(_): Json<Value>) -> Response<Body> {
-    let live = world.change(&id, |call| call.hang_up = true);
+/// Hangs up a call somebody has joined; 422 for another, which is left as it is.
+async fn send_data_message(
+    State(world): State<World>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(_): Json<Value>,
+) -> Response<Body> {
+    if !is_allowed(&headers) {
+        return answer(401, &json!({}));
+    }
+    let live = world.change(&id, |call| call.hang_up |= call.joined.is_some());
     match live {
         Some(Call { joined: Some(_), ended: None, .. }) => answer(204, &json!({})),
         Some(_) => answer(422, &json!({"detail": "Call is not active."})),
         None => answer(404, &json!({})),
+    }
+}
+
+/// Erases a call; not one that is going on.
+async fn erase_call(State(world): State<World>, Path(id): Path<String>, headers: HeaderMap) -> Response<Body> {
+    if !is_allowed(&headers) {
+        return answer(401, &json!({}));
+    }
+    let mut account = world.account();
+    match account.calls.get(&id) {
+        None => answer(404, &json!({"detail": "Not found."})),
+        Some(Call { joined: Some(_), ended: None, .. }) => answer(400, &json!({"detail": "The call is ongoing."})),
+        Some(call) => {
+            account.erased += usize::from(call.ended.is_none());
+            account.calls.remove(&id);
+            answer(204, &json!({}))
+        }
     }
 }
 

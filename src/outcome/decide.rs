@@ -39,7 +39,8 @@ pub struct Rules {
 
 /// Look-ups in a row that must find nothing before an attempt in doubt is released.
 const MISSES_NEEDED: i16 = 2;
-/// After so many dials, being turned away costs an attempt like any other failure: it may be the number after all.
+/// After so many dials, or as many as the cause says, being turned away costs an attempt like any other failure: it may be the number
+/// after all.
 const TURNED_AWAY_MAX: i16 = 10;
 /// When one side of a call is over the provider is asked about the whole after so many seconds.
 const ONE_SIDE_OVER_CHECK_SECS: f64 = 0.2;
@@ -59,16 +60,27 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
         Word::Recorded(record) => recorded(facts, record),
         Word::Started => started(facts, rules),
         Word::Told { outcome } => told(facts, outcome, rules, dice),
-        Word::TurnedAway { hangup_cause, .. } => turned_away(facts, hangup_cause.as_deref(), rules, dice),
+        Word::TurnedAway { hangup_cause, dials_max, .. } => {
+            turned_away(facts, hangup_cause.as_deref(), dials_max.unwrap_or(TURNED_AWAY_MAX), rules, dice)
+        }
         Word::Ended(ended) => over(facts, ended, rules, dice),
         // What was refused has no record.
-        Word::Refused { reason } => over(facts, &ours(Disposition::Refused, Weight::Status, reason), rules, dice)
-            .filter(|_| facts.state != AttemptState::Ended)
-            .map(|refused| Settlement { record_in_secs: None, ..refused }),
+        Word::Refused { reason, wrong_number } => {
+            let disposition = if *wrong_number { Disposition::WrongNumber } else { Disposition::Refused };
+            over(facts, &ours(disposition, Weight::Status, reason), rules, dice)
+                .filter(|_| facts.state != AttemptState::Ended)
+                .map(|refused| Settlement { record_in_secs: None, ..refused })
+        }
         Word::Overdue => over(facts, &ours(Disposition::Unknown, Weight::Ours, "maximum call time"), rules, dice)
             .filter(|_| facts.state != AttemptState::Ended),
         Word::Capacity { .. } => released(facts, AttemptState::Dialing, None).map(|free| because(free, "full")),
-        Word::NotSent { reason } => released(facts, AttemptState::Dialing, None).map(|free| because(free, reason)),
+        // Behind those that are due already: the next to try whether the provider is back is another.
+        Word::NotSent { reason } => {
+            released(facts, AttemptState::Dialing, None).map(|free| because(later(free, 0.0), reason))
+        }
+        Word::Barred { reason, again_secs } => {
+            released(facts, AttemptState::Dialing, None).map(|free| because(later(free, *again_secs), reason))
+        }
         Word::Withheld { bar, detail } => {
             let free = released(facts, AttemptState::Dialing, Some(bar));
             match detail {
@@ -154,20 +166,23 @@ fn lapsed(facts: &Facts, cause: &str, rules: &Rules, dice: f64) -> Option<Settle
 }
 
 /// Nobody's phone rang. The call waits again, and for the dial that counted it is granted another, a few times.
-fn turned_away(facts: &Facts, cause: Option<&str>, rules: &Rules, dice: f64) -> Option<Settlement> {
+fn turned_away(facts: &Facts, cause: Option<&str>, dials_max: i16, rules: &Rules, dice: f64) -> Option<Settlement> {
     if facts.state == AttemptState::Ended || facts.known.started {
         return None;
     }
     let failed = over(facts, &ours(Disposition::Failed, Weight::Cause, cause.unwrap_or_default()), rules, dice)?;
     let dials = facts.dials + i16::from(failed.dialed);
-    let again = facts.newest && !facts.cancel_requested && dials <= TURNED_AWAY_MAX;
+    let again = facts.newest && !facts.cancel_requested && dials <= dials_max;
     let call = CallChange {
         due_in_secs: Some(rules.retry.base.as_secs_f64()),
         rank: Some(rank::of_retry(facts.priority)),
         dials_max: Some(facts.dials_max.saturating_add(1)),
         ..becomes(CallState::Waiting)
     };
-    Some(Settlement { call: if again { Some(call) } else { failed.call }, ..failed })
+    // What was turned away before the carrier had it has no record.
+    let unheard = facts.state == AttemptState::Dialing && !facts.known.carrier_call;
+    let record_in_secs = failed.record_in_secs.filter(|_| !unheard);
+    Some(Settlement { call: if again { Some(call) } else { failed.call }, record_in_secs, ..failed })
 }
 
 /// The carrier or the agent has let go: the provider is asked soon what that makes of the call.
@@ -288,7 +303,7 @@ fn call_after(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bo
         Class::Stop if ended.disposition == Disposition::Canceled => becomes(CallState::Canceled),
         Class::Stop => becomes(CallState::Failed),
         Class::Retry if facts.cancel_requested => becomes(CallState::Canceled),
-        Class::Retry => retried(facts, ended.disposition, rules, dice, counts),
+        Class::Retry => retried(facts, ended, rules, dice, counts),
     };
     // A correction that comes to the same end leaves the call's own time alone; a promise sets it.
     (change.becomes != facts.call_state || change.due_at.is_some()).then_some(change)
@@ -312,10 +327,11 @@ fn promised(ended: &Ended, facts: &Facts, rules: &Rules, counts: bool) -> Option
 
 /// Another dial after a delay, while there are dials left: the campaign's delay, else the user's for this disposition, else the
 /// general policy's. One whose time has passed by then is ended by the expiry sweep.
-fn retried(facts: &Facts, disposition: Disposition, rules: &Rules, dice: f64, counts: bool) -> CallChange {
+fn retried(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bool) -> CallChange {
     let dials = facts.dials + i16::from(counts);
-    let own = facts.retry_rules.as_ref().and_then(|own| UserRule::of(own, disposition));
-    if dials >= facts.dials_max.min(own.and_then(|own| own.max_dials).unwrap_or(i16::MAX)) {
+    let own = facts.retry_rules.as_ref().and_then(|own| UserRule::of(own, ended.disposition));
+    let of_rule = own.and_then(|own| own.max_dials).unwrap_or(i16::MAX);
+    if dials >= facts.dials_max.min(of_rule).min(ended.dials_max.unwrap_or(i16::MAX)) {
         return becomes(CallState::Failed);
     }
     let delay = match facts.retry_delay_secs.or(own.and_then(|own| own.delay_seconds)) {
@@ -350,6 +366,15 @@ fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Sett
         call: facts.newest.then_some(call),
         ..same(facts)
     })
+}
+
+/// A call that waits again does so from so many seconds on.
+fn later(released: Settlement, secs: f64) -> Settlement {
+    let call = released.call.map(|call| match call.becomes {
+        CallState::Waiting => CallChange { due_in_secs: Some(secs), ..call },
+        _ => call,
+    });
+    Settlement { call, ..released }
 }
 
 /// Why no dial happened, for people to read.

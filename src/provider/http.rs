@@ -97,26 +97,39 @@ impl Http {
     }
 
     async fn answer(&self, response: Response) -> Placed {
-        let status = response.status();
-        let retry_after = wire::retry_after(response.headers());
-        let capacity = matches!(status, StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS)
-            || (status == StatusCode::SERVICE_UNAVAILABLE && self.settings.capacity_on_503);
-        if capacity {
-            return Placed::Capacity { retry_after };
-        }
-        if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::CONFLICT {
-            return Placed::Refused { reason: format!("HTTP {}", status.as_u16()) };
-        }
+        let (status, retry_after) = (response.status(), wire::retry_after(response.headers()));
+        let body = wire::read(response).await;
         if !status.is_success() {
-            // 5xx, redirects, 408 and 409 (it knows this key already): it may have the call.
-            return Placed::Ambiguous { reason: format!("HTTP {}", status.as_u16()) };
+            let capacity_on_503 = self.settings.capacity_on_503;
+            return refused(status, retry_after, &body.unwrap_or_default(), capacity_on_503);
         }
-        match wire::read(response).await.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
+        match body.and_then(|body| serde_json::from_slice::<Accepted>(&body).ok()) {
             Some(Accepted { call_id: Some(call_id) }) if !call_id.is_empty() => {
                 Placed::Accepted { provider_call_id: Some(call_id), carrier_call_id: None }
             }
             _ => Placed::Ambiguous { reason: format!("HTTP {} without a callId", status.as_u16()) },
         }
+    }
+}
+
+/// What any other answer than 2xx means; the contract knows no codes beside the status.
+fn refused(status: StatusCode, retry_after: Option<Duration>, body: &[u8], capacity_on_503: bool) -> Placed {
+    let said = String::from_utf8_lossy(body);
+    let reason = wire::quoted(format!("HTTP {} {said}", status.as_u16()).trim());
+    match status {
+        StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS => Placed::Capacity { retry_after },
+        StatusCode::SERVICE_UNAVAILABLE if capacity_on_503 => Placed::Capacity { retry_after },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason, setting: "AI_CALL_API_KEY" },
+        // Not this call is wrong but the address, or what is there.
+        StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::GONE
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => Placed::Barred { reason, setting: "AI_CALL_API_URL" },
+        // 409: it knows this key already.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Placed::Ambiguous { reason },
+        status if status.is_client_error() => Placed::Refused { reason, about_number: false },
+        // 5xx and redirects: it may have the call.
+        _ => Placed::Ambiguous { reason },
     }
 }
 
@@ -158,5 +171,41 @@ impl Provider for Http {
 
     async fn hang_up(&self, _question: &Question) -> HungUp {
         HungUp::NoWay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key or an address that is wrong is wrong for every call; a request that is refused may be this one's fault.
+    #[test]
+    fn each_status_has_its_meaning() {
+        let of = |status: u16| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            refused(status, None, b"said +14155550100", false)
+        };
+        for (status, setting) in [
+            (401, "AI_CALL_API_KEY"),
+            (403, "AI_CALL_API_KEY"),
+            (404, "AI_CALL_API_URL"),
+            (405, "AI_CALL_API_URL"),
+            (410, "AI_CALL_API_URL"),
+            (415, "AI_CALL_API_URL"),
+        ] {
+            let reason = format!("HTTP {status} said +…");
+            assert_eq!(of(status), Placed::Barred { reason, setting }, "{status}");
+        }
+        for status in [400, 413, 422] {
+            let reason = format!("HTTP {status} said +…");
+            assert_eq!(of(status), Placed::Refused { reason, about_number: false });
+        }
+        for (status, expected) in
+            [(402, "capacity"), (429, "capacity"), (302, "ambiguous"), (408, "ambiguous"), (409, "ambiguous")]
+        {
+            assert_eq!(of(status).as_str(), expected, "{status}");
+        }
+        assert_eq!(of(503).as_str(), "ambiguous");
+        assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE, None, b"", true).as_str(), "capacity");
     }
 }

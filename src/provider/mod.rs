@@ -84,14 +84,18 @@ pub enum Placed {
         /// The leg to the phone, where the carrier is another.
         carrier_call_id: Option<String>,
     },
-    /// It would refuse again.
-    Refused { reason: String },
+    /// It would refuse again. `about_number`: it says itself that the fault is the number's; else it may be what every call asks for.
+    Refused { reason: String, about_number: bool },
+    /// There is no such number, it says; no phone rang.
+    WrongNumber { reason: String },
+    /// The way to the phone is shut for now; no phone rang. `dials_max` as in [`Word::TurnedAway`].
+    TurnedAway { reason: String, dials_max: Option<i16> },
     /// It is full; no dial. `retry_after` as it asked.
     Capacity { retry_after: Option<Duration> },
     /// No byte of the request left: no dial.
     NotSent { reason: String },
-    /// It refuses us, not this call (the key, the account): no dial, and no better with the next.
-    Barred { reason: String },
+    /// It refuses us, not this call (the key, the account): no dial, and no better with the next. A person should look at `setting`.
+    Barred { reason: String, setting: &'static str },
     /// It may or may not have it.
     Ambiguous { reason: String },
 }
@@ -101,9 +105,19 @@ impl Placed {
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
         match self {
-            Self::Accepted { .. } | Self::Refused { .. } | Self::Capacity { .. } => true,
+            Self::Accepted { .. }
+            | Self::Refused { .. }
+            | Self::WrongNumber { .. }
+            | Self::TurnedAway { .. }
+            | Self::Capacity { .. } => true,
             Self::NotSent { .. } | Self::Barred { .. } | Self::Ambiguous { .. } => false,
         }
+    }
+
+    /// Whether surely no phone rang, nor will: what was prepared for it is of no use.
+    #[must_use]
+    pub fn rang_no_phone(&self) -> bool {
+        !matches!(self, Self::Accepted { .. } | Self::Ambiguous { .. })
     }
 
     /// The label in metrics.
@@ -111,7 +125,10 @@ impl Placed {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
-            Self::Refused { .. } => "refused",
+            Self::Refused { about_number: true, .. } => "refused_number",
+            Self::Refused { about_number: false, .. } => "refused",
+            Self::WrongNumber { .. } => "wrong_number",
+            Self::TurnedAway { .. } => "turned_away",
             Self::Capacity { .. } => "capacity",
             Self::NotSent { .. } => "not_sent",
             Self::Barred { .. } => "barred",
@@ -124,11 +141,16 @@ impl fmt::Display for Placed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { .. } => f.write_str("accepted"),
-            Self::Refused { reason } => write!(f, "refused: {reason}"),
+            Self::Refused { reason, about_number: false } => write!(f, "refused: {reason}"),
+            Self::Refused { reason, about_number: true } => write!(f, "refused, for the number: {reason}"),
+            Self::WrongNumber { reason } => write!(f, "no such number: {reason}"),
+            Self::TurnedAway { reason, .. } => write!(f, "turned away for now: {reason}"),
             Self::Capacity { retry_after: None } => f.write_str("full"),
             Self::Capacity { retry_after: Some(wait) } => write!(f, "full, for {:.1} s", wait.as_secs_f64()),
             Self::NotSent { reason } => write!(f, "not sent: {reason}"),
-            Self::Barred { reason } => write!(f, "refused to us, whatever the call (key, account, address): {reason}"),
+            Self::Barred { reason, setting } => {
+                write!(f, "refused to us, whatever the call (look at {setting}): {reason}")
+            }
             Self::Ambiguous { reason } => write!(f, "in doubt: {reason}"),
         }
     }
@@ -213,6 +235,9 @@ pub trait Provider: Send + Sync {
 
     /// Asks for the call. Never retries by itself.
     async fn place(&self, dial: &Dial) -> Placed;
+
+    /// Gives up what was prepared for a phone that surely did not ring. Nothing depends on it: errors are only logged.
+    async fn take_back(&self, _prepared: &Prepared) {}
 
     /// Looks an attempt up by our id, after doubt.
     async fn find_by_attempt(&self, question: &Question) -> Found;

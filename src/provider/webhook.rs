@@ -132,6 +132,7 @@ impl OutcomeReport {
                 hangup_cause: self.failure_reason.as_deref().map(shortened),
                 duration_secs,
                 transcript: self.transcript.clone(),
+                dials_max: None,
             })
         };
         let word = match self.event_type.as_str() {

@@ -29,7 +29,7 @@ pub use claim::{Claim, Claimed, Looked, Room, Tended, Unreadable, claim, look_ag
 pub use do_not_call::{change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
-pub use provider::{Breaker, Judged, hold_provider, judge_provider};
+pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
 pub use rescue::{
     Inquiry, SlotsUsed, Stray, ask_about_all, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::domain::ids::AttemptId;
+use crate::domain::ids::{AttemptId, UserId};
 
 /// When the circuit breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,4 +74,37 @@ pub async fn judge_provider(
     .fetch_one(pool)
     .await?;
     Ok(Judged { open_secs: row.open.then_some(row.held_secs), half_open: row.half_open })
+}
+
+/// Equal refusals in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InARow {
+    pub user: UserId,
+    /// Of this user's calls, this one included.
+    pub count: i32,
+    /// Another user's calls are refused in the same words.
+    pub of_others_too: bool,
+}
+
+/// Counts a refusal that says nothing of the number; none: the attempt is not known.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn refused_again(
+    pool: &PgPool,
+    provider: &str,
+    attempt: AttemptId,
+    reason: &str,
+) -> sqlx::Result<Option<InARow>> {
+    let row =
+        sqlx::query_file!("sql/queue/refused_again.sql", provider, attempt.0, reason).fetch_optional(pool).await?;
+    Ok(row.map(|row| InARow { user: UserId(row.user_id), count: row.n, of_others_too: row.others }))
+}
+
+/// A call was accepted: its user's refusals in a row are over. Gives how many users have some still.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn accepted_again(pool: &PgPool, provider: &str, attempt: AttemptId) -> sqlx::Result<i64> {
+    sqlx::query_file_scalar!("sql/queue/accepted_again.sql", provider, attempt.0).fetch_one(pool).await
 }

@@ -408,6 +408,7 @@ pub fn line_of(
         settings: executor_settings(config, token_key),
         pulse: Pulse::default(),
         vitals,
+        taking_back: TaskTracker::new(),
     }
 }
 
@@ -436,6 +437,7 @@ pub fn executor_settings(config: &Config, token_key: Vec<u8>) -> executor::Setti
         dial_timeout: Duration::from_secs(config.provider.dial_timeout_secs),
         turn_patience: Duration::from_secs(config.database.lock_timeout_secs + 5),
         statement_patience: statement_patience(config),
+        equal_refusals_max: config.provider.equal_refusals_max,
         max_call: Duration::from_secs(config.calls.max_call_secs),
         inquiry: Duration::from_secs(config.executor.inquiry_secs),
         inquiries_in_flight: config.executor.inquiries_in_flight,

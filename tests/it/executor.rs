@@ -13,7 +13,7 @@ use outdial::executor::dispatcher::Dispatcher;
 use outdial::executor::inquiry;
 use outdial::outcome::inbox::{Heard, Inbox};
 use outdial::outcome::settle_alone;
-use outdial::provider::{Dial, Found, HungUp, Placed, Provider, Question};
+use outdial::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question};
 use outdial::queue::{self, Claimed, Room};
 use outdial::service::{line_of, rules_of};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +25,24 @@ struct Scripted {
     answer: Mutex<Placed>,
     asked: AtomicUsize,
     found: Mutex<Found>,
+    /// Set: it takes two steps, and this is run between them.
+    prepares: Mutex<Option<(sqlx::PgPool, &'static str)>>,
+    taken_back: AtomicUsize,
 }
 
 #[async_trait]
 impl Provider for Scripted {
     fn name(&self) -> &'static str {
         "scripted"
+    }
+    async fn prepare(&self, _: &Dial) -> Result<Option<Prepared>, Placed> {
+        let Some((pool, between)) = self.prepares.lock().expect("no panic while held").clone() else { return Ok(None) };
+        sqlx::query(between).execute(&pool).await.expect("run");
+        Ok(Some(Prepared { provider_call_id: "agent".to_owned(), join_url: "wss://agent".into() }))
+    }
+    async fn take_back(&self, prepared: &Prepared) {
+        assert_eq!(prepared.provider_call_id, "agent");
+        self.taken_back.fetch_add(1, Ordering::SeqCst);
     }
     async fn place(&self, dial: &Dial) -> Placed {
         self.asked.fetch_add(1, Ordering::SeqCst);
@@ -61,6 +73,8 @@ impl Scene {
             answer: Mutex::new(answer),
             asked: AtomicUsize::new(0),
             found: Mutex::new(Found::NotFound),
+            prepares: Mutex::new(None),
+            taken_back: AtomicUsize::new(0),
         });
         let settings = config(&[]);
         let inbox = Inbox::new(Duration::ZERO);
@@ -101,7 +115,8 @@ impl Scene {
     async fn settle(&self) {
         let batch = self.line.inbox.take(100);
         let rules = rules_of(&config(&[]));
-        settle_alone(self.test_db.pool(), &batch.heard, &rules).await.expect("settle");
+        let report = settle_alone(self.test_db.pool(), &batch.heard, &rules).await.expect("settle");
+        batch.settled(&self.line.inbox, &report);
     }
 
     async fn call_is(&self, expected: &str) {
@@ -152,10 +167,13 @@ async fn dials_when_nothing_is_in_the_way() {
 async fn each_answer_does_what_it_should() {
     let reason = || "x".to_owned();
     for (answer, expected, held) in [
-        (Placed::Refused { reason: reason() }, "failed 1 REFUSED", None),
+        (Placed::Refused { reason: reason(), about_number: false }, "failed 1 REFUSED", None),
+        (Placed::Refused { reason: reason(), about_number: true }, "failed 1 REFUSED", None),
+        (Placed::WrongNumber { reason: reason() }, "failed 1 WRONG_NUMBER", None),
+        (Placed::TurnedAway { reason: reason(), dials_max: None }, "waiting 1 FAILED", None),
         (Placed::Capacity { retry_after: Some(Duration::from_secs(86_400)) }, "waiting 0 -", Some("PROVIDER_CAPACITY")),
         (Placed::NotSent { reason: reason() }, "waiting 0 -", None),
-        (Placed::Barred { reason: reason() }, "waiting 0 -", None),
+        (Placed::Barred { reason: reason(), setting: "X_API_KEY" }, "waiting 0 -", None),
         (Placed::Ambiguous { reason: reason() }, "live 0 -", None),
     ] {
         let scene = Scene::new(answer.clone()).await;
@@ -174,6 +192,50 @@ async fn each_answer_does_what_it_should() {
         if held.is_some() {
             assert!(scene.claim().await.is_empty(), "claimed while the provider is held");
         }
+        scene.test_db.assert_sound().await;
+    }
+}
+
+/// What was prepared is taken back whenever no phone can have rung, and only then: after each such answer, and after a bar that came up
+/// between the two steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_prepared_is_taken_back() {
+    let reason = || "x".to_owned();
+    let barred = Placed::Barred { reason: reason(), setting: "X_API_KEY" };
+    for (answer, between, taken_back, asked) in [
+        (Placed::Refused { reason: reason(), about_number: true }, "select 1", 1, 1),
+        (Placed::WrongNumber { reason: reason() }, "select 1", 1, 1),
+        (Placed::TurnedAway { reason: reason(), dials_max: None }, "select 1", 1, 1),
+        (Placed::Capacity { retry_after: None }, "select 1", 1, 1),
+        (Placed::NotSent { reason: reason() }, "select 1", 1, 1),
+        (barred, "select 1", 1, 1),
+        (ACCEPTED, "update lanes set paused = true", 1, 0),
+        (ACCEPTED, "update calls set cancel_requested_at = now()", 1, 0),
+        (ACCEPTED, "select 1", 0, 1),
+        (Placed::Ambiguous { reason: reason() }, "select 1", 0, 1),
+    ] {
+        let scene = Scene::new(answer.clone()).await;
+        scene.test_db.enqueue(&["+14155550100"]).await;
+        *scene.provider.prepares.lock().expect("no panic while held") = Some((scene.test_db.pool().clone(), between));
+        let call = scene.claim().await.remove(0);
+        let claimed = Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine runs for a second");
+        // The first step is written down before the second is taken.
+        let dialed = tokio::time::timeout(Duration::from_secs(60), async {
+            let dialing = dial(&scene.line, call, claimed);
+            tokio::pin!(dialing);
+            loop {
+                tokio::select! {
+                    () = &mut dialing => break,
+                    () = tokio::time::sleep(Duration::from_millis(5)) => scene.settle().await,
+                }
+            }
+        });
+        dialed.await.expect("it ends");
+        scene.settle().await;
+        scene.line.taking_back.close();
+        scene.line.taking_back.wait().await;
+        let counts = (scene.provider.taken_back.load(Ordering::SeqCst), scene.asked());
+        assert_eq!(counts, (taken_back, asked), "{answer:?} {between}");
         scene.test_db.assert_sound().await;
     }
 }
@@ -264,7 +326,7 @@ async fn a_full_carrier_is_left_alone() {
         let [call, _] = scene.claim().await.try_into().expect("both");
         dial(&scene.line, call.clone(), Instant::now()).await;
         scene.settle().await;
-        let word = Word::TurnedAway { full, hangup_cause: Some("x".to_owned()) };
+        let word = Word::TurnedAway { full, hangup_cause: Some("x".to_owned()), dials_max: None };
         scene.line.inbox.tell(Heard::about(call.attempt_id, word, "poll"));
         scene.settle().await;
         let held = "select coalesce(string_agg(provider || ' ' || ceiling, ''), '-') from provider_states where hold_until > now()";

@@ -143,12 +143,14 @@ impl Side {
         let (mut of_attempt, mut of_number) = (HashMap::<&str, u32>::new(), HashMap::<&str, i64>::new());
         for one in &rung {
             *of_attempt.entry(&one.attempt).or_default() += 1;
-            *of_number.entry(&one.to).or_default() += 1;
-            assert_eq!(one.ending, Ending::Person);
+            let talks = of_number.entry(&one.to).or_default();
+            // On a busy machine an agent may have given up before its phone was asked for: nobody was talked to.
+            assert!(matches!(one.ending, Ending::Person | Ending::Deaf), "{one:?}");
+            *talks += i64::from(one.ending == Ending::Person);
         }
         assert!(of_attempt.values().all(|times| *times == 1), "a phone rang twice for one attempt");
         assert!(
-            of_number.values().all(|times| *times == 1),
+            of_number.values().all(|times| *times <= 1),
             "somebody who was talked to was called again: {of_number:?}"
         );
         let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
@@ -158,10 +160,11 @@ impl Side {
         .await
         .expect("calls");
         for (phone, state, dials, dialed) in rows {
-            let rings = of_number.get(phone.as_str()).copied().unwrap_or_default();
+            let talks = of_number.get(phone.as_str()).copied().unwrap_or_default();
+            let rings = i64::try_from(rung.iter().filter(|one| one.to == phone).count()).unwrap();
             assert_eq!(dials, dialed, "{phone}");
             assert!(dials >= rings && dials <= ATTEMPTS_MAX, "{phone}: {rings} rings, {dials} dials");
-            assert_eq!(state, if rings == 1 { "completed" } else { "failed" }, "{phone}: {rings} rings");
+            assert_eq!(state, if talks == 1 { "completed" } else { "failed" }, "{phone}: {talks} talks");
         }
         rung.len()
     }

@@ -75,7 +75,8 @@ fn each_word_on_a_fresh_attempt() {
         (ended(Disposition::Completed, Weight::Status), AttemptState::Ended, CallState::Completed, 1),
         (ended(Disposition::Busy, Weight::Cause), AttemptState::Ended, CallState::Waiting, 1),
         (ended(Disposition::WrongNumber, Weight::Explicit), AttemptState::Ended, CallState::Failed, 1),
-        (Word::Refused { reason: none() }, AttemptState::Ended, CallState::Failed, 1),
+        (Word::Refused { reason: none(), wrong_number: false }, AttemptState::Ended, CallState::Failed, 1),
+        (Word::Refused { reason: none(), wrong_number: true }, AttemptState::Ended, CallState::Failed, 1),
         (Word::Capacity { retry_after_ms: 1000 }, AttemptState::Ended, CallState::Waiting, 0),
         (Word::NotSent { reason: none() }, AttemptState::Ended, CallState::Waiting, 0),
         (Word::Withheld { bar: "WINDOW_CLOSED".to_owned(), detail: None }, AttemptState::Ended, CallState::Waiting, 0),
@@ -176,7 +177,7 @@ fn the_bill_stands() {
 /// A phone that could not be rung costs no attempt, up to a point; a talk is not undone by it.
 #[test]
 fn being_turned_away_costs_no_attempt() {
-    let away = Word::TurnedAway { full: false, hangup_cause: Some("unspecified/503".to_owned()) };
+    let away = Word::TurnedAway { full: false, hangup_cause: Some("unspecified/503".to_owned()), dials_max: None };
     let last = Facts { dials: 2, ..claimed() };
     let settlement = decide(&last, &away, &RULES, 0.5).expect("a change");
     let call = settlement.call.expect("it waits again");
@@ -185,6 +186,23 @@ fn being_turned_away_costs_no_attempt() {
     let call = decide(&often, &away, &RULES, 0.5).and_then(|settlement| settlement.call).expect("an end");
     assert_eq!((call.becomes, call.dials_max), (CallState::Failed, None));
     assert_eq!(decide(&after(claimed(), &[Word::Started]).0, &away, &RULES, 0.5), None);
+}
+
+/// Some causes are granted a dial, or are a reason for another, a few times only.
+#[test]
+fn some_causes_are_tried_again_a_few_times_only() {
+    let away = Word::TurnedAway { full: true, hangup_cause: Some("call_rejected/403".to_owned()), dials_max: Some(3) };
+    let granted = |dials: i16| {
+        let facts = Facts { dials, dials_max: dials + 3, ..claimed() };
+        decide(&facts, &away, &RULES, 0.5).and_then(|settlement| settlement.call).expect("a change").dials_max
+    };
+    assert_eq!((granted(0), granted(2), granted(3)), (Some(4), Some(6), None));
+    let declined = Word::Ended(Ended { dials_max: Some(2), ..Ended::of(Disposition::Failed, Weight::Cause) });
+    let becomes = |dials: i16| {
+        let facts = Facts { dials, dials_max: 10, ..claimed() };
+        decide(&facts, &declined, &RULES, 0.5).and_then(|settlement| settlement.call).expect("a change").becomes
+    };
+    assert_eq!((becomes(0), becomes(1)), (CallState::Waiting, CallState::Failed));
 }
 
 /// The last dial that fails ends the call; a cancel asked during the call ends it too, unless somebody was reached.

@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::config::Causes;
 use crate::domain::word::Word;
 use crate::provider::causes;
-use crate::provider::telnyx::{attempt_of, texml_leg};
+use crate::provider::telnyx::{attempt_of, refusals_in, texml_leg};
 use crate::provider::webhook::{Error, Report, error};
 
 /// The cause of an attempt whose phone was answered and never connected to the agent.
@@ -46,27 +47,28 @@ pub fn is_genuine(public_key: &str, headers: Headers<'_>, body: &[u8], now_unix:
         && UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature).is_ok()
 }
 
+/// An event in its envelope, or bare: both shapes are documented.
 #[derive(Debug, Deserialize)]
-struct Envelope {
-    data: Event,
+#[serde(untagged)]
+enum Envelope {
+    Wrapped { data: Event },
+    Flat(Event),
 }
 
+/// Its id and its time have other names where it is bare.
 #[derive(Debug, Deserialize)]
 struct Event {
     event_type: String,
-    id: Option<String>,
-    occurred_at: Option<String>,
     #[serde(default)]
-    payload: Payload,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Payload {
-    call_control_id: Option<String>,
-    client_state: Option<String>,
-    hangup_cause: Option<String>,
-    sip_hangup_cause: Option<String>,
-    result: Option<String>,
+    id: Value,
+    #[serde(default)]
+    webhook_id: Value,
+    #[serde(default)]
+    occurred_at: Value,
+    #[serde(default)]
+    created_at: Value,
+    #[serde(default)]
+    payload: Value,
 }
 
 /// Reads a JSON event; none: an event that says nothing about beginning or end.
@@ -76,19 +78,21 @@ struct Payload {
 pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
     let envelope: Envelope =
         serde_json::from_slice(body).map_err(|fault| error("data", format!("is no event of Call Control: {fault}")))?;
-    let Event { event_type, id, occurred_at, payload } = envelope.data;
-    let leg = payload.call_control_id;
-    let word = match event_type.replace('_', ".").as_str() {
+    let (Envelope::Wrapped { data } | Envelope::Flat(data)) = envelope;
+    let payload = &data.payload;
+    let field = |name: &str| payload.get(name).and_then(Value::as_str).map(str::to_owned);
+    let leg = field("call_control_id");
+    let kind = data.event_type.replace('_', ".");
+    let word = match kind.as_str() {
         "call.initiated" => Some(Word::Accepted { provider_call_id: None, carrier_call_id: leg.clone() }),
         "call.answered" => Some(Word::Started),
         "call.hangup" => {
-            Some(causes::carrier(causes, payload.hangup_cause.as_deref(), payload.sip_hangup_cause.as_deref()))
+            let (cause, sip) = (field("hangup_cause"), field("sip_hangup_cause"));
+            Some(causes::carrier(causes, cause.as_deref(), sip.as_deref(), &refusals_in(payload)))
         }
-        "call.machine.detection.ended"
-        | "call.machine.premium.detection.ended"
-        | "call.machine.greeting.ended"
-        | "call.machine.premium.greeting.ended" => {
-            payload.result.and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
+        // `call.machine.detection.ended`, and what machine detection of other kinds puts in between.
+        kind if kind.starts_with("call.machine.") && kind.ends_with(".ended") => {
+            field("result").and_then(|heard| causes::machine(causes, &heard.to_ascii_lowercase()))
         }
         // Somebody has answered and hears nothing: asked about at once, it is hung up (`told_by` in ultravox/mod.rs).
         "streaming.failed" => {
@@ -96,11 +100,13 @@ pub fn read(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> {
         }
         _ => None,
     };
+    let at = data.occurred_at.as_str().or(data.created_at.as_str());
+    let id = data.id.as_str().or(data.webhook_id.as_str());
     Ok(word.map(|word| Report {
-        attempt_id: payload.client_state.as_deref().and_then(attempt_of),
+        attempt_id: field("client_state").as_deref().and_then(attempt_of),
         provider_call_id: leg,
         word,
-        at: occurred_at.and_then(|at| at.parse::<DateTime<Utc>>().ok()),
+        at: at.and_then(|at| at.parse::<DateTime<Utc>>().ok()),
         key: id.map(|id| format!("telnyx:{id}")),
     }))
 }
@@ -122,7 +128,10 @@ pub fn read_form(body: &[u8], causes: &Causes) -> Result<Option<Report>, Error> 
         "completed" => {
             heard.or(Some(Word::OneSideOver { by_carrier: true, hangup_cause: cause.or(Some(status.clone())) }))
         }
-        _ if cause.is_some() => Some(causes::carrier(causes, cause.as_deref(), sip.as_deref())),
+        _ if cause.is_some() => {
+            let refusals = refusals_in(&json!(fields));
+            Some(causes::carrier(causes, cause.as_deref(), sip.as_deref(), &refusals))
+        }
         _ => causes::texml(causes, &status),
     };
     let key = match (&sid, field("SequenceNumber")) {
@@ -218,5 +227,27 @@ mod tests {
             Some(Word::OneSideOver { .. })
         ));
         assert!(read(b"[]", &Causes::shipped()).is_err());
+        assert!(read(b"{}", &Causes::shipped()).is_err());
+        // Detection of other kinds, and a payload that is null.
+        let told = event("call.machine.premium.ios_call_screening.ended", r#"{"result":"machine"}"#);
+        assert!(matches!(told, Some(Word::Told { .. })));
+        assert!(matches!(event("call.answered", "null"), Some(Word::Started)));
+    }
+
+    /// The same event without its envelope, under other names.
+    #[test]
+    fn reads_a_bare_event() {
+        let body = r#"{"event_type":"call_hangup","webhook_id":"w1","created_at":"2026-01-15T10:30:31.000000Z","payload":{"call_control_id":"v3:x","client_state":null,"hangup_cause":"call_rejected","sip_hangup_cause":"403","hangup_reason":"Dialed number is not included in whitelisted countries: US D13"}}"#;
+        let report = read(body.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
+        assert_eq!((report.key.as_deref(), report.at.is_some()), (Some("telnyx:w1"), true));
+        let Word::Ended(ended) = report.word else { panic!("an end") };
+        assert_eq!(ended.disposition, Disposition::Refused);
+        // Both names at once.
+        let both = body.replace(r#""webhook_id":"w1""#, r#""webhook_id":"w1","id":"e1","occurred_at":null"#);
+        let report = read(both.as_bytes(), &Causes::shipped()).expect("read").expect("a word");
+        assert_eq!((report.key.as_deref(), report.at.is_some()), (Some("telnyx:e1"), true));
+        let form = b"CallStatus=failed&HangupCause=not_found&SipHangupCause=404&ErrorCode=D19";
+        let report = read_form(form, &Causes::shipped()).expect("read").expect("a word");
+        assert!(matches!(report.word, Word::TurnedAway { full: false, .. }), "{:?}", report.word);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! There is no idempotency key: after doubt a call is looked up by `metadata.attempt_id`, and never asked for again. Where we dial,
 //! a call that merely exists says nothing about a phone: only the carrier's word, or somebody who has joined, does.
-//! `DELETE` erases a call and is never used to hang up.
+//! `DELETE` erases a call. It is asked for one kind only: an agent nobody has joined, made for a phone that surely did not ring; it would
+//! wait for nobody otherwise, and count among the account's calls meanwhile. Nobody who talks is hung up by it.
 
 mod request;
 pub mod tool;
@@ -86,8 +87,7 @@ impl Ultravox {
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let from_number = telnyx.from_number.clone();
-        let agent_waits = Duration::from_secs(settings.join_timeout_secs.into());
-        let carrier = Telnyx::new(telnyx, settings.ring_secs, agent_waits, timeout)?;
+        let carrier = Telnyx::new(telnyx, causes.clone(), settings.ring_secs, timeout)?;
         Ok(Self { client: wire::client(timeout)?, settings, from_number, secrets, causes, carrier, secs_max })
     }
 
@@ -121,12 +121,15 @@ impl Ultravox {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED => Placed::Capacity { retry_after },
             // Documented as "no capacity", with Retry-After. One without may come from something in between, after they had it.
             StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Placed::Capacity { retry_after },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason, setting: "ULTRAVOX_API_KEY" },
             // Not this call is wrong but the address; an agent's id is a script's own.
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if path == request::CALLS => {
-                Placed::Barred { reason }
+                Placed::Barred { reason, setting: "ULTRAVOX_API_URL" }
             }
-            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Placed::Refused { reason },
+            // A voice, a tool, a prompt: what is wrong may be the script's, or stand in every call.
+            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+                Placed::Refused { reason, about_number: false }
+            }
             _ => Placed::Ambiguous { reason },
         })
     }
@@ -185,7 +188,7 @@ impl Ultravox {
             return Found::CannotSay;
         }
         if deaf {
-            return Found::Known(causes::carrier(&self.causes, Some(telnyx::webhook::STREAMING_FAILED), None));
+            return Found::Known(causes::carrier(&self.causes, Some(telnyx::webhook::STREAMING_FAILED), None, &[]));
         }
         call.word(&self.causes).map_or(Found::CannotSay, Found::Known)
     }
@@ -201,6 +204,24 @@ impl Ultravox {
             Ok(None) => true,
             Err(_) => false,
         }
+    }
+
+    /// Asks for an end of a call somebody has joined; 422 for another.
+    async fn ask_to_hang_up(&self, id: &str) -> reqwest::Result<StatusCode> {
+        let url = format!("{}/api/calls/{}/send_data_message", self.base(), wire::escaped(id));
+        let answer = self.with_key(self.client.post(url)).json(&json!({"type": "hang_up"})).send().await?;
+        Ok(answer.status())
+    }
+
+    /// Ends an agent that waits for a phone that was never rung: as a call somebody has joined, which it may have become in spite of
+    /// everything, else by erasing it, since there is no other way.
+    async fn dismiss(&self, id: &str) -> reqwest::Result<StatusCode> {
+        match self.ask_to_hang_up(id).await? {
+            StatusCode::UNPROCESSABLE_ENTITY => {}
+            status => return Ok(status),
+        }
+        let url = format!("{}/api/calls/{}", self.base(), wire::escaped(id));
+        Ok(self.with_key(self.client.delete(url)).send().await?.status())
     }
 
     /// Whether the key is good, and what the account may do, for `doctor`.
@@ -274,6 +295,23 @@ impl Provider for Ultravox {
         }
     }
 
+    async fn take_back(&self, prepared: &Prepared) {
+        let agent = prepared.provider_call_id.as_str();
+        match self.dismiss(agent).await {
+            // 404: it has ended, and they have forgotten it.
+            Ok(status) if status.is_success() || status == StatusCode::NOT_FOUND => {
+                tracing::debug!(agent, "an agent that would have waited for nobody was taken back");
+            }
+            Ok(status) => {
+                tracing::info!(agent, status = status.as_u16(), "an agent waits for nobody until its time is up");
+            }
+            Err(error) => {
+                let reason = wire::reason_of(&error);
+                tracing::info!(agent, reason, "an agent waits for nobody until its time is up");
+            }
+        }
+    }
+
     async fn find_by_attempt(&self, question: &Question) -> Found {
         if self.we_dial()
             && let Ok(Some(leg)) = self.carrier.find_live(question.attempt_id).await
@@ -341,9 +379,8 @@ impl Provider for Ultravox {
         let Some(id) = &question.provider_call_id else {
             return HungUp::Failed;
         };
-        let url = format!("{}/api/calls/{}/send_data_message", self.base(), wire::escaped(id));
-        match self.with_key(self.client.post(url)).json(&json!({"type": "hang_up"})).send().await {
-            Ok(response) if response.status().is_success() => HungUp::Asked,
+        match self.ask_to_hang_up(id).await {
+            Ok(status) if status.is_success() => HungUp::Asked,
             // 422: nobody has joined yet, or it is over.
             Ok(_) | Err(_) => HungUp::Failed,
         }

@@ -283,6 +283,20 @@ mod tests {
         assert_eq!(call.word(&Causes::shipped()), Some(Word::Lapsed { hangup_cause: "unjoined".to_owned() }));
     }
 
+    /// Nobody joined: the end says the same by whichever way the phone was dialed, whatever it is called.
+    #[test]
+    fn an_end_nobody_joined_means_the_same_both_ways() {
+        for reason in ["unjoined", "hangup", "agent_hangup", "timeout"] {
+            let body = ENDED.replace(r#""endReason":"unjoined""#, &format!(r#""endReason":"{reason}""#));
+            let call = |body: &str| serde_json::from_str::<Event>(body).expect("an event").call;
+            let Some(Word::Ended(ended)) = call(&body).word(&Causes::shipped()) else { panic!("an end") };
+            assert_eq!(ended.disposition, Disposition::NoAnswer, "{reason}");
+            // Which is NO_ANSWER too, where a phone may have been dialed: outcome/decide/tests.rs.
+            let body = body.replace(r#""attempt_id":"att_01""#, r#""dials":"telnyx""#);
+            assert_eq!(call(&body).word(&Causes::shipped()), Some(Word::Lapsed { hangup_cause: reason.to_owned() }));
+        }
+    }
+
     #[test]
     fn reads_talk_and_bill() {
         let call = |more: &str| {
