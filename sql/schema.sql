@@ -2460,6 +2460,12 @@ CREATE INDEX calls_by_phone ON public.calls USING btree (phone, id) WHERE (phone
 
 CREATE INDEX calls_by_user ON public.calls USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
+CREATE INDEX calls_ended ON public.calls USING btree (state, id) WHERE (ended_at > '-infinity'::timestamp with time zone);
+
+CREATE INDEX calls_ended_by_campaign ON public.calls USING btree (campaign_id, state, id) WHERE ((campaign_id IS NOT NULL) AND (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])));
+
+CREATE INDEX calls_ended_by_user ON public.calls USING btree (user_id, state, id) WHERE (ended_at IS NOT NULL);
+
 CREATE INDEX calls_expiring ON public.calls USING btree (expires_at) WHERE ((state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state])) AND (expires_at IS NOT NULL));
 
 CREATE UNIQUE INDEX calls_external_id_key ON public.calls USING btree (user_id, external_id) WHERE (external_id IS NOT NULL);
@@ -2472,9 +2478,9 @@ CREATE UNIQUE INDEX calls_one_open_per_prospect ON public.calls USING btree (pro
 
 CREATE INDEX calls_parked ON public.calls USING btree (phone, lane_id, rank, due_at, id) WHERE (state = 'parked'::public.call_state);
 
-CREATE INDEX calls_pending ON public.calls USING btree (id) WHERE (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
+CREATE INDEX calls_pending ON public.calls USING btree (id) WHERE ((state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state])) AND (ended_at IS NULL));
 
-CREATE INDEX calls_unhappy ON public.calls USING btree (state, id) WHERE (state = ANY (ARRAY['failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state]));
+CREATE INDEX calls_pending_by_user ON public.calls USING btree (user_id, id) WHERE (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
 
 CREATE INDEX calls_waiting ON public.calls USING btree (lane_id, rank, due_at, id) WHERE (state = 'waiting'::public.call_state);
 
@@ -2649,6 +2655,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -74,7 +74,7 @@ pub async fn get_liveness() -> &'static str {
 
 async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
     let answers =
-        tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), installation::ping(&api.db.read)).await;
+        tokio::time::timeout(DATABASE_PATIENCE.min(Duration::from_secs(2)), installation::ping(&api.db.gate)).await;
     let ping = answers.ok().and_then(Result::ok);
     let up = ping.as_ref().is_some_and(|ping| ping.writable);
     let health = Health {
