@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -199,16 +199,21 @@ pub fn check_density(bytes: usize, weight: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// An answer's body that keeps something until it is sent, or given up.
+/// An answer's body that keeps something until it is sent, or given up: it is handed on in pieces, the next when there is room for it
+/// on the way to the client, so that the last is handed on late.
 #[derive(Debug)]
 pub struct Keeping<T> {
     body: Body,
+    /// What was taken from the body and not handed on.
+    rest: Bytes,
     _kept: T,
 }
 
+const PIECE_BYTES: usize = 64 * KIB;
+
 impl<T: Send + Unpin + 'static> Keeping<T> {
     pub fn body(body: Body, kept: T) -> Body {
-        Body::new(Self { body, _kept: kept })
+        Body::new(Self { body, rest: Bytes::new(), _kept: kept })
     }
 }
 
@@ -220,15 +225,29 @@ impl<T: Unpin> HttpBody for Keeping<T> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or_default();
+        match self.body.size_hint().exact() {
+            Some(exact) => SizeHint::with_exact(exact + rest),
+            None => SizeHint::new(),
+        }
     }
 }
 

@@ -190,16 +190,39 @@ impl<'de> Visitor<'de> for List<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut rows = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key != self.shape.field {
-                return Err(A::Error::custom(format_args!("unknown field `{key}`, expected `{}`", self.shape.field)));
-            }
+        while map.next_key_seed(Named(self.shape.field))?.is_some() {
             if rows.is_some() {
                 return Err(A::Error::duplicate_field(self.shape.field));
             }
             rows = Some(map.next_value_seed(Items { rows_max: self.shape.rows_max, full: self.full })?);
         }
         rows.ok_or_else(|| A::Error::missing_field(self.shape.field))
+    }
+}
+
+/// The one name a field may have.
+struct Named(&'static str);
+
+impl<'de> DeserializeSeed<'de> for Named {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Named {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("field identifier")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<(), E> {
+        if name == self.0 {
+            return Ok(());
+        }
+        Err(E::custom(format_args!("unknown field `{name}`, expected `{}`", self.0)))
     }
 }
 
@@ -290,5 +313,67 @@ impl<'de> Visitor<'de> for HasField<'_> {
 
     fn visit_unit<E>(self) -> Result<bool, E> {
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { field: "calls", name: "BatchInput", rows_max: 3, hint: "", row_bytes_max: 100 };
+
+    /// As it was read before: whole.
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct BatchInput {
+        calls: Vec<Value>,
+    }
+
+    fn told(body: &str) -> String {
+        spans_of(body.as_bytes(), SHAPE)
+            .map_or_else(|error| error.detail().to_owned(), |rows| format!("{} rows", rows.len()))
+    }
+
+    /// What is wrong with a list is told as it would be told of a tree of values.
+    #[test]
+    fn misfits_are_told_as_ever() {
+        for body in [
+            "{}",
+            "3",
+            "null",
+            "\"text\"",
+            "{\"calls\":3}",
+            "{\"calls\":null}",
+            "{\"calls\":{}}",
+            "{\"x\":1}",
+            "{\"calls\":[],\"x\":1}",
+            "{\"calls\":[{}",
+            "{\"calls\":[{}]} x",
+            "{\"calls\":[{]}",
+            "",
+            "{\"calls\":[{},1,\"x\"]}",
+            " { \"calls\" : [ [ ] ] } ",
+        ] {
+            let whole = extract::json(body.as_bytes()).and_then(extract::fit::<BatchInput>);
+            let whole =
+                whole.map_or_else(|error| error.detail().to_owned(), |batch| format!("{} rows", batch.calls.len()));
+            assert_eq!(told(body), whole, "{body}");
+        }
+    }
+
+    /// A list stops at the first row that is too many, whatever comes behind it; rows are found where they stand.
+    #[test]
+    fn rows_are_found() {
+        assert_eq!(told("{\"calls\":[1,2,3,4,not even JSON"), "calls: must have 1 to 3 rows");
+        assert_eq!(told("{\"calls\":[]}"), "calls: must have 1 to 3 rows");
+        let body = " {\"calls\": [ {\"a\" : 1} ,\"b\\\"\", [[[]]] ] } ";
+        let spans = spans_of(body.as_bytes(), SHAPE).expect("rows");
+        let rows: Vec<&str> = spans.iter().map(|span| &body[span.clone()]).collect();
+        assert_eq!(rows, ["{\"a\" : 1}", "\"b\\\"\"", "[[[]]]"]);
+        let deep = format!("{{\"calls\":[{}{}]}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(told(&deep), "1 rows");
     }
 }

@@ -244,7 +244,7 @@ impl Service {
                 max_attempts: config.calls.max_attempts,
                 look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
             },
-            reads: Shares::new(config.server.reads_per_tenant),
+            reads: Shares::new(reads_per_tenant(config)),
             bodies: Budget::new(
                 config.server.bodies_bytes_max,
                 config.server.list_body_bytes_max.max(config.server.body_bytes_max),
@@ -481,6 +481,12 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
         delivery_days: i32::try_from(config.notifier.keep_days).unwrap_or(30),
         planner: planner_limits(config),
     }
+}
+
+/// One tenant never takes every connection to read by.
+fn reads_per_tenant(config: &Config) -> usize {
+    let others = usize::try_from(config.database.read_connections.saturating_sub(1)).unwrap_or(usize::MAX);
+    config.server.reads_per_tenant.min(others.max(1))
 }
 
 fn notifier_settings(config: &Config) -> notifier::Settings {
