@@ -328,7 +328,8 @@ async fn bodies_take_what_they_weigh() {
         asking.await.expect("answered all the while");
         let grew = peak_of(&process).saturating_sub(before);
         println!("{path} {size}: grew {} MiB", grew / MIB);
-        assert!(grew <= 2 * 4 * size + 16 * MIB, "{path}: two bodies of {size} bytes took {grew}");
+        // Beside the bodies, the verdicts of two times 10,000 rows, and what the allocator holds ready.
+        assert!(grew <= 2 * 4 * size + 32 * MIB, "{path}: two bodies of {size} bytes took {grew}");
     }
 }
 
