@@ -2162,7 +2162,7 @@ CREATE VIEW ops.provider_errors AS
     e.body
    FROM (public.events e
      JOIN public.attempts a ON ((a.id = e.attempt_id)))
-  WHERE ((e.attempt_id >= ops.uuid_floor((public.clock() - '03:00:00'::interval))) AND (e.received_at > (public.clock() - '01:00:00'::interval)) AND (e.type = ANY (ARRAY['refused'::text, 'capacity'::text, 'not_sent'::text, 'doubt'::text, 'not_found'::text, 'overdue'::text])));
+  WHERE ((e.attempt_id >= ops.uuid_floor((public.clock() - '03:00:00'::interval))) AND (e.received_at > (public.clock() - '01:00:00'::interval)) AND (e.type = ANY (ARRAY['refused'::text, 'barred'::text, 'turned_away'::text, 'capacity'::text, 'not_sent'::text, 'doubt'::text, 'not_found'::text, 'overdue'::text])));
 
 COMMENT ON VIEW ops.provider_errors IS 'What went wrong with the provider in the last hour.';
 
@@ -2896,6 +2896,12 @@ CREATE INDEX calls_by_phone ON public.calls USING btree (phone, id) WHERE (phone
 
 CREATE INDEX calls_by_user ON public.calls USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
+CREATE INDEX calls_ended ON public.calls USING btree (state, id) WHERE (ended_at > '-infinity'::timestamp with time zone);
+
+CREATE INDEX calls_ended_by_campaign ON public.calls USING btree (campaign_id, state, id) WHERE ((campaign_id IS NOT NULL) AND (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])));
+
+CREATE INDEX calls_ended_by_user ON public.calls USING btree (user_id, state, id) WHERE (ended_at IS NOT NULL);
+
 CREATE INDEX calls_expiring ON public.calls USING btree (expires_at) WHERE ((state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state])) AND (expires_at IS NOT NULL));
 
 CREATE UNIQUE INDEX calls_external_id_key ON public.calls USING btree (user_id, external_id) WHERE (external_id IS NOT NULL);
@@ -2908,9 +2914,9 @@ CREATE UNIQUE INDEX calls_one_open_per_prospect ON public.calls USING btree (pro
 
 CREATE INDEX calls_parked ON public.calls USING btree (phone, lane_id, rank, due_at, id) WHERE (state = 'parked'::public.call_state);
 
-CREATE INDEX calls_pending ON public.calls USING btree (id) WHERE (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
+CREATE INDEX calls_pending ON public.calls USING btree (id) WHERE ((state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state])) AND (ended_at IS NULL));
 
-CREATE INDEX calls_unhappy ON public.calls USING btree (state, id) WHERE (state = ANY (ARRAY['failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state]));
+CREATE INDEX calls_pending_by_user ON public.calls USING btree (user_id, id) WHERE (state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state]));
 
 CREATE INDEX calls_waiting ON public.calls USING btree (lane_id, rank, due_at, id) WHERE (state = 'waiting'::public.call_state);
 
@@ -3093,9 +3099,10 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x52f6866181c857b8d7d10be90ab3f1faac11c438343c57ca6604a9246007bad6659fef24f56d766eef913e50de4b43bc', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\xb82e86d38279815f346c33359dc24fe069a930eb98bace26d658756204a370fa786cb33d0fe86dbb32315422476c905e', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\xad4cd6450ccf9da597c312e614f4b45a595e2fcf495bf4b532e5bb3f3c65f46b532baeeece7a51b5751c28ac966c84f9', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

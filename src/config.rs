@@ -63,6 +63,12 @@ pub struct Server {
     pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
     pub key_requests_per_second: u32,
+    pub reads_per_tenant: usize,
+    pub bodies_bytes_max: usize,
+    pub connections_max: usize,
+    pub header_timeout_secs: u64,
+    pub idle_timeout_secs: u64,
+    pub body_timeout_secs: u64,
     pub drain_secs: u64,
 }
 
@@ -81,6 +87,7 @@ pub struct Database {
     pub bin_dir: PathBuf,
     pub work_connections: u32,
     pub read_connections: u32,
+    pub gate_connections: u32,
     pub acquire_timeout_secs: u64,
     pub statement_timeout_secs: u64,
     pub lock_timeout_secs: u64,
@@ -521,11 +528,13 @@ impl Config {
         if calls.max_concurrent < 1 || calls.max_attempts < 1 || calls.lanes_per_claim < 8 {
             bail!("calls.max_concurrent and calls.max_attempts must be at least 1, calls.lanes_per_claim at least 8");
         }
-        if self.database.work_connections < 5 || self.database.read_connections < 1 {
+        let database = &self.database;
+        if database.work_connections < 5 || database.read_connections < 1 || database.gate_connections < 1 {
             bail!(
-                "database.work_connections must be at least 5 (three are kept by the dispatcher and the enqueuer, the others are shared), database.read_connections at least 1"
+                "database.work_connections must be at least 5 (three are kept by the dispatcher and the enqueuer, the others are shared), database.read_connections and database.gate_connections at least 1"
             );
         }
+        self.server.check()?;
         if self.executor.dials_in_flight < 1 || self.executor.batch_max < 1 || self.executor.inquiries_in_flight < 1 {
             bail!("executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1");
         }
@@ -722,6 +731,25 @@ fn listed(secrets: &SecretString) -> Vec<SecretString> {
 }
 
 impl Server {
+    /// Doors that let somebody in, and close.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.reads_per_tenant < 1 || self.connections_max < 1 {
+            bail!("server.reads_per_tenant and server.connections_max must be at least 1");
+        }
+        if self.header_timeout_secs < 1 || self.idle_timeout_secs < 1 || self.body_timeout_secs < 1 {
+            bail!(
+                "server.header_timeout_secs, server.idle_timeout_secs and server.body_timeout_secs must be at least 1: what never ends would be held for ever"
+            );
+        }
+        let largest = self.body_bytes_max.max(self.list_body_bytes_max);
+        if self.bodies_bytes_max < largest || self.bodies_bytes_max > 1 << 40 {
+            bail!(
+                "server.bodies_bytes_max must be at least server.body_bytes_max and server.list_body_bytes_max ({largest}), and at most 1 TiB: a body that has no room is never read"
+            );
+        }
+        Ok(())
+    }
+
     /// Whether only this machine can reach the API.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

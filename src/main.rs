@@ -12,6 +12,9 @@ use outdial::service::{self, Role, Service};
 use outdial::{api, bench, db, telemetry};
 use secrecy::ExposeSecret;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Outbound AI phone calls on one Rust binary and one Postgres.
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]

@@ -101,6 +101,18 @@ impl FromRequestParts<Arc<Api>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        // Asked once for each request, and kept with it.
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(*known);
+        }
+        let caller = Self::of(parts, api).await?;
+        parts.extensions.insert(caller);
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    async fn of(parts: &Parts, api: &Api) -> Result<Self, Error> {
         let Some(key) = key_in(&parts.headers)? else {
             return if api.who.keyless_is_operator {
                 Ok(Self::Admin)
@@ -115,7 +127,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
         if !admin.is_empty() && hash == keys::hash(admin) {
             return Ok(Self::Admin);
         }
-        match keys::owner(&api.db.read, key).await? {
+        match keys::owner(&api.db.gate, key).await? {
             Some(Owner(None)) => Ok(Self::Admin),
             Some(Owner(Some(user))) => Ok(Self::User(user)),
             None => Err(Error::unauthorized("this key is unknown")),

@@ -33,9 +33,21 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    /// A message may quote what was sent, so both are cut where they get long: a list answers for thousands of rows.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self { path: cut(path.into()), message: cut(message.into()) }
     }
+}
+
+const TEXT_BYTES_MAX: usize = 500;
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// The body of an error (RFC 9457).
@@ -137,6 +149,12 @@ impl Error {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have at most {bytes_max} bytes"))
     }
 
+    /// As [`Error::too_large`], for a row of a list.
+    #[must_use]
+    pub fn row_too_large(bytes_max: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a row may have at most {bytes_max} bytes"))
+    }
+
     #[must_use]
     pub fn unsupported_media_type(expected: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", format!("send {expected}"))
@@ -155,6 +173,28 @@ impl Error {
         let detail = "this key makes too many requests; wait and try again";
         let slow = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
         Self { retry_after_secs: Some(retry_after_secs.max(1)), ..slow }
+    }
+
+    /// 429: the user's other requests take all it may have at once.
+    #[must_use]
+    pub fn too_much_at_once() -> Self {
+        let detail = "this user's other requests take all it may have at once; wait for them and try again";
+        let busy = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+        Self { retry_after_secs: Some(1), ..busy }
+    }
+
+    /// 503: there is no room for another large body.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        let detail = "too many large bodies at once; try again";
+        let full = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
+        Self { retry_after_secs: Some(5), ..full }
+    }
+
+    /// 408: the body stalled.
+    #[must_use]
+    pub fn request_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")
     }
 
     /// 503: Postgres is away; nothing was lost that was answered before.
@@ -255,7 +295,7 @@ impl IntoResponse for Error {
         if let Some(secs) = self.retry_after_secs {
             headers.insert(RETRY_AFTER, HeaderValue::from(secs));
         }
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body is not read, so the connection is of no further use.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -278,6 +318,9 @@ pub enum Problems {
     /// No such thing, or another user's.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] Problem),
+    /// The body did not come in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    RequestTimeout(#[to_schema] Problem),
     /// The state it is in, or something unique, is in the way.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(#[to_schema] Problem),
@@ -290,10 +333,10 @@ pub enum Problems {
     /// The Idempotency-Key was used for another request.
     #[response(status = 422, content_type = "application/problem+json")]
     KeyReused(#[to_schema] Problem),
-    /// The key makes too many requests.
+    /// The key makes too many requests, or the user too many at once.
     #[response(status = 429, content_type = "application/problem+json")]
     TooManyRequests(#[to_schema] Problem),
-    /// The database is away.
+    /// The database is away, or there is no room for the body.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] Problem),
 }

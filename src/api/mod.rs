@@ -4,6 +4,7 @@
 //! reaches a client. Writes run to their end even if the client hangs up ([`Api::detached`]).
 
 pub mod auth;
+pub mod body;
 pub mod calls;
 pub mod campaigns;
 pub mod endpoints;
@@ -20,9 +21,11 @@ pub mod owner;
 pub mod paging;
 pub mod plans;
 pub mod prospects;
+pub mod rows;
 pub mod schedules;
 pub mod scripts;
 pub mod settings;
+pub mod shares;
 pub mod uploads;
 pub mod users;
 pub mod webhooks;
@@ -30,9 +33,10 @@ pub mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Request, Response};
+use axum::extract::FromRequestParts;
+use axum::http::{Method, Request, Response};
+use axum::response::IntoResponse;
+use axum::{Extension, Router};
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -40,8 +44,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::api::auth::SecuritySchemes;
+use crate::api::auth::{Caller, SecuritySchemes};
+use crate::api::body::{Budget, BytesMax, Keeping};
 use crate::api::error::Error;
+use crate::api::shares::Shares;
 use crate::db::Db;
 use crate::db::doorbell::Doorbell;
 use crate::outcome::inbox::Inbox;
@@ -61,6 +67,10 @@ pub struct Api {
     pub who: auth::Rules,
     pub webhooks: webhooks::Rules,
     pub limits: Limits,
+    /// Reads of each tenant under way.
+    pub reads: Shares,
+    /// Room for bodies.
+    pub bodies: Budget,
     pub about: About,
     /// Writes under way; shutdown waits for them.
     pub writes: TaskTracker,
@@ -130,7 +140,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(calls::create::create_calls))
         .routes(routes!(campaigns::numbers::add_numbers))
         .routes(routes!(prospects::create_prospect))
-        .layer(DefaultBodyLimit::max(limits.list_body_bytes_max));
+        .layer(Extension(BytesMax(limits.list_body_bytes_max)));
     let versioned = OpenApiRouter::new()
         .routes(routes!(calls::create::create_call, calls::read::list_calls))
         .routes(routes!(calls::create::schedule_call))
@@ -180,7 +190,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(legal_hours::delete_legal_hours))
         .routes(routes!(operations::get_metrics))
         .routes(routes!(webhooks::receive_call_status))
-        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(Extension(BytesMax(limits.body_bytes_max)))
         .merge(lists);
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", versioned)
@@ -192,7 +202,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(operations::get_liveness))
         .routes(routes!(operations::get_readiness))
         .routes(routes!(operations::get_prometheus))
-        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(Extension(BytesMax(limits.body_bytes_max)))
 }
 
 /// The same handlers under the paths other systems used; not in the document twice.
@@ -214,11 +224,11 @@ fn aliases(limits: &Limits) -> Router<Arc<Api>> {
         .route("/calls/{id}/cancel", post(steer::cancel_call))
         .route("/calls/{id}/retry", post(steer::retry_call))
         .route("/metrics", get(operations::get_metrics_negotiated))
-        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(Extension(BytesMax(limits.body_bytes_max)))
         .merge(
             Router::new()
                 .route("/calls/batch", post(create::create_calls))
-                .layer(DefaultBodyLimit::max(limits.list_body_bytes_max)),
+                .layer(Extension(BytesMax(limits.list_body_bytes_max))),
         )
 }
 
@@ -234,12 +244,41 @@ pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
     router
         .fallback(|| async { Error::not_found("page") })
         .method_not_allowed_fallback(|| async { Error::method_not_allowed() })
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), take_turns))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            use axum::response::IntoResponse;
             Error::internal(anyhow::anyhow!("a handler panicked")).into_response()
         }))
         .layer(axum::middleware::from_fn(log_request))
         .with_state(api)
+}
+
+/// How long a read waits for its tenant's other reads.
+const TURN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A tenant's reads take turns, a few at once, so that one who asks for much leaves the connections to Postgres to others. Writes and
+/// pages without a key (health, documentation) wait for nobody.
+async fn take_turns(
+    state: State,
+    request: Request<axum::body::Body>,
+    next: axum::middleware::Next,
+) -> Response<axum::body::Body> {
+    let api = state.0;
+    let open = |path: &str| path.starts_with("/health") || path.starts_with("/api-docs");
+    let route = request.extensions().get::<axum::extract::MatchedPath>();
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read || route.is_none_or(|route| open(route.as_str())) {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let caller = match Caller::from_request_parts(&mut parts, &api).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let Some(turn) = api.reads.take(caller.into(), 1, TURN_PATIENCE).await else {
+        return Error::too_much_at_once().into_response();
+    };
+    // What was read is in memory until the client has it: the turn lasts as long.
+    next.run(Request::from_parts(parts, body)).await.map(|body| Keeping::body(body, turn))
 }
 
 /// One line a request: what, how it went, how long; never a body or a number.

@@ -83,7 +83,7 @@ pub async fn get_liveness() -> &'static str {
 }
 
 async fn health(api: &Api) -> (StatusCode, axum::Json<Health>) {
-    let pool = &api.db.read;
+    let pool = &api.db.gate;
     let asking = async {
         let ping = installation::ping(pool).await?;
         Ok::<_, sqlx::Error>((ping, installation::processes(pool).await?, installation::alarms(pool).await?))

@@ -18,7 +18,7 @@ pub async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<
     let Some(named) = named else {
         return Ok(caller.itself());
     };
-    match (users::find(&api.db.read, named).await?, caller) {
+    match (users::find(&api.db.gate, named).await?, caller) {
         (Some(user), Caller::Admin) => Ok(user),
         (Some(user), Caller::User(own)) if user == own => Ok(user),
         _ => Err(unknown()),
@@ -52,7 +52,7 @@ pub async fn scope_in_path(api: &Api, caller: Caller, whose: Option<&str>) -> Re
 /// # Errors
 /// 404 when there is none, or it is another's.
 pub async fn user_in_path(api: &Api, caller: Caller, named: &str) -> Result<UserId, Error> {
-    let user = users::find(&api.db.read, named).await?.ok_or_else(|| Error::not_found("user"))?;
+    let user = users::find(&api.db.gate, named).await?.ok_or_else(|| Error::not_found("user"))?;
     match caller {
         Caller::User(own) if own != user => Err(Error::not_found("user")),
         _ => Ok(user),

@@ -166,7 +166,7 @@ pub async fn create_prospect(
 ) -> Result<Response<Body>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
     if uploads::is_csv(request.headers()) {
-        let receipt = uploads::receive(&state.0, user, None, request.into_body()).await?;
+        let receipt = uploads::receive(&state.0, user, None, request).await?;
         return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
     }
     let input = Json::<ProspectInput>::from_request(request, &state.0).await?;

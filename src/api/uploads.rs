@@ -1,6 +1,7 @@
 //! CSV files: kept whole before they are answered, then read in the background; progress and verdicts to look at.
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, Response};
 use axum::response::IntoResponse;
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::auth::Caller;
+use crate::api::body;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::Id;
@@ -37,7 +39,17 @@ pub fn is_csv(headers: &HeaderMap) -> bool {
 }
 
 /// Keeps the body as it comes, in pieces, and lets it be read once it is whole. What breaks off or is too large is dropped.
-pub async fn receive(api: &Api, user: UserId, campaign: Option<CampaignId>, body: Body) -> Result<Receipt, Error> {
+///
+/// # Errors
+/// 413 when it is too large, 400 when it breaks off, 408 when it stalls, 429 and 503 when there is no room for its pieces.
+pub async fn receive(
+    api: &Api,
+    user: UserId,
+    campaign: Option<CampaignId>,
+    request: Request,
+) -> Result<Receipt, Error> {
+    let _room = body::room_for_pieces(api, body::tenant_of(&request), 2 * PART_BYTES).await?;
+    let body = request.into_body();
     let id = UploadId(new_id());
     uploads::create(&api.db.work, id, user, campaign).await?;
     let kept = keep(api, id, body).await;
@@ -53,7 +65,7 @@ async fn keep(api: &Api, id: UploadId, body: Body) -> Result<Receipt, Error> {
     let mut stream = body.into_data_stream();
     let (mut piece, mut nth, mut bytes) = (Vec::with_capacity(PART_BYTES), 0, 0);
     while let Some(chunk) = stream.next().await {
-        let chunk: Bytes = chunk.map_err(|_| Error::invalid_field("body", "broke off"))?;
+        let chunk: Bytes = chunk.map_err(|error| body::broken(&error))?;
         bytes += chunk.len();
         if bytes > api.limits.upload_bytes_max {
             return Err(Error::too_large(api.limits.upload_bytes_max));

@@ -26,6 +26,8 @@ pub struct Db {
     pub work: PgPool,
     /// Reads for people: plans made for the parameters at hand.
     pub read: PgPool,
+    /// Who asks, and whether the service works: short look-ups that wait behind no list.
+    pub gate: PgPool,
     pub options: PgConnectOptions,
 }
 
@@ -33,6 +35,10 @@ pub struct Db {
 /// each has an index made for it, and the plan tests (tests/it/plans.rs) hold it to that.
 const HOT_PLANS: [(&str, &str); 3] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
+
+/// Filters of lists are parameters that may be null: a plan made for all values reads every row where these would read a few, and
+/// Postgres turns to one after five executions.
+const READ_PLANS: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];
 
 /// Reads a URL as Postgres and Prisma users write it: `?schema=` is understood as the search path.
 ///
@@ -81,14 +87,16 @@ impl Db {
                 .after_release(|connection, _| Box::pin(is_clean(connection)))
         };
         let work = pool(settings.work_connections).connect_lazy_with(safe.clone().options(HOT_PLANS));
-        let read = pool(settings.read_connections).connect_lazy_with(safe);
-        Self { work, read, options }
+        let read = pool(settings.read_connections).connect_lazy_with(safe.clone().options(READ_PLANS));
+        let gate = pool(settings.gate_connections).connect_lazy_with(safe);
+        Self { work, read, gate, options }
     }
 
     /// Closes the pools; waits for what is under way.
     pub async fn close(&self) {
         self.work.close().await;
         self.read.close().await;
+        self.gate.close().await;
     }
 }
 

@@ -155,6 +155,8 @@ impl Provider for Http {
             .bearer_auth(self.settings.api_key.expose_secret())
             .header("Idempotency-Key", format!("\"{}\"", dial.attempt_id))
             .json(&body);
+        // Written out; the tree of values need not wait for the answer.
+        drop(body);
         match request.send().await {
             Ok(response) => self.answer(response).await,
             Err(error) => wire::unanswered(&error),

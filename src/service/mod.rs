@@ -5,6 +5,7 @@
 
 pub mod demo;
 pub mod doctor;
+pub mod http;
 pub mod reconcile;
 
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::body::Budget;
+use crate::api::shares::Shares;
 use crate::api::{self, About, Api, Limits, auth, webhooks};
 use crate::config::{Config, ProviderKind, surroundings};
 use crate::db::doorbell::Doorbell;
@@ -240,6 +243,11 @@ impl Service {
                 max_attempts: config.calls.max_attempts,
                 look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
             },
+            reads: Shares::new(reads_per_tenant(config)),
+            bodies: Budget::new(
+                config.server.bodies_bytes_max,
+                config.server.list_body_bytes_max.max(config.server.body_bytes_max),
+            ),
             about: About { role: role.as_str().to_owned(), provider: config.provider.kind.as_str().to_owned() },
             writes: writes.clone(),
         });
@@ -247,14 +255,8 @@ impl Service {
         let listener = TcpListener::bind(wanted).await.with_context(|| format!("listening on {wanted}"))?;
         let address = listener.local_addr().context("the address listened on")?;
         let router = api::router(api, !role.serves_api());
-        let accepting = stop.accepting.clone();
-        spawn(&mut tasks, "http", async move {
-            let served =
-                axum::serve(listener, router).with_graceful_shutdown(async move { accepting.cancelled().await }).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP server failed");
-            }
-        });
+        let serving = http::serve(listener, router, http::Settings::of(config), stop.accepting.clone());
+        spawn(&mut tasks, "http", serving);
         tracing::info!(%address, role = role.as_str(), provider = config.provider.kind.as_str(), instance.id = %instance, "outdial is up");
         Ok(Self { address, db, tasks, stop, writes, instance, server, drain })
     }
@@ -499,6 +501,12 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
         delivery_days: i32::try_from(config.notifier.keep_days).unwrap_or(30),
         planner: planner_limits(config),
     }
+}
+
+/// One tenant never takes every connection to read by.
+fn reads_per_tenant(config: &Config) -> usize {
+    let others = usize::try_from(config.database.read_connections.saturating_sub(1)).unwrap_or(usize::MAX);
+    config.server.reads_per_tenant.min(others.max(1))
 }
 
 fn notifier_settings(config: &Config) -> notifier::Settings {

@@ -13,6 +13,7 @@ mod api_calls;
 mod campaigns;
 mod cold_calling;
 mod database;
+mod doors;
 mod executor;
 mod fake_provider;
 mod isolation;

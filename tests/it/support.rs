@@ -381,6 +381,11 @@ impl Process {
         Self { child: command.spawn().expect("the binary starts"), port, log: log.to_owned() }
     }
 
+    /// A process that was started in another way.
+    pub fn of(child: Child, port: u16, log: &Path) -> Self {
+        Self { child, port, log: log.to_owned() }
+    }
+
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

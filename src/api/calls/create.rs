@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::auth::Caller;
+use crate::api::body::Whole;
 use crate::api::calls::input::CallInput;
 use crate::api::calls::{Call, Payload};
 use crate::api::envelope::Data;
 use crate::api::error::{Error, FieldError, Problems};
-use crate::api::extract::{self, Json, RawJson};
+use crate::api::extract::{self, Json};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::owner_of;
+use crate::api::rows::{Rows, Shape};
 use crate::api::{Api, State};
 use crate::domain::call::{CallStatus, Priority};
 use crate::domain::ids::{CallId, UserId, grown_from};
@@ -133,13 +135,12 @@ fn shown(call: NewCall, created_at: DateTime<Utc>, due_at: DateTime<Utc>) -> Cal
     }
 }
 
-/// `POST /calls/batch`
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// `POST /calls/batch`. For the document: the rows are read one by one.
+#[derive(Clone, Debug, ToSchema)]
 pub struct BatchInput {
     /// Up to 10,000; each as in `POST /calls`. A bad row does not spoil the others.
-    #[schema(value_type = Vec<CallInput>, min_items = 1, max_items = 10000)]
-    pub calls: Vec<Value>,
+    #[schema(min_items = 1, max_items = 10000)]
+    pub calls: Vec<CallInput>,
 }
 
 /// What became of each row.
@@ -203,65 +204,93 @@ impl BatchRow {
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe: the first answer is given again for 24 h")),
     request_body = BatchInput,
     responses((status = 201, description = "A verdict for each row", body = Data<BatchReport>), Problems))]
-pub async fn create_calls(state: State, caller: Caller, key: Key, input: RawJson) -> Result<Response<Body>, Error> {
+pub async fn create_calls(state: State, caller: Caller, key: Key, request: Request) -> Result<Response<Body>, Error> {
     let api = &state.0;
-    let rows_max = api.limits.batch_rows_max;
-    let batch: BatchInput = extract::fit(input.body)?;
-    if batch.calls.is_empty() || batch.calls.len() > rows_max {
-        return Err(Error::invalid_field("calls", format!("must have 1 to {rows_max} rows")));
-    }
+    extract::require_json(request.headers())?;
+    let shape = Shape {
+        field: "calls",
+        name: "BatchInput",
+        rows_max: api.limits.batch_rows_max,
+        hint: "",
+        row_bytes_max: api.limits.body_bytes_max,
+    };
+    let whole = Whole::read(request, api).await?;
+    let rows = extract::aside(whole, move |whole| Rows::find(whole, shape)).await?;
     let inner = Arc::clone(api);
-    let rows = batch.calls;
-    once(api, caller.itself(), key, &input.hash, move |seed| async move {
+    let hash = rows.hash.clone();
+    once(api, caller.itself(), key, &hash, move |seed| async move {
         let report = create_rows(&inner, caller, seed, rows).await?;
         Answer::json(StatusCode::CREATED, &Data::of(report))
     })
     .await
 }
 
-/// Rows of one insert; others' requests get their turn in between.
-const CHUNK: usize = 1000;
-
-async fn create_rows(api: &Api, caller: Caller, seed: Uuid, rows: Vec<Value>) -> Result<BatchReport, Error> {
+async fn create_rows(api: &Api, caller: Caller, seed: Uuid, rows: Rows) -> Result<BatchReport, Error> {
     let mut known_users = HashMap::new();
-    let mut outcomes: Vec<Option<Result<CallId, Error>>> = Vec::with_capacity(rows.len());
-    let mut good: Vec<(usize, NewCall)> = Vec::new();
+    let mut report = BatchReport { accepted: 0, rejected: 0, rows: Vec::with_capacity(rows.len()) };
+    while report.rows.len() < rows.len() {
+        let base = report.rows.len();
+        let chunk = rows.chunk(base, |row| extract::one::<CallInput>(row?.as_bytes())).await?;
+        let outcomes =
+            create_chunk(api, caller, &mut known_users, |nth| CallId(grown_from(seed, base + nth)), chunk).await?;
+        report.rows.extend(outcomes.into_iter().enumerate().map(|(nth, outcome)| BatchRow::new(base + nth, outcome)));
+    }
+    report.accepted = report.rows.iter().filter(|row| row.status == RowStatus::Accepted).count();
+    report.rejected = report.rows.len() - report.accepted;
+    Ok(report)
+}
+
+/// One insert for the good rows of a chunk; an outcome for each row.
+async fn create_chunk(
+    api: &Api,
+    caller: Caller,
+    known_users: &mut HashMap<Option<String>, UserId>,
+    id_of: impl Fn(usize) -> CallId,
+    rows: Vec<Result<CallInput, Error>>,
+) -> Result<Vec<Result<CallId, Error>>, Error> {
+    let mut outcomes = Vec::with_capacity(rows.len());
+    let (mut nths, mut calls) = (Vec::new(), Vec::new());
     for (nth, row) in rows.into_iter().enumerate() {
-        match read_row(api, caller, &mut known_users, CallId(grown_from(seed, nth)), row).await {
+        let read = match row {
+            Ok(input) => read_row(api, caller, known_users, id_of(nth), input).await,
+            Err(error) => Err(error),
+        };
+        match read {
             Ok(call) => {
-                outcomes.push(None);
-                good.push((nth, call));
+                outcomes.push(Ok(call.id));
+                nths.push(nth);
+                calls.push(call);
             }
             Err(error) if error.status().is_server_error() => return Err(error),
-            Err(error) => outcomes.push(Some(Err(error))),
+            Err(error) => outcomes.push(Err(error)),
         }
     }
-    for chunk in good.chunks(CHUNK) {
-        let (nths, mut calls): (Vec<usize>, Vec<NewCall>) = chunk.iter().cloned().unzip();
-        let never = windows::place(&api.db.work, &mut calls).await?;
-        let (hopeless, chunk): (Vec<_>, Vec<_>) =
-            nths.into_iter().zip(calls).zip(never).partition(|(_, never_opens)| *never_opens);
-        for ((nth, _), _) in hopeless {
-            if let Some(slot) = outcomes.get_mut(nth) {
-                *slot = Some(Err(never_opens()));
-            }
+    let never = windows::place(&api.db.work, &mut calls).await?;
+    let mut set = |nth: usize, outcome| {
+        if let Some(slot) = outcomes.get_mut(nth) {
+            *slot = outcome;
         }
-        let chunk: Vec<(usize, NewCall)> = chunk.into_iter().map(|(call, _)| call).collect();
-        let verdicts = api.enqueuer.enqueue(chunk.iter().map(|(_, call)| call.clone()).collect()).await?;
-        for ((nth, call), verdict) in chunk.iter().zip(verdicts) {
-            let outcome = match verdict {
-                Verdict::Created { .. } => Ok(call.id),
-                other => created(api, call.clone(), other).await.map(|call| CallId(call.id)),
-            };
-            if let Some(slot) = outcomes.get_mut(*nth) {
-                *slot = Some(outcome);
-            }
+    };
+    let mut placed = Vec::with_capacity(calls.len());
+    let mut new = Vec::with_capacity(calls.len());
+    for ((nth, call), never_opens_here) in nths.into_iter().zip(calls).zip(never) {
+        if never_opens_here {
+            set(nth, Err(never_opens()));
+        } else {
+            placed.push(nth);
+            new.push(call);
         }
     }
-    let rows: Vec<BatchRow> =
-        outcomes.into_iter().enumerate().filter_map(|(nth, outcome)| Some(BatchRow::new(nth, outcome?))).collect();
-    let accepted = rows.iter().filter(|row| row.status == RowStatus::Accepted).count();
-    Ok(BatchReport { accepted, rejected: rows.len() - accepted, rows })
+    if new.is_empty() {
+        return Ok(outcomes);
+    }
+    let verdicts = api.enqueuer.enqueue(new.clone()).await?;
+    for ((nth, call), verdict) in placed.into_iter().zip(new).zip(verdicts) {
+        if !matches!(verdict, Verdict::Created { .. }) {
+            set(nth, created(api, call, verdict).await.map(|call| CallId(call.id)));
+        }
+    }
+    Ok(outcomes)
 }
 
 async fn read_row(
@@ -269,9 +298,8 @@ async fn read_row(
     caller: Caller,
     known_users: &mut HashMap<Option<String>, UserId>,
     id: CallId,
-    row: Value,
+    input: CallInput,
 ) -> Result<NewCall, Error> {
-    let input: CallInput = extract::parse(row)?;
     let user = match known_users.get(&input.user_id) {
         Some(user) => *user,
         None => {

@@ -3,25 +3,26 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::auth::Caller;
+use crate::api::body::Whole;
 use crate::api::calls::CallDetail;
 use crate::api::calls::create::RowStatus;
 use crate::api::calls::read::{Whose, detail};
 use crate::api::campaigns::find;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
-use crate::api::extract::{self, Id, Query, RawJson};
+use crate::api::extract::{self, Id, Query};
 use crate::api::faults::Faults;
 use crate::api::idempotent::{Answer, Key, once};
+use crate::api::rows::{OneOrList, Rows, Shape};
 use crate::api::{Api, State, uploads};
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
 use crate::queue::recruit::{self, Reason, Recruit, recruit};
@@ -52,12 +53,11 @@ pub enum ListedNumber {
     Known(NumberInput),
 }
 
-/// A list of numbers; a bad row does not spoil the others.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A list of numbers; a bad row does not spoil the others. For the document: the rows are read one by one.
+#[derive(Clone, Debug, ToSchema)]
 pub struct NumberList {
-    #[schema(value_type = Vec<ListedNumber>, min_items = 1, max_items = 10000)]
-    pub numbers: Vec<Value>,
+    #[schema(min_items = 1, max_items = 10000)]
+    pub numbers: Vec<ListedNumber>,
 }
 
 /// One number, or a list. For the document: the body is told apart by its fields.
@@ -148,32 +148,38 @@ pub async fn add_numbers(
     }
     if uploads::is_csv(request.headers()) {
         let (user, id) = (UserId(campaign.user_id), CampaignId(campaign.id));
-        let receipt = uploads::receive(api, user, Some(id), request.into_body()).await?;
+        let receipt = uploads::receive(api, user, Some(id), request).await?;
         return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
     }
-    let input = RawJson::from_request(request, api).await?;
+    extract::require_json(request.headers())?;
+    let shape = Shape {
+        field: "numbers",
+        name: "NumberList",
+        rows_max: api.limits.batch_rows_max,
+        hint: "; send longer lists as text/csv",
+        row_bytes_max: api.limits.body_bytes_max,
+    };
+    let whole = Whole::read(request, api).await?;
     let inner = Arc::clone(api);
-    if input.body.get("numbers").is_some() {
-        let list: NumberList = extract::fit(input.body)?;
-        let rows_max = api.limits.batch_rows_max;
-        if list.numbers.is_empty() || list.numbers.len() > rows_max {
-            let message = format!("must have 1 to {rows_max} rows; send longer lists as text/csv");
-            return Err(Error::invalid_field("numbers", message));
+    match extract::aside(whole, move |whole| OneOrList::<NumberInput>::read(whole, shape)).await? {
+        OneOrList::List(rows) => {
+            let hash = rows.hash.clone();
+            once(api, caller.itself(), key, &hash, move |seed| async move {
+                let report = add_list(&inner, &campaign, seed, rows).await?;
+                inner.doorbell.ring();
+                Answer::json(StatusCode::CREATED, &Data::of(report))
+            })
+            .await
         }
-        once(api, caller.itself(), key, &input.hash, move |seed| async move {
-            let report = add_list(&inner, &campaign, seed, list.numbers).await?;
-            inner.doorbell.ring();
-            Answer::json(StatusCode::CREATED, &Data::of(report))
-        })
-        .await
-    } else {
-        let one: NumberInput = extract::parse(input.body)?;
-        once(api, caller.itself(), key, &input.hash, move |seed| async move {
-            let call = add_one(&inner, &campaign, CallId(seed), one).await?;
-            inner.doorbell.ring();
-            Answer::json(StatusCode::CREATED, &Data::of(call))
-        })
-        .await
+        OneOrList::One { body, hash, room } => {
+            once(api, caller.itself(), key, &hash, move |seed| async move {
+                let call = add_one(&inner, &campaign, CallId(seed), body).await?;
+                drop(room);
+                inner.doorbell.ring();
+                Answer::json(StatusCode::CREATED, &Data::of(call))
+            })
+            .await
+        }
     }
 }
 
@@ -211,17 +217,18 @@ fn error_of(reason: Reason) -> Error {
     }
 }
 
-/// Rows of one insert; others' requests get their turn in between.
-const CHUNK: usize = 1000;
+/// What of a number is shown with its verdict: no number has as many characters.
+const SHOWN_CHARS_MAX: usize = 100;
 
-async fn add_list(api: &Api, campaign: &Row, seed: Uuid, rows: Vec<Value>) -> Result<NumbersReport, Error> {
+async fn add_list(api: &Api, campaign: &Row, seed: Uuid, rows: Rows) -> Result<NumbersReport, Error> {
     let into = into_of(campaign);
     let mut report = NumbersReport { accepted: 0, rejected: 0, rows: Vec::with_capacity(rows.len()) };
-    for chunk in rows.chunks(CHUNK) {
+    while report.rows.len() < rows.len() {
         let base = report.rows.len();
-        let read = chunk.iter().map(|row| read_row(row.clone()));
-        let (recruits, faults): (Vec<Recruit>, Vec<Option<String>>) = read.unzip();
-        let numbers: Vec<String> = recruits.iter().map(|recruit| recruit.number.clone()).collect();
+        let read = rows.chunk(base, read_row).await?;
+        let (recruits, faults): (Vec<Recruit>, Vec<Option<String>>) = read.into_iter().unzip();
+        let shown = |recruit: &Recruit| recruit.number.chars().take(SHOWN_CHARS_MAX).collect();
+        let numbers: Vec<String> = recruits.iter().map(shown).collect();
         let verdicts = recruit(&api.db.work, &into, recruits, |nth| CallId(grown_from(seed, base + nth))).await?;
         for (nth, ((verdict, fault), number)) in verdicts.into_iter().zip(faults).zip(numbers).enumerate() {
             let reason = match (&verdict, fault) {
@@ -240,11 +247,11 @@ async fn add_list(api: &Api, campaign: &Row, seed: Uuid, rows: Vec<Value>) -> Re
 }
 
 /// A row as far as it can be read, and what is wrong with its shape; such a row has no number and is rejected.
-fn read_row(row: Value) -> (Recruit, Option<String>) {
-    let read = match row {
-        Value::String(number) if !number.contains('\0') => Ok(NumberInput { number, ..NumberInput::default() }),
-        other => extract::parse::<NumberInput>(other),
-    };
+fn read_row(row: Result<&str, Error>) -> (Recruit, Option<String>) {
+    let read = row.and_then(|row| match serde_json::from_str::<String>(row) {
+        Ok(number) if !number.contains('\0') => Ok(NumberInput { number, ..NumberInput::default() }),
+        _ => extract::one::<NumberInput>(row.as_bytes()),
+    });
     match read.and_then(NumberInput::read) {
         Ok(recruit) => (recruit, None),
         Err(error) => (Recruit::default(), Some(error.detail().to_owned())),

@@ -105,8 +105,13 @@ impl Ultravox {
 
     /// Asks for a call. The one place that does.
     async fn create(&self, dial: &Dial) -> Result<Call, Placed> {
-        let (path, body) = request::create(self, dial);
-        let response = self.with_key(self.client.post(format!("{}{path}", self.base()))).json(&body).send().await;
+        let (path, request) = {
+            // The tree of values goes as soon as it is written out: tools make it some ten times as large as the text.
+            let (path, body) = request::create(self, dial);
+            let request = self.with_key(self.client.post(format!("{}{path}", self.base()))).json(&body);
+            (path, request)
+        };
+        let response = request.send().await;
         let response = response.map_err(|error| wire::unanswered(&error))?;
         let status = response.status();
         let retry_after = wire::retry_after(response.headers());
