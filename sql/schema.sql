@@ -1207,6 +1207,9 @@ CREATE TABLE public.installation (
     database_oid oid,
     held_since timestamp with time zone,
     held_for text,
+    waiting_calls_max bigint DEFAULT 1000000 NOT NULL,
+    upload_bytes_max bigint DEFAULT '2147483648'::bigint NOT NULL,
+    kept_answer_bytes_max bigint DEFAULT 268435456 NOT NULL,
     CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
     CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
     CONSTRAINT installation_only_row CHECK (only_row)
@@ -1227,6 +1230,8 @@ COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; fo
 COMMENT ON COLUMN public.installation.system_identifier IS 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
 
 COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
+
+COMMENT ON COLUMN public.installation.waiting_calls_max IS 'What each tenant may have, as the newest process was told; for views.';
 
 CREATE TABLE public.provider_rates (
     provider text NOT NULL,
@@ -2207,6 +2212,79 @@ CREATE VIEW ops.unknown_attempts AS
 
 COMMENT ON VIEW ops.unknown_attempts IS 'Attempts in doubt: the provider may or may not have them. Looked up, never redialed on a guess.';
 
+CREATE TABLE public.idempotency_keys (
+    user_id uuid NOT NULL,
+    key text NOT NULL,
+    seed uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    started_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    status smallint,
+    body bytea,
+    CONSTRAINT idempotency_keys_answer_whole CHECK (((status IS NULL) = (body IS NULL)))
+);
+
+COMMENT ON TABLE public.idempotency_keys IS 'Requests that create, by Idempotency-Key. Ids of what they create come from seed, so a repeat after a crash creates nothing twice.';
+
+CREATE TABLE public.uploads (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    campaign_id uuid,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    finished_at timestamp with time zone,
+    lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    status text DEFAULT 'receiving'::text NOT NULL,
+    bytes bigint DEFAULT 0 NOT NULL,
+    bytes_done bigint DEFAULT 0 NOT NULL,
+    rows_done bigint DEFAULT 0 NOT NULL,
+    accepted bigint DEFAULT 0 NOT NULL,
+    rejected bigint DEFAULT 0 NOT NULL,
+    takes integer DEFAULT 0 NOT NULL,
+    error text,
+    kept_bytes bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT uploads_kept_bytes_not_negative CHECK ((kept_bytes >= 0)),
+    CONSTRAINT uploads_status_known CHECK ((status = ANY (ARRAY['receiving'::text, 'running'::text, 'done'::text, 'failed'::text])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.uploads IS 'CSV lists of numbers: stored whole before they are answered, then read row by row in the background.';
+
+COMMENT ON COLUMN public.uploads.campaign_id IS 'The campaign the numbers are for; null: they are the user''s prospects.';
+
+COMMENT ON COLUMN public.uploads.rows_done IS 'Rows whose verdict is stored; a crash goes on behind them.';
+
+COMMENT ON COLUMN public.uploads.takes IS 'Readers that took it since the last verdict: a file that brings them down is given up.';
+
+COMMENT ON COLUMN public.uploads.kept_bytes IS 'Bytes of its verdicts.';
+
+CREATE VIEW ops.usage AS
+ SELECT u.id AS user_id,
+    u.external_id,
+    ( SELECT (COALESCE(sum(t.n), (0)::numeric))::bigint AS "coalesce"
+           FROM ( SELECT tallies.n
+                   FROM public.tallies
+                  WHERE ((tallies.user_id = u.id) AND (tallies.what = 'PENDING'::text))
+                UNION ALL
+                 SELECT tally_deltas.n
+                   FROM public.tally_deltas
+                  WHERE ((tally_deltas.user_id = u.id) AND (tally_deltas.what = 'PENDING'::text))) t) AS waiting_calls,
+    i.waiting_calls_max,
+    ( SELECT (COALESCE(sum((
+                CASE
+                    WHEN (p.status = ANY (ARRAY['receiving'::text, 'running'::text])) THEN p.bytes
+                    ELSE (0)::bigint
+                END + p.kept_bytes)), (0)::numeric))::bigint AS "coalesce"
+           FROM public.uploads p
+          WHERE (p.user_id = u.id)) AS upload_bytes,
+    i.upload_bytes_max,
+    ( SELECT COALESCE(sum(octet_length(k.body)), (0)::bigint) AS "coalesce"
+           FROM public.idempotency_keys k
+          WHERE (k.user_id = u.id)) AS kept_answer_bytes,
+    i.kept_answer_bytes_max
+   FROM (public.users u
+     CROSS JOIN public.installation i);
+
+COMMENT ON VIEW ops.usage IS 'What each user has waiting and stored, and how much that may be.';
+
 CREATE VIEW ops.waiting AS
  SELECT c.id AS call_id,
     c.user_id,
@@ -2469,19 +2547,6 @@ COMMENT ON COLUMN public.deliveries.id IS 'The webhook-id: the same however ofte
 
 COMMENT ON COLUMN public.deliveries.call_id IS 'Events of one call arrive in order; null: it is about no call.';
 
-CREATE TABLE public.idempotency_keys (
-    user_id uuid NOT NULL,
-    key text NOT NULL,
-    seed uuid NOT NULL,
-    fingerprint bytea NOT NULL,
-    started_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    status smallint,
-    body bytea,
-    CONSTRAINT idempotency_keys_answer_whole CHECK (((status IS NULL) = (body IS NULL)))
-);
-
-COMMENT ON TABLE public.idempotency_keys IS 'Requests that create, by Idempotency-Key. Ids of what they create come from seed, so a repeat after a crash creates nothing twice.';
-
 CREATE VIEW public.later_spans AS
  SELECT s.secs,
     s.within_secs
@@ -2629,33 +2694,6 @@ CREATE TABLE public.upload_verdicts (
 );
 
 COMMENT ON TABLE public.upload_verdicts IS 'What became of each row, as lines of CSV, in pieces.';
-
-CREATE TABLE public.uploads (
-    id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    campaign_id uuid,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    finished_at timestamp with time zone,
-    lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    status text DEFAULT 'receiving'::text NOT NULL,
-    bytes bigint DEFAULT 0 NOT NULL,
-    bytes_done bigint DEFAULT 0 NOT NULL,
-    rows_done bigint DEFAULT 0 NOT NULL,
-    accepted bigint DEFAULT 0 NOT NULL,
-    rejected bigint DEFAULT 0 NOT NULL,
-    takes integer DEFAULT 0 NOT NULL,
-    error text,
-    CONSTRAINT uploads_status_known CHECK ((status = ANY (ARRAY['receiving'::text, 'running'::text, 'done'::text, 'failed'::text])))
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE public.uploads IS 'CSV lists of numbers: stored whole before they are answered, then read row by row in the background.';
-
-COMMENT ON COLUMN public.uploads.campaign_id IS 'The campaign the numbers are for; null: they are the user''s prospects.';
-
-COMMENT ON COLUMN public.uploads.rows_done IS 'Rows whose verdict is stored; a crash goes on behind them.';
-
-COMMENT ON COLUMN public.uploads.takes IS 'Readers that took it since the last verdict: a file that brings them down is given up.';
 
 CREATE TABLE public.webhook_endpoints (
     id uuid NOT NULL,
@@ -2990,6 +3028,8 @@ CREATE INDEX tallies_by_campaign ON public.tallies USING btree (campaign_id) WHE
 
 CREATE INDEX tallies_by_user ON public.tallies USING btree (user_id, campaign_id);
 
+CREATE INDEX uploads_by_user ON public.uploads USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
 CREATE INDEX uploads_open ON public.uploads USING btree (lease_until, id) WHERE (status = 'running'::text);
 
 CREATE INDEX user_turns_ring ON public.user_turns USING btree (next_at) WHERE (next_at IS NOT NULL);
@@ -3103,6 +3143,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\xad4cd6450ccf9da597c312e614f4b45a595e2fcf495bf4b532e5bb3f3c65f46b532baeeece7a51b5751c28ac966c84f9', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

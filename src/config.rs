@@ -344,6 +344,9 @@ pub struct Planner {
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     pub reserve_minutes: i32,
+    pub waiting_calls_max: i64,
+    pub upload_bytes_max: i64,
+    pub kept_answer_bytes_max: i64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

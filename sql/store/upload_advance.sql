@@ -5,6 +5,7 @@
 with advanced as (
   update uploads
   set rows_done = rows_done + $4, accepted = accepted + $5, rejected = rejected + $4 - $5, bytes_done = $6, takes = 0,
+    kept_bytes = kept_bytes + octet_length($3),
     lease_until = clock() + make_interval(secs => $7)
   where id = $1 and rows_done = $2 and status = 'running'
     and not exists (select from campaigns g where g.id = campaign_id and g.canceled_at is not null)

@@ -175,6 +175,13 @@ impl Error {
         Self { retry_after_secs: Some(retry_after_secs.max(1)), ..slow }
     }
 
+    /// 429: the user has as much waiting or stored as it may.
+    #[must_use]
+    pub fn quota(detail: impl Into<String>) -> Self {
+        let full = Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
+        Self { retry_after_secs: Some(60), ..full }
+    }
+
     /// 429: the user's other requests take all it may have at once.
     #[must_use]
     pub fn too_much_at_once() -> Self {

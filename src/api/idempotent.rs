@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::api::error::Error;
+use crate::api::usage;
 use crate::domain::ids::{UserId, new_id};
 use crate::store::idempotency::{self, Begun};
 
@@ -113,6 +114,10 @@ where
             }
             Begun::Mismatch => Err(Error::key_reused()),
             Begun::Run { seed } => {
+                if let Err(full) = usage::admit_answer(&inner, user).await {
+                    idempotency::release(pool, user, &name).await?;
+                    return Err(full);
+                }
                 let answer = match work(seed).await {
                     Ok(answer) => answer,
                     Err(error) if error.status().is_server_error() => {

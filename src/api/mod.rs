@@ -27,6 +27,7 @@ pub mod scripts;
 pub mod settings;
 pub mod shares;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 pub mod webhooks;
 
@@ -71,6 +72,8 @@ pub struct Api {
     pub reads: Shares,
     /// Room for bodies.
     pub bodies: Budget,
+    /// What tenants have waiting and stored.
+    pub known: usage::Known,
     pub about: About,
     /// Writes under way; shutdown waits for them.
     pub writes: TaskTracker,
@@ -84,6 +87,8 @@ pub struct Limits {
     pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
     pub max_attempts: i16,
+    /// A request that the database has not answered for so long is told 503.
+    pub patience: Duration,
     /// A claim older than this is looked at again before it is sent: what forbids calls answers only after it.
     pub look_again_after: Duration,
     /// Users may register endpoints on this machine and its network.
@@ -111,7 +116,12 @@ impl Api {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writes.spawn(work).await.map_err(|panic| Error::internal(anyhow::Error::new(panic)))?
+        // A connection that swallows what is sent must not keep the write, and its connection, for ever.
+        let patience = self.limits.patience * 2;
+        let bounded = async move {
+            tokio::time::timeout(patience, work).await.unwrap_or_else(|late| Err(Error::unavailable(late.into())))
+        };
+        self.writes.spawn(bounded).await.map_err(|panic| Error::internal(anyhow::Error::new(panic)))?
     }
 }
 
@@ -149,6 +159,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(calls::steer::retry_call))
         .routes(routes!(calls::steer::end_call))
         .routes(routes!(users::create_user, users::list_users))
+        .routes(routes!(usage::get_usage))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
         .routes(routes!(settings::put_settings, settings::get_settings))
         .routes(routes!(plans::put_subscription, plans::get_subscription))
@@ -248,6 +259,7 @@ pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Error::internal(anyhow::anyhow!("a handler panicked")).into_response()
         }))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), answer_in_time))
         .layer(axum::middleware::from_fn(log_request))
         .with_state(api)
 }
@@ -281,6 +293,28 @@ async fn take_turns(
     next.run(Request::from_parts(parts, body)).await.map(|body| Keeping::body(body, turn))
 }
 
+/// Tells 503 when the database has not answered in time, where the request itself cannot take long: a connection that swallows what is
+/// sent keeps nobody waiting for ever.
+async fn answer_in_time(
+    axum::extract::State(api): State,
+    request: Request<axum::body::Body>,
+    next: axum::middleware::Next,
+) -> Response<axum::body::Body> {
+    use axum::response::IntoResponse;
+    let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let is_short = match length.and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => length <= api.limits.body_bytes_max,
+        None => request.method() == axum::http::Method::GET || request.method() == axum::http::Method::DELETE,
+    };
+    if !is_short {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(api.limits.patience * 3, next.run(request)).await {
+        Ok(response) => response,
+        Err(late) => Error::unavailable(late.into()).into_response(),
+    }
+}
+
 /// One line a request: what, how it went, how long; never a body or a number.
 async fn log_request(request: Request<axum::body::Body>, next: axum::middleware::Next) -> Response<axum::body::Body> {
     let began = std::time::Instant::now();
@@ -308,6 +342,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         upload_bytes_max: 0,
         batch_rows_max: 0,
         max_attempts: 0,
+        patience: Duration::ZERO,
         look_again_after: Duration::ZERO,
         allow_internal_endpoints: false,
         planner: planner::Limits { users: 0, calls_per_user: 0, interval_secs: 0.0 },

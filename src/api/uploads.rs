@@ -15,7 +15,7 @@ use crate::api::body;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::Id;
-use crate::api::{Api, State};
+use crate::api::{Api, State, usage};
 use crate::domain::ids::{CampaignId, UploadId, UserId, new_id};
 use crate::store::uploads::{self, Row};
 
@@ -52,7 +52,7 @@ pub async fn receive(
     let body = request.into_body();
     let id = UploadId(new_id());
     uploads::create(&api.db.work, id, user, campaign).await?;
-    let kept = keep(api, id, body).await;
+    let kept = keep(api, id, user, body).await;
     if kept.is_err() {
         // Should this fail too, the scheduler drops it within a day.
         let _ = uploads::discard(&api.db.work, id).await;
@@ -60,7 +60,7 @@ pub async fn receive(
     kept
 }
 
-async fn keep(api: &Api, id: UploadId, body: Body) -> Result<Receipt, Error> {
+async fn keep(api: &Api, id: UploadId, user: UserId, body: Body) -> Result<Receipt, Error> {
     let pool = &api.db.work;
     let mut stream = body.into_data_stream();
     let (mut piece, mut nth, mut bytes) = (Vec::with_capacity(PART_BYTES), 0, 0);
@@ -72,12 +72,14 @@ async fn keep(api: &Api, id: UploadId, body: Body) -> Result<Receipt, Error> {
         }
         piece.extend_from_slice(&chunk);
         if piece.len() >= PART_BYTES {
+            usage::admit_bytes(api, user, piece.len()).await?;
             uploads::keep_part(pool, id, nth, &piece).await?;
             nth += 1;
             piece.clear();
         }
     }
     if !piece.is_empty() {
+        usage::admit_bytes(api, user, piece.len()).await?;
         uploads::keep_part(pool, id, nth, &piece).await?;
     }
     uploads::received(pool, id, i64::try_from(bytes).unwrap_or(i64::MAX)).await?;

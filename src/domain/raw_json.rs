@@ -377,7 +377,7 @@ mod tests {
         assert!(RawJson::parse(&deep(DEPTH_MAX)).is_ok());
         assert_eq!(fault(&deep(DEPTH_MAX + 1)).1, Fault::TooDeep);
         assert_eq!(fault(&format!("{}{}", "{\"a\":".repeat(40), "1".to_owned() + &"}".repeat(40))).1, Fault::TooDeep);
-        for number in ["1e400", "-1E+65", "1e-400", "1.7976931348623157e308", &"9".repeat(65), &"1.".repeat(1)] {
+        for number in ["1e400", "-1E+65", "1e-400", "1.7976931348623157e308", &"9".repeat(65), "1."] {
             let refused = fault(&format!("{{\"n\":{number}}}")).1;
             assert!(matches!(refused, Fault::NumberTooLarge | Fault::NotJson(_)), "{number}: {refused:?}");
         }

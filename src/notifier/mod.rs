@@ -24,10 +24,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::db::fault::within;
 use crate::domain::ids::splitmix;
 use crate::domain::retry;
 use crate::provider::signature;
 use crate::store::deliveries::{self, Due, Result as Told, Share, Taken};
+use crate::telemetry::vitals::{Vital, Vitals};
 
 /// What the notifier follows; see config.toml.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,8 @@ pub struct Settings {
     pub disable_after_days: u32,
     /// Also to addresses of this machine and its network.
     pub allow_internal: bool,
+    /// A statement that has not answered for so long never will.
+    pub patience: Duration,
 }
 
 /// Seconds until the next try after so many failures; about a day in all, then the event is dead until it is replayed.
@@ -61,18 +65,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The client cannot be built.
-pub async fn run(pool: PgPool, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(pool: PgPool, settings: Settings, vitals: Arc<Vitals>, stop: CancellationToken) -> anyhow::Result<()> {
     let client = client(settings)?;
     let send = move |due: Arc<Due>| {
         let client = client.clone();
         async move { tell(&client, &due, settings).await }
     };
-    run_with(pool, settings, stop, send).await;
+    run_with(pool, settings, vitals, stop, send).await;
     Ok(())
 }
 
 /// The same, with another way to send. A panic of one delivery ends that delivery; the loop goes on after any.
-pub async fn run_with<S, F>(pool: PgPool, settings: Settings, stop: CancellationToken, send: S)
+pub async fn run_with<S, F>(pool: PgPool, settings: Settings, vitals: Arc<Vitals>, stop: CancellationToken, send: S)
 where
     S: Fn(Arc<Due>) -> F + Send + Sync + 'static,
     F: Future<Output = Told> + Send + 'static,
@@ -80,6 +84,7 @@ where
     let mut round = Round {
         pool,
         settings,
+        vitals,
         send: Arc::new(send),
         telling: JoinSet::new(),
         under_way: HashMap::new(),
@@ -100,6 +105,7 @@ where
 struct Round<S> {
     pool: PgPool,
     settings: Settings,
+    vitals: Arc<Vitals>,
     send: Arc<S>,
     telling: JoinSet<()>,
     under_way: HashMap<Id, Arc<Due>>,
@@ -116,11 +122,14 @@ where
     async fn turn(&mut self, stop: &CancellationToken) {
         let share = share(self.settings, self.under_way.values());
         if share.limit > 0 {
-            let taken = deliveries::take(&self.pool, self.after, &share).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the outbox could not be read; it is tried again");
-                Taken::default()
-            });
+            let taken = within(self.settings.patience, deliveries::take(&self.pool, self.after, &share))
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the outbox could not be read; it is tried again");
+                    Taken::default()
+                });
             self.after = taken.upto.unwrap_or_default();
+            self.vitals.beat(Vital::Delivery);
             for due in taken.due {
                 self.start(Arc::new(due));
             }
@@ -205,7 +214,8 @@ async fn settle(pool: &PgPool, due: &Due, told: Option<Told>, settings: Settings
     if let Told::Failed { error, again_secs: None, .. } = &told {
         tracing::warn!(delivery.id = %id, endpoint.id = %due.endpoint_id, error, "an event is given up; replay it when the endpoint is well");
     }
-    match deliveries::settle(pool, due, blame, &told, f64::from(settings.disable_after_days)).await {
+    let settling = deliveries::settle(pool, due, blame, &told, f64::from(settings.disable_after_days));
+    match within(settings.patience, settling).await {
         Ok(None) => {}
         Ok(Some(reason)) => {
             tracing::warn!(endpoint.id = %due.endpoint_id, user.id = %due.user_id, reason, "an endpoint is disabled, and what waited for it is given up");

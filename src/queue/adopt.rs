@@ -16,7 +16,7 @@ pub struct Adopted {
     pub left: usize,
 }
 
-/// When this database dialed last; none: never.
+/// When this database dialed last, or its first call was made if it never has; none: it has no call.
 ///
 /// # Errors
 /// Postgres is away.

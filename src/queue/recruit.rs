@@ -42,6 +42,10 @@ pub enum Reason {
     ExternalIdTaken,
     DoNotCall,
     WindowNeverOpens,
+    /// The user has as many calls waiting as it may.
+    QuotaExceeded,
+    /// Postgres would not take this row.
+    Unreadable,
 }
 
 impl Reason {
@@ -58,6 +62,8 @@ impl Reason {
             Self::ExternalIdTaken => "EXTERNAL_ID_TAKEN",
             Self::DoNotCall => "DO_NOT_CALL",
             Self::WindowNeverOpens => "WINDOW_NEVER_OPENS",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::Unreadable => "UNREADABLE",
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use std::cell::Cell;
 use std::io::Read;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
+use futures::FutureExt;
 use serde_json::value::to_raw_value;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -14,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::db::doorbell::Doorbell;
+use crate::db::fault::{self, within};
 use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, ProspectId, UserId, grown_from};
 use crate::domain::raw_json::Fields;
 use crate::queue;
 use crate::queue::recruit::{Into, Reason, Recruit, recruit};
 use crate::store::uploads::{self, Progress, Taken};
+use crate::store::usage;
 use crate::store::{Named, campaigns};
 
 /// Rows of one insert; others get their turn in between.
@@ -37,13 +41,21 @@ const TAKES_MAX: i32 = 5;
 const COLUMNS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// Reads uploads until `stop`, looking for new ones every `tick`. A reader that has stored no verdicts for `lease_secs` is taken
-/// for dead.
-pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, lease_secs: f64, stop: CancellationToken) {
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A reader that has stored no verdicts for so long is taken for dead.
+    pub lease_secs: f64,
+    /// A statement that has not answered for so long never will.
+    pub patience: Duration,
+}
+
+/// Reads uploads until `stop`, looking for new ones every `tick`.
+pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, limits: Limits, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let read = tokio::select! {
             () = stop.cancelled() => return,
-            read = read_next(&pool, &doorbell, lease_secs) => read,
+            read = guarded(read_next(&pool, &doorbell, limits)) => read,
         };
         match read {
             Ok(true) => continue,
@@ -57,27 +69,37 @@ pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, lease_secs: f
     }
 }
 
+/// A file that makes its reader panic is taken up again, and given up after some times.
+async fn guarded(reading: impl Future<Output = sqlx::Result<bool>>) -> sqlx::Result<bool> {
+    AssertUnwindSafe(reading).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("reading an upload panicked");
+        Ok(false)
+    })
+}
+
 /// Reads an upload nobody reads to its end; false: there was none.
 ///
 /// # Errors
 /// Postgres is away; the upload is taken up again behind its last verdict.
-pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, lease_secs: f64) -> sqlx::Result<bool> {
-    let Some(taken) = uploads::take(pool, lease_secs).await? else {
+pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, limits: Limits) -> sqlx::Result<bool> {
+    let patience = limits.patience;
+    let Some(taken) = within(patience, uploads::take(pool, limits.lease_secs)).await? else {
         return Ok(false);
     };
-    let Some(target) = target_of(pool, taken).await? else {
-        uploads::finish(pool, taken.id, Some("the campaign is canceled or deleted")).await?;
+    let Some(target) = within(patience, target_of(pool, taken)).await? else {
+        within(patience, uploads::finish(pool, taken.id, Some("the campaign is canceled or deleted"))).await?;
         return Ok(true);
     };
     if taken.takes > TAKES_MAX {
         let error = "it could not be read, time and again; the logs say why";
         tracing::error!(upload.id = %taken.id, takes = taken.takes, "an upload is given up");
-        uploads::finish(pool, taken.id, Some(error)).await?;
+        within(patience, uploads::finish(pool, taken.id, Some(error))).await?;
         return Ok(true);
     }
-    let outcome = read(pool, doorbell, taken, &target, lease_secs).await?;
+    let outcome = read(pool, doorbell, taken, &target, limits).await?;
     if let Some(outcome) = outcome {
-        uploads::finish(pool, taken.id, outcome.as_ref().err().map(String::as_str)).await?;
+        let error = outcome.as_ref().err().map(String::as_str);
+        within(patience, uploads::finish(pool, taken.id, error)).await?;
         tracing::info!(upload.id = %taken.id, error = outcome.err(), "an upload was read");
     }
     Ok(true)
@@ -107,11 +129,12 @@ async fn read(
     doorbell: &Doorbell,
     taken: Taken,
     target: &Target,
-    lease_secs: f64,
+    limits: Limits,
 ) -> sqlx::Result<Option<Result<(), String>>> {
+    let patience = limits.patience;
     let (pieces, received) = mpsc::channel(AHEAD);
     let (chunks, mut parsed) = mpsc::channel(AHEAD);
-    let feeding = feed(pool.clone(), taken, pieces);
+    let feeding = feed(pool.clone(), taken, pieces, patience);
     let parsing = tokio::task::spawn_blocking(move || parse(received, &chunks));
     // Owns its end of the channel: when it stops early, parser and feeder stop too.
     let enqueuing = async move {
@@ -120,16 +143,17 @@ async fn read(
             let rows = i64::try_from(chunk.rows.len()).unwrap_or(i64::MAX);
             if rows_done + rows > taken.rows_done {
                 // A chunk holds the same rows whoever reads it, so what was done before ends with a chunk.
-                let progress = enqueue(pool, taken, target, rows_done, chunk).await?;
+                let progress = within(patience * 3, enqueue(pool, taken, target, rows_done, chunk)).await?;
                 failpoint::hit("upload.before_verdicts");
-                if !uploads::advance(pool, taken.id, &progress, lease_secs).await? {
+                let advancing = uploads::advance(pool, taken.id, &progress, limits.lease_secs);
+                if !within(patience, advancing).await? {
                     return Ok::<bool, sqlx::Error>(false);
                 }
                 failpoint::hit("upload.after_verdicts");
                 doorbell.ring();
                 chunks += 1;
                 if chunks == CHUNKS_A_TURN {
-                    uploads::give_back(pool, taken.id).await?;
+                    within(patience, uploads::give_back(pool, taken.id)).await?;
                     return Ok(false);
                 }
             }
@@ -147,9 +171,9 @@ async fn read(
 }
 
 /// Hands on the pieces of the body, in order.
-async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>) -> sqlx::Result<()> {
+async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>, patience: Duration) -> sqlx::Result<()> {
     for nth in 0.. {
-        let Some(piece) = uploads::part(&pool, taken.id, nth).await? else { break };
+        let Some(piece) = within(patience, uploads::part(&pool, taken.id, nth)).await? else { break };
         if pieces.send(piece).await.is_err() {
             break;
         }
@@ -157,21 +181,54 @@ async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>) -> sqlx
     Ok(())
 }
 
+/// Verdicts for rows, in their order; a row that Postgres will not take is found by halves and spoils itself alone.
+async fn admit(
+    pool: &PgPool,
+    target: &Target,
+    rows: Vec<Recruit>,
+    first: usize,
+    id_of: &(impl Fn(usize) -> Uuid + Sync),
+) -> sqlx::Result<Vec<Result<Uuid, Reason>>> {
+    let count = rows.len();
+    let tried = match target {
+        Target::Calls(into) => {
+            let verdicts = recruit(pool, into, rows.clone(), |nth| CallId(id_of(first + nth))).await;
+            verdicts.map(|verdicts| verdicts.into_iter().map(|verdict| verdict.map(|call| call.0)).collect())
+        }
+        Target::Prospects(user) => {
+            let verdicts = queue::enlist(pool, *user, rows.clone(), |nth| ProspectId(id_of(first + nth))).await;
+            verdicts.map(|verdicts| verdicts.into_iter().map(|verdict| verdict.map(|prospect| prospect.0)).collect())
+        }
+    };
+    match tried {
+        Err(error) if fault::is_of_the_values(&error) && count > 1 => {
+            let mut head = rows;
+            let tail = head.split_off(count / 2);
+            let mut verdicts = Box::pin(admit(pool, target, head, first, id_of)).await?;
+            verdicts.extend(Box::pin(admit(pool, target, tail, first + count / 2, id_of)).await?);
+            Ok(verdicts)
+        }
+        Err(error) if fault::is_of_the_values(&error) => {
+            tracing::warn!(%error, "a row of an upload cannot be stored");
+            Ok(vec![Err(Reason::Unreadable); count])
+        }
+        verdicts => verdicts,
+    }
+}
+
 async fn enqueue(pool: &PgPool, taken: Taken, target: &Target, first: i64, chunk: Chunk) -> sqlx::Result<Progress> {
     let rows = chunk.rows.len();
     let numbers: Vec<String> = chunk.rows.iter().map(|row| row.number.clone()).collect();
     let base = usize::try_from(first).unwrap_or(usize::MAX);
     let id_of = |nth: usize| grown_from(taken.id.0, base + nth + 1);
-    let verdicts: Vec<Result<Uuid, Reason>> = match target {
-        Target::Calls(into) => {
-            let verdicts = recruit(pool, into, chunk.rows, |nth| CallId(id_of(nth))).await?;
-            verdicts.into_iter().map(|verdict| verdict.map(|call| call.0)).collect()
-        }
-        Target::Prospects(user) => {
-            let verdicts = queue::enlist(pool, *user, chunk.rows, |nth| ProspectId(id_of(nth))).await?;
-            verdicts.into_iter().map(|verdict| verdict.map(|prospect| prospect.0)).collect()
-        }
+    let room = match target {
+        Target::Calls(_) => usize::try_from(usage::of(pool, taken.user).await?.calls_left()).unwrap_or(usize::MAX),
+        Target::Prospects(_) => usize::MAX,
     };
+    let mut admitted = chunk.rows;
+    let beyond = admitted.split_off(room.min(rows)).len();
+    let mut verdicts = admit(pool, target, admitted, 0, &id_of).await?;
+    verdicts.extend(std::iter::repeat_n(Err(Reason::QuotaExceeded), beyond));
     let accepted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
     let mut lines = WriterBuilder::new().from_writer(Vec::new());
     for (nth, (number, verdict)) in numbers.iter().zip(&verdicts).enumerate() {

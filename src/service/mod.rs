@@ -145,7 +145,7 @@ impl Service {
             config.calls.max_concurrent,
             config.provider.kind.as_str(),
             config.provider.dials_per_second,
-            config.quota.reserve_minutes,
+            &config.quota,
         )
         .await?;
         let token_key = settled.token_key;
@@ -200,14 +200,14 @@ impl Service {
                 doorbell: doorbell.clone(),
                 settings: scheduler_settings(config),
             };
-            let lease = Duration::from_secs(config.calls.lease_secs).as_secs_f64();
             let tick = scheduler.settings.tick;
-            let reading = imports::run(db.work.clone(), doorbell.clone(), tick, lease, stop.claiming.clone());
+            let limits = imports::Limits { lease_secs: lease_of(config).as_secs_f64(), patience };
+            let reading = imports::run(db.work.clone(), doorbell.clone(), tick, limits, stop.claiming.clone());
             spawn(&mut tasks, "imports", reading);
-            let (outbox, telling) = (db.work.clone(), notifier_settings(config));
+            let (outbox, telling, told) = (db.work.clone(), notifier_settings(config), Arc::clone(&vitals));
             let stopped = stop.claiming.clone();
             spawn(&mut tasks, "notifier", async move {
-                if let Err(error) = notifier::run(outbox, telling, stopped).await {
+                if let Err(error) = notifier::run(outbox, telling, told, stopped).await {
                     tracing::error!(%error, "no events can be sent");
                 }
             });
@@ -221,6 +221,7 @@ impl Service {
             inbox,
             doorbell,
             vitals,
+            known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
                 keyless_is_operator: keyless,
@@ -241,6 +242,7 @@ impl Service {
                 planner: planner_limits(config),
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
+                patience: statement_patience(config),
                 look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
             },
             reads: Shares::new(reads_per_tenant(config)),
@@ -517,6 +519,7 @@ fn notifier_settings(config: &Config) -> notifier::Settings {
         in_flight_per_user: config.notifier.in_flight_per_user,
         disable_after_days: config.notifier.disable_after_days,
         allow_internal: config.notifier.allow_internal,
+        patience: statement_patience(config),
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn run(config: &Config, db: &Db, lift_by: Option<&str>) -> anyhow::Res
         config.calls.max_concurrent,
         config.provider.kind.as_str(),
         config.provider.dials_per_second,
-        config.quota.reserve_minutes,
+        &config.quota,
     )
     .await?;
     match &settled.held_for {
@@ -101,7 +101,7 @@ fn provider_of(config: &Config, token_key: &[u8]) -> anyhow::Result<Arc<dyn Prov
 /// Writes down what the provider was given since this database's last dial and this database does not know.
 async fn unknown_here(db: &Db, provider: &dyn Provider, instance: InstanceId) -> anyhow::Result<String> {
     let Some(newest) = queue::newest_dial(&db.work).await? else {
-        return Ok("This database has never dialed.".to_owned());
+        return Ok("This database has no calls.".to_owned());
     };
     let since = newest - OVERLAP;
     Ok(match provider.given_since(since).await {

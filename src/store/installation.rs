@@ -5,6 +5,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 
+use crate::config::Quota;
+
 /// What the installation tells a process that starts.
 #[derive(Clone, Debug)]
 pub struct Settled {
@@ -24,7 +26,7 @@ pub async fn settle_in(
     max_concurrent: i32,
     provider: &str,
     dials_per_second: f64,
-    reserve_minutes: i32,
+    quota: &Quota,
 ) -> sqlx::Result<Settled> {
     let row = sqlx::query_file_as!(
         Settled,
@@ -33,7 +35,10 @@ pub async fn settle_in(
         max_concurrent,
         provider,
         dials_per_second,
-        reserve_minutes
+        quota.reserve_minutes,
+        quota.waiting_calls_max,
+        quota.upload_bytes_max,
+        quota.kept_answer_bytes_max
     );
     row.fetch_one(pool).await
 }

@@ -19,6 +19,7 @@ pub mod settings;
 pub mod strays;
 pub mod suppressions;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 
 use uuid::Uuid;

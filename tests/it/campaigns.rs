@@ -264,7 +264,8 @@ async fn a_file_is_read_on_after_a_crash() {
     loop {
         // A lease of no time: who comes next takes over at once, even from a reader that still lives.
         let bell = Doorbell::default();
-        let reading = imports::read_next(&pool, &bell, 0.0);
+        let reading =
+            imports::read_next(&pool, &bell, imports::Limits { lease_secs: 0.0, patience: Duration::from_secs(30) });
         match tokio::time::timeout(Duration::from_millis(60 << deaths), reading).await {
             // None to take: the statement of the one that died still has the row.
             Ok(read) => _ = read.expect("read"),

@@ -86,9 +86,13 @@ impl Scene {
     }
 
     async fn claim(&self) -> Vec<Claimed> {
+        self.claim_up_to(5).await
+    }
+
+    async fn claim_up_to(&self, want: usize) -> Vec<Claimed> {
         let mut connection = self.test_db.pool().acquire().await.expect("a connection");
         let room = Room {
-            want: 5,
+            want,
             global_limit: 30,
             instance: self.line.lease.instance,
             provider: "scripted",
@@ -415,4 +419,36 @@ async fn without_a_lease_nothing_is_dialed() {
     assert_eq!(scene.asked(), 0);
     scene.call_is("waiting 0 -").await;
     scene.test_db.assert_sound().await;
+}
+
+/// Equal refusals of one user's calls in a row are a fault of what they ask for: from the fifth on they wait, behind others, and count no
+/// dial; an accepted call ends the row. When another user's are refused in the same words, it is the provider that is held.
+/// (95e55f8: every one of them was FAILED for good.)
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_in_a_row_hold_calls_back() {
+    let refusal = |what: &str| Placed::Refused { reason: format!("HTTP 400 {what}"), about_number: false };
+    let scene = Scene::new(refusal("voice 17 is not known")).await;
+    let numbers: Vec<String> = (0..9).map(|nth| format!("+141555501{nth:02}")).collect();
+    scene.test_db.enqueue(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let dial_next = async || {
+        for call in scene.claim_up_to(1).await {
+            dial(&scene.line, call, Instant::now()).await;
+        }
+        scene.settle().await;
+    };
+    for _ in 0..6 {
+        dial_next().await;
+    }
+    let count = async |sql: &'static str| scene.test_db.count(sql).await;
+    assert_eq!(count("select count(*) from calls where state = 'failed' and disposition = 'REFUSED'").await, 4);
+    assert_eq!(count("select count(*) from calls where state = 'waiting' and dials = 0 and due_at > now()").await, 2);
+    assert_eq!(count("select n from provider_refusals").await, 6);
+    // Numbers in the words make no difference; other words begin a new row.
+    *scene.provider.answer.lock().expect("no panic while held") = refusal("voice 18 is not known");
+    dial_next().await;
+    assert_eq!(count("select n from provider_refusals").await, 7);
+    *scene.provider.answer.lock().expect("no panic while held") = ACCEPTED;
+    scene.line.pulse.sees_rows();
+    dial_next().await;
+    assert_eq!(count("select count(*) from provider_refusals").await, 0);
 }

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::fake_provider::{FakeProvider, Manners};
 use crate::support::{self, ANY_HOUR, Folder, Process, TestDb, TestService, config};
+use crate::ultravox;
 
 const QUICK: (&str, &str) = ("OUTDIAL_SIMULATOR__SPEED", "1000");
 /// Calls that last for as long as the test.
@@ -465,6 +466,47 @@ async fn whoever_dials_rescues() {
     test_db.assert_sound().await;
 }
 
+/// A tenant that has as much waiting as it may is told so; another tenant is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_quota_is_its_own() {
+    let service = TestService::start(&[
+        SLOW[0],
+        SLOW[1],
+        ("OUTDIAL_QUOTA__WAITING_CALLS_MAX", "3"),
+        ("OUTDIAL_QUOTA__UPLOAD_BYTES_MAX", "100"),
+    ])
+    .await;
+    service.test_db.run(ANY_HOUR).await;
+    for user in ["ann", "bob"] {
+        assert_eq!(service.post("/api/v1/users", json!({"name": user, "externalId": user})).await.0, 201);
+    }
+    let calls = |user: &str| -> Vec<Value> {
+        let call = |nth: usize| json!({"to": format!("+1415555{nth:04}"), "scriptId": "s", "userId": user, "scheduledAt": "2030-01-01T00:00:00Z"});
+        (0..5).map(call).collect()
+    };
+    let (status, report) = service.post("/api/v1/calls/batch", json!({"calls": calls("ann")})).await;
+    assert_eq!((status, report["data"]["accepted"].as_i64()), (201, Some(3)), "{report}");
+    assert_eq!(report["data"]["rows"][4]["code"], "quota_exceeded", "{report}");
+    let (status, refused) = service.post("/api/v1/calls", calls("ann")[0].clone()).await;
+    assert_eq!((status, &refused["code"]), (429, &json!("quota_exceeded")), "{refused}");
+    assert_eq!(service.post("/api/v1/calls", calls("bob")[0].clone()).await.0, 201);
+    let (_, usage) = service.get("/api/v1/users/ann/usage").await;
+    assert_eq!(
+        (usage["data"]["waitingCalls"].as_i64(), usage["data"]["waitingCallsMax"].as_i64()),
+        (Some(3), Some(3)),
+        "{usage}"
+    );
+    let file = |user: &str, bytes: usize| {
+        let request = service.client.post(format!("{}/api/v1/users/{user}/prospects", service.base));
+        support::answer(
+            request.header("content-type", "text/csv").body(format!("number\n{}", "+14155550100\n".repeat(bytes / 13))),
+        )
+    };
+    assert_eq!(file("ann", 1000).await.0, 429);
+    assert_eq!(file("bob", 60).await.0, 202);
+    service.finish().await;
+}
+
 /// A provider that accepts calls and is never heard of again raises an alarm with its way out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_provider_is_an_alarm() {
@@ -520,18 +562,9 @@ async fn a_restored_database_does_not_dial() {
     let service = TestService::start_on(test_db, Role::All, &[QUICK]).await;
     assert_others_are_served(&service, "+14155550110").await;
     let name = service.test_db.options.get_database().expect("a name").to_owned();
-    let options = service.test_db.options.clone();
     service.finish().await;
     // Restored under another name of the same server: the database's own id tells.
-    let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.expect("connect");
-    let copy = format!("{name}_restored");
-    let sql = format!(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'; create database {copy} template {name}"
-    );
-    for part in sql.split("; ") {
-        admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(part.to_owned()))).await.expect("copy");
-    }
-    let restored = TestDb::new().await.on(&copy);
+    let restored = copied(&TestDb::new().await.on(&name), "restored").await;
     let service = TestService::start_on(restored, Role::All, &[QUICK]).await;
     assert_eq!(service.post("/api/v1/calls", json!({"to": "+14155550111", "scriptId": "s"})).await.0, 201);
     let (_, health) = service.get("/health").await;
@@ -549,6 +582,66 @@ async fn a_restored_database_does_not_dial() {
         1
     );
     service.finish().await;
+}
+
+/// A backup from before the dials: what the provider was given meanwhile is found in its list and followed; nobody is called again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restored_database_does_not_know_is_asked_for() {
+    let talks = |seed| outdial::fake_providers::Manners {
+        busy: 0,
+        no_answer: 0,
+        machine: 0,
+        not_found: 0,
+        ..outdial::fake_providers::Manners::gentle(seed, 10.0)
+    };
+    for mode in ultravox::MODES {
+        let world = ultravox::fakes(talks(1)).await;
+        let settings = ultravox::settings(&world, mode, support::free_port());
+        let pairs: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let service = TestService::start_on(TestDb::new().await, Role::Api, &pairs).await;
+        let calls: Vec<Value> =
+            (0..4).map(|nth| json!({"to": format!("+1415555{nth:04}"), "scriptId": "You sell tea."})).collect();
+        assert_eq!(service.post("/api/v1/calls/batch", json!({"calls": calls})).await.0, 201);
+        let name = service.test_db.options.get_database().expect("a name").to_owned();
+        service.finish().await;
+        let other = TestDb::new().await;
+        let copy = copied(&other.on(&name), "before").await;
+        let original = other.on(&name);
+        let dialing = TestService::start_on(original, Role::All, &pairs).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while world.rung().len() < 4 {
+            assert!(Instant::now() < deadline, "{mode}: {} rang", world.rung().len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        dialing.finish().await;
+        let restored = TestService::start_on(copy, Role::All, &pairs).await;
+        let (_, health) = restored.get("/health").await;
+        assert!(health["alarms"].to_string().contains("DIALING_HELD"), "{health}");
+        let told = reconcile::run(&config(&pairs), &restored.test_db.db, Some("Ann")).await.expect("reconcile");
+        assert!(told.contains("4 were not known here"), "{mode}: {told}");
+        restored.test_db.wait_for("select count(*) from calls where state in ('waiting', 'parked', 'live')", 0).await;
+        assert_eq!(
+            restored.test_db.count("select count(*) from calls where state = 'completed' and dials = 1").await,
+            4
+        );
+        assert_eq!(world.rung().len(), 4, "{mode}: somebody was called again");
+        restored.finish().await;
+    }
+}
+
+/// The database as it is now, under another name.
+async fn copied(of: &TestDb, name: &str) -> TestDb {
+    of.db.close().await;
+    let was = of.options.get_database().expect("a name").to_owned();
+    let copy = format!("{was}_{name}");
+    let mut admin = PgConnection::connect_with(&of.options.clone().database("postgres")).await.expect("connect");
+    for sql in [
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{was}'"),
+        format!("create database {copy} template {was}"),
+    ] {
+        admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("copy");
+    }
+    of.on(&copy)
 }
 
 /// What this process knows to be committed must be there: otherwise commits were lost, and nothing is dialed.

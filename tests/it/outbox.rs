@@ -490,6 +490,7 @@ async fn disabling_is_logged() {
 
 fn settings(in_flight: usize, in_flight_per_user: usize) -> notifier::Settings {
     notifier::Settings {
+        patience: Duration::from_secs(30),
         tick: Duration::from_millis(20),
         timeout: Duration::from_secs(600),
         in_flight,
@@ -649,13 +650,14 @@ async fn a_panic_ends_one_try_alone() {
     }
     let stop = CancellationToken::new();
     let panicking = bad.clone();
-    let running = tokio::spawn(notifier::run_with(pool.clone(), settings(2, 2), stop.clone(), move |due| {
-        let panics = panicking.contains(&due.id);
-        async move {
-            assert!(!panics, "as a fault in the code would");
-            DELIVERED
-        }
-    }));
+    let running =
+        tokio::spawn(notifier::run_with(pool.clone(), settings(2, 2), Arc::default(), stop.clone(), move |due| {
+            let panics = panicking.contains(&due.id);
+            async move {
+                assert!(!panics, "as a fault in the code would");
+                DELIVERED
+            }
+        }));
     test_db.wait_for("select count(*) from deliveries where state = 'delivered'", 13).await;
     test_db
         .wait_for(

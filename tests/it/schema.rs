@@ -95,3 +95,58 @@ async fn dump(test_db: &TestDb) -> String {
         laws.join("\n"),
     )
 }
+
+/// Every time that a statement from outside may write is bounded: a new column is, or its table is named here with the service as its
+/// only writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_sql_may_write_are_bounded() {
+    /// Written by the service alone, from the database's clock.
+    const OF_THE_SERVICE: &[&str] = &[
+        "api_keys",
+        "attempts",
+        "audit_log",
+        "dead_letters",
+        "deliveries",
+        "events",
+        "idempotency_keys",
+        "installation",
+        "instances",
+        "later_deltas",
+        "later_tallies",
+        "planner",
+        "planning",
+        "provider_rates",
+        "provider_refusals",
+        "provider_states",
+        "stray_events",
+        "uploads",
+        "webhook_endpoints",
+    ];
+    /// Likewise, of tables that others write to.
+    const COLUMNS_OF_THE_SERVICE: &[&str] =
+        &["calls.created_at", "calls.updated_at", "calls.ended_at", "calls.cancel_requested_at", "lanes.refresh_at"];
+    let test_db = TestDb::new().await;
+    let unbounded: Vec<(String, String)> = sqlx::query_as(
+        "select c.table_name::text, c.column_name::text
+         from information_schema.columns c
+         join information_schema.tables t using (table_schema, table_name)
+         where c.table_schema = 'public' and t.table_type = 'BASE TABLE' and c.table_name <> '_sqlx_migrations'
+           and c.udt_name in ('timestamptz', 'timestamp', 'date', '_date', 'interval', 'time')
+           and not exists (
+             select from pg_constraint k
+             join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
+             where k.contype = 'c' and k.conrelid = format('%I.%I', c.table_schema, c.table_name)::regclass and a.attname = c.column_name
+               and (k.conname like '%computable' or k.conname = 'user_settings_hours_before_24'))
+         order by 1, 2",
+    )
+    .fetch_all(test_db.pool())
+    .await
+    .expect("columns");
+    let forgotten: Vec<String> = unbounded
+        .into_iter()
+        .filter(|(table, _)| !OF_THE_SERVICE.contains(&table.as_str()))
+        .map(|(table, column)| format!("{table}.{column}"))
+        .filter(|column| !COLUMNS_OF_THE_SERVICE.contains(&column.as_str()))
+        .collect();
+    assert!(forgotten.is_empty(), "no bound on {forgotten:?}");
+}

@@ -391,6 +391,7 @@ async fn users_are_told_what_became_of_calls() {
     assert_eq!(heard.lock().expect("no panic").last().unwrap().0["webhook-id"], delivery);
     // Given up after a day of failures.
     let settings = notifier::Settings {
+        patience: Duration::from_secs(30),
         tick: Duration::from_secs(1),
         timeout: Duration::from_secs(2),
         in_flight: 4,

@@ -21,7 +21,7 @@ use crate::api::extract::{self, Json};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::owner_of;
 use crate::api::rows::{Rows, Shape};
-use crate::api::{Api, State};
+use crate::api::{Api, State, usage};
 use crate::domain::call::{CallStatus, Priority};
 use crate::domain::ids::{CallId, UserId, grown_from};
 use crate::queue::{NewCall, Verdict, windows};
@@ -63,6 +63,7 @@ async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>
     allow_ignoring_windows(caller, &input.body)?;
     // Faults are found before the key is used up: a corrected request may come under the same key.
     let draft = input.body.read(CallId(Uuid::nil()), user, api.limits.max_attempts, Utc::now())?;
+    usage::admit_calls(api, user, 1).await?;
     let inner = Arc::clone(api);
     once(api, caller.itself(), key, &input.hash, move |seed| async move {
         let mut call = [NewCall { id: CallId(seed), ..draft }];
@@ -309,5 +310,7 @@ async fn read_row(
         }
     };
     allow_ignoring_windows(caller, &input)?;
-    input.read(id, user, api.limits.max_attempts, Utc::now())
+    let call = input.read(id, user, api.limits.max_attempts, Utc::now())?;
+    usage::admit_calls(api, user, 1).await?;
+    Ok(call)
 }

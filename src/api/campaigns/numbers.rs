@@ -23,7 +23,7 @@ use crate::api::extract::{self, Id, Query};
 use crate::api::faults::Faults;
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::rows::{OneOrList, Rows, Shape};
-use crate::api::{Api, State, uploads};
+use crate::api::{Api, State, uploads, usage};
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
 use crate::queue::recruit::{self, Reason, Recruit, recruit};
 use crate::store::campaigns::Row;
@@ -164,6 +164,7 @@ pub async fn add_numbers(
     match extract::aside(whole, move |whole| OneOrList::<NumberInput>::read(whole, shape)).await? {
         OneOrList::List(rows) => {
             let hash = rows.hash.clone();
+            usage::admit_calls(&state.0, UserId(campaign.user_id), rows.len()).await?;
             once(api, caller.itself(), key, &hash, move |seed| async move {
                 let report = add_list(&inner, &campaign, seed, rows).await?;
                 inner.doorbell.ring();
@@ -184,6 +185,7 @@ pub async fn add_numbers(
 }
 
 async fn add_one(api: &Api, campaign: &Row, id: CallId, input: NumberInput) -> Result<CallDetail, Error> {
+    usage::admit_calls(api, UserId(campaign.user_id), 1).await?;
     let verdicts = recruit(&api.db.work, &into_of(campaign), vec![input.read()?], |_| id).await?;
     match verdicts.into_iter().next() {
         Some(Ok(call)) => detail(api, call, None).await,
@@ -209,6 +211,8 @@ fn error_of(reason: Reason) -> Error {
         Reason::ExternalIdTaken => {
             Error::conflict("external_id_taken", "externalId: the user has another call with this external id")
         }
+        Reason::Unreadable => Error::invalid_field("", "cannot be stored"),
+        Reason::QuotaExceeded => Error::quota("the user has as many calls waiting as it may"),
         Reason::DoNotCall => Error::conflict("do_not_call", "the number is on a do-not-call list"),
         Reason::WindowNeverOpens => Error::conflict(
             "window_never_opens",

@@ -1,0 +1,107 @@
+//! How much a tenant may have waiting and stored: looked at before more comes in, shown on request.
+//!
+//! A figure is remembered for some seconds, and what this process lets in meanwhile is added: the bound is on what a tenant piles up,
+//! not on the last call.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::auth::Caller;
+use crate::api::envelope::Data;
+use crate::api::error::{Error, Problems};
+use crate::api::extract::Id;
+use crate::api::owner::user_in_path;
+use crate::api::{Api, State};
+use crate::domain::ids::UserId;
+use crate::store::usage::{self, Usage};
+
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// Tenants remembered at once; beyond that all are forgotten.
+const KNOWN_MAX: usize = 10_000;
+
+/// What is remembered of tenants.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<HashMap<UserId, (Instant, Usage)>>);
+
+impl Known {
+    async fn of(&self, api: &Api, user: UserId) -> Result<Usage, Error> {
+        let fresh = {
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(&user).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, usage)| *usage)
+        };
+        if let Some(usage) = fresh {
+            return Ok(usage);
+        }
+        let usage = usage::of(&api.db.gate, user).await?;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(user, (Instant::now(), usage));
+        Ok(usage)
+    }
+
+    fn add(&self, user: UserId, more: impl FnOnce(&mut Usage)) {
+        if let Some((_, usage)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&user) {
+            more(usage);
+        }
+    }
+}
+
+/// Lets so many more calls of a user wait.
+///
+/// # Errors
+/// 429 when the user has as many waiting as it may.
+pub async fn admit_calls(api: &Api, user: UserId, more: usize) -> Result<(), Error> {
+    let more = i64::try_from(more).unwrap_or(i64::MAX);
+    let usage = api.known.of(api, user).await?;
+    if usage.calls_left() < more {
+        return Err(Error::quota(format!(
+            "the user has {} calls waiting, and may have {} (quota.waiting_calls_max): wait until some are dialed, or cancel some",
+            usage.waiting_calls, usage.waiting_calls_max
+        )));
+    }
+    api.known.add(user, |usage| usage.waiting_calls = usage.waiting_calls.saturating_add(more));
+    Ok(())
+}
+
+/// Lets so many more bytes of a user's file be stored.
+///
+/// # Errors
+/// 429 when the user has stored as much as it may.
+pub async fn admit_bytes(api: &Api, user: UserId, more: usize) -> Result<(), Error> {
+    let more = i64::try_from(more).unwrap_or(i64::MAX);
+    let usage = api.known.of(api, user).await?;
+    if usage.upload_bytes_max - usage.upload_bytes < more {
+        return Err(Error::quota(format!(
+            "the user's files take {} bytes, and may take {} (quota.upload_bytes_max): wait until they are read",
+            usage.upload_bytes, usage.upload_bytes_max
+        )));
+    }
+    api.known.add(user, |usage| usage.upload_bytes = usage.upload_bytes.saturating_add(more));
+    Ok(())
+}
+
+/// Lets another answer be kept for the caller.
+///
+/// # Errors
+/// 429 when as much is kept as may be.
+pub async fn admit_answer(api: &Api, user: UserId) -> Result<(), Error> {
+    let usage = api.known.of(api, user).await?;
+    if usage.kept_answer_bytes >= usage.kept_answer_bytes_max {
+        return Err(Error::quota(format!(
+            "the answers kept for Idempotency-Keys take {} bytes, and may take {} (quota.kept_answer_bytes_max): send no key, or wait until some are a day old",
+            usage.kept_answer_bytes, usage.kept_answer_bytes_max
+        )));
+    }
+    Ok(())
+}
+
+/// What a user has waiting and stored, and how much that may be.
+#[utoipa::path(get, path = "/users/{id}/usage", tag = "users", params(("id" = String, Path, description = "Id or external id")),
+    responses((status = 200, description = "What is used, and what may be", body = Data<Usage>), Problems))]
+pub async fn get_usage(state: State, caller: Caller, Id(id): Id) -> Result<axum::Json<Data<Usage>>, Error> {
+    let user = user_in_path(&state.0, caller, &id).await?;
+    Ok(axum::Json(Data::of(usage::of(&state.0.db.gate, user).await?)))
+}
