@@ -16,3 +16,12 @@ create or replace view ops.provider_errors as
   join attempts a on a.id = e.attempt_id
   where e.attempt_id >= ops.uuid_floor(clock() - interval '3 hours') and e.received_at > clock() - interval '1 hour'
     and e.type in ('refused', 'barred', 'turned_away', 'capacity', 'not_sent', 'doubt', 'not_found', 'overdue');
+
+-- A call that waits again at another time without any disposition is no promise: null is not yes.
+do $$
+begin
+  execute replace(pg_get_functiondef('calls_tell_prospects'::regproc),
+    'promised boolean := new.disposition = ''CALLBACK_REQUESTED'' and (',
+    'promised boolean := new.disposition is not distinct from ''CALLBACK_REQUESTED'' and (');
+end
+$$;

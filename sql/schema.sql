@@ -336,7 +336,7 @@ declare
     when new.state in ('completed', 'failed', 'expired', 'canceled') then 'FAILED'
   end;
   -- A promise that was made in this call, just now.
-  promised boolean := new.disposition = 'CALLBACK_REQUESTED' and (
+  promised boolean := new.disposition is not distinct from 'CALLBACK_REQUESTED' and (
     (new.state = 'waiting' and new.due_at <> old.due_at) or (new.state = 'completed' and old.state = 'live'));
 begin
   select * into p from prospects where id = new.prospect_id and call_id = new.id for update;
@@ -3142,7 +3142,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\xad4cd6450ccf9da597c312e614f4b45a595e2fcf495bf4b532e5bb3f3c65f46b532baeeece7a51b5751c28ac966c84f9', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

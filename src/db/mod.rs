@@ -92,14 +92,17 @@ impl Db {
         Self { work, read, gate, options }
     }
 
-    /// Closes the pools; waits for what is under way.
+    /// Closes the pools; waits a while for what is under way, but not for a server that does not answer.
     pub async fn close(&self) {
-        self.work.close().await;
-        self.read.close().await;
-        self.gate.close().await;
+        let closing = async { tokio::join!(self.work.close(), self.read.close(), self.gate.close()) };
+        if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
+            tracing::warn!("some connections to Postgres did not close in time");
+        }
     }
 }
 
+/// How long connections may take to say goodbye.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may take to answer the shortest question.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -25,6 +25,7 @@ use crate::api::shares::Shares;
 use crate::api::{self, About, Api, Limits, auth, webhooks};
 use crate::config::{Config, ProviderKind, surroundings};
 use crate::db::doorbell::Doorbell;
+use crate::db::fault::within;
 use crate::db::{self, Db, embedded};
 use crate::domain::ids::{InstanceId, new_id};
 use crate::executor::dial::Line;
@@ -78,6 +79,9 @@ impl Role {
         matches!(self, Self::All | Self::Scheduler)
     }
 }
+
+/// Giving up the lease is a courtesy: without it others wait until it runs out.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A started service.
 pub struct Service {
@@ -311,7 +315,7 @@ impl Service {
         }
         self.stop.rest.cancel();
         self.tasks.shutdown().await;
-        if let Err(error) = instances::leave(&self.db.work, self.instance).await {
+        if let Err(error) = within(GOODBYE_PATIENCE, instances::leave(&self.db.work, self.instance)).await {
             tracing::debug!(%error, "could not give up the lease");
         }
         self.db.close().await;

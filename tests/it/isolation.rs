@@ -429,7 +429,7 @@ async fn a_lock_in_somebodys_session_is_brief() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dials_rescues() {
     let fake =
-        FakeProvider::start(Manners { seed: 2, lasts_ms: (300, 600), answers_lost: 100, webhooks_doubled: 0 }).await;
+        FakeProvider::start(Manners { seed: 2, lasts_ms: (800, 1500), answers_lost: 10, webhooks_doubled: 0 }).await;
     let test_db = TestDb::new().await;
     let url = test_db.url();
     let folder = Folder::new("rescue");
