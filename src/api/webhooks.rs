@@ -16,6 +16,7 @@ use crate::api::error::{Error, Problems};
 use crate::api::extract::{self, Query};
 use crate::api::{Api, State};
 use crate::config::Causes;
+use crate::db::fault::within;
 use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
 use crate::outcome::Became;
@@ -24,6 +25,7 @@ use crate::provider::signature::{self, Headers};
 use crate::provider::ultravox::tool::Told;
 use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
 use crate::provider::{telnyx, ultravox};
+use crate::store::installation;
 use crate::telemetry::vitals::Vital;
 
 /// The strictest sender gives up on an answer after 2 s (Telnyx).
@@ -71,10 +73,14 @@ pub struct OurUrl {
 /// What became of the event.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Receipt {
-    /// applied; unchanged: known or outweighed already; stored: its call is not known yet.
+    /// applied; unchanged: known or outweighed already; stored: its call is not known yet; set aside: it cannot be stored as it is, and
+    /// is kept for a person.
     #[schema(example = "applied")]
     pub status: &'static str,
 }
+
+/// The receipt of an event whose call is not known yet.
+const STORED: &str = "stored";
 
 type Answer = (StatusCode, axum::Json<Data<Receipt>>);
 
@@ -110,7 +116,10 @@ async fn receive<T: serde::de::DeserializeOwned>(
     let value: Value = extract::json(&body)?;
     let report = read(extract::fit(value.clone())?).map_err(unreadable)?;
     let report = Report { key: event_id, attempt_id: named.or(report.attempt_id), ..report };
-    commit(api, report, value).await
+    let proven = named.is_some_and(|attempt| is_ours(&api.webhooks, attempt, url.token.as_deref()));
+    let answer = commit(api, report, value).await?;
+    hold_if_lost(api, proven, &answer).await;
+    Ok(answer)
 }
 
 /// Stores what was said; answers once that is committed.
@@ -135,7 +144,8 @@ async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error>
     match told {
         Ok(Ok(Became::Applied)) => Ok(receipt(StatusCode::OK, "applied")),
         Ok(Ok(Became::Unchanged)) => Ok(receipt(StatusCode::OK, "unchanged")),
-        Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, "stored")),
+        Ok(Ok(Became::Stray)) => Ok(receipt(StatusCode::ACCEPTED, STORED)),
+        Ok(Ok(Became::SetAside)) => Ok(receipt(StatusCode::ACCEPTED, "set aside")),
         Ok(Err(error)) => Err(Error::unavailable(error.into())),
         // It may be stored all the same: a repeat changes nothing.
         Err(late) => Err(Error::unavailable(late.into())),
@@ -195,7 +205,9 @@ pub async fn receive_reported_outcome(
     let outcome = told.read().map_err(unreadable)?;
     let word = Word::Told { outcome };
     let report = Report { attempt_id: Some(attempt), provider_call_id: None, word, at: None, key: None };
-    commit(&state.0, report, value).await
+    let answer = commit(&state.0, report, value).await?;
+    hold_if_lost(&state.0, true, &answer).await;
+    Ok(answer)
 }
 
 /// What the carrier says of the phone: JSON events of Telnyx Call Control, or the form of a TeXML callback.
@@ -232,12 +244,33 @@ pub async fn receive_telnyx(state: State, Query(url): Query<OurUrl>, request: Re
     };
     match report {
         // Our own URL names the attempt for sure; an id that came through the carrier comes second.
-        Some(report) => commit(&state.0, Report { attempt_id: ours.ok().or(report.attempt_id), ..report }, value).await,
+        Some(report) => {
+            let proven = ours.is_ok();
+            let report = Report { attempt_id: ours.ok().or(report.attempt_id), ..report };
+            let answer = commit(&state.0, report, value).await?;
+            hold_if_lost(&state.0, proven, &answer).await;
+            Ok(answer)
+        }
         None => Ok(receipt(StatusCode::OK, "unchanged")),
     }
 }
 
 /// The attempt our own URL names, with the proof that it is ours.
+/// A webhook that proves by our own token that we dialed an attempt this database does not know: an attempt is committed before anybody
+/// is asked, so the commit was lost. Dialing is held until a person has looked.
+async fn hold_if_lost(api: &Api, proven: bool, (_, receipt): &Answer) {
+    if !proven || receipt.0.data.status != STORED {
+        return;
+    }
+    match within(api.limits.patience, installation::hold(&api.db.work)).await {
+        Ok(true) => tracing::error!(
+            "dialing is held: a webhook proves an attempt that this database does not know; outdial reconcile asks the provider"
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "dialing could not be held, though commits were lost"),
+    }
+}
+
 fn named_by_our_url(rules: &Rules, url: &OurUrl) -> Result<AttemptId, Error> {
     let attempt = url.attempt_id.as_deref().and_then(|text| text.parse().ok());
     match attempt {

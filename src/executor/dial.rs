@@ -246,7 +246,7 @@ async fn write_down(line: &Line, attempt: AttemptId, step: &Prepared) -> Result<
     failpoint::hit("dial.after_prepare");
     match committed {
         Ok(Became::Applied) => Ok(()),
-        Ok(Became::Unchanged | Became::Stray) | Err(_) => {
+        Ok(Became::Unchanged | Became::Stray | Became::SetAside) | Err(_) => {
             Err(Word::NotSent { reason: "the first step could not be written down".to_owned() })
         }
     }

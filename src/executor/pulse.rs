@@ -5,13 +5,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 
+use crate::db::fault::within;
 use crate::domain::ids::AttemptId;
 
 use crate::queue::{self, Breaker};
+
+/// A dial does not wait longer for its note of how it went.
+const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pulse of the provider, as this process feels it.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Pulse {
         if !self.rows.load(Ordering::Relaxed) {
             return;
         }
-        match queue::accepted_again(pool, provider, attempt).await {
+        match within(NOTE_PATIENCE, queue::accepted_again(pool, provider, attempt)).await {
             Ok(left) => self.rows.store(left > 0, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "could not note that a call was accepted"),
         }
@@ -106,7 +110,7 @@ impl Pulse {
     /// Reports, and gives for how long the breaker is open by that.
     async fn report(&self, pool: &PgPool, provider: &str, failed: i32, breaker: &Breaker) -> Option<f64> {
         let answered = std::mem::take(&mut self.answers(breaker).count);
-        match queue::judge_provider(pool, provider, answered, failed, breaker).await {
+        match within(NOTE_PATIENCE, queue::judge_provider(pool, provider, answered, failed, breaker)).await {
             Ok(judged) => {
                 if judged.half_open {
                     self.is_awaited();

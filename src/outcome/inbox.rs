@@ -233,6 +233,7 @@ impl Batch {
                 Became::Applied => "applied",
                 Became::Unchanged => "unchanged",
                 Became::Stray => "stray",
+                Became::SetAside => "set_aside",
             };
             metrics::counter!("outdial_events_total", "source" => heard.source, "became" => label).increment(1);
             if let Some(answer) = answer {
@@ -270,7 +271,7 @@ impl Batch {
             metrics::counter!("outdial_events_total", "source" => heard.source, "became" => "set_aside").increment(1);
             if let Some(answer) = answer {
                 // The sender may have hung up.
-                let _ = answer.send(Ok(Became::Stray));
+                let _ = answer.send(Ok(Became::SetAside));
             }
         }
     }

@@ -33,6 +33,8 @@ pub enum Became {
     Unchanged,
     /// Kept until its call is known.
     Stray,
+    /// It cannot be stored as an event: kept among the dead letters.
+    SetAside,
 }
 
 /// What a settling did, in the order of what was heard.
@@ -122,7 +124,7 @@ async fn refresh(connection: &mut PgConnection, attempts: &[AttemptId], memory: 
     Ok(())
 }
 
-/// [`settle`] in a transaction of its own: for processes that do not claim. It holds the admission lock alone: an insert beside it
+/// [`settle`] in a transaction of its own, for whoever settles beside the worker loop (`outdial reconcile`). It holds the admission lock alone: an insert beside it
 /// could park a call behind the very attempt that ends here, and neither would see the other.
 ///
 /// # Errors

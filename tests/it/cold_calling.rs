@@ -475,7 +475,7 @@ async fn a_batch_costs_the_same_as_users_grow() {
         let test_db = TestDb::new().await;
         let mut connection = PgConnection::connect_with(&test_db.options).await.expect("connect");
         let fill = format!(
-            "set statement_timeout = 0; insert into users (id, name, time_zone) select md5('u' || g)::uuid, 'u', 'America/New_York' from generate_series(1, {users}) g;
+            "set outdial.service = 'on'; insert into users (id, name, time_zone) select md5('u' || g)::uuid, 'u', 'America/New_York' from generate_series(1, {users}) g;
              insert into user_settings (user_id, opens, closes, script_initial, script_follow_up)
                select md5('u' || g)::uuid, '00:00', '00:00', 'hi', 'hi' from generate_series(1, {users}) g;
              insert into plans (id, name, minutes, duration_days) values (md5('plan')::uuid, 'p', 600, 30);

@@ -25,7 +25,8 @@ pub struct CallInput {
     pub to: String,
     #[schema(example = "welcomeFlow", min_length = 1, max_length = 20000)]
     pub script_id: String,
-    /// Given back as it is, and passed to the provider. At most 32 KiB.
+    /// Given back as it is, every digit of a number too, and passed to the provider; only the order of keys is the database's. At most
+    /// 32 KiB, nested 32 deep, numbers of 64 digits; a key twice is an error.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
     /// Values for the script. At most 32 KiB.
