@@ -33,8 +33,11 @@ pub fn carrier(causes: &Causes, cause: Option<&str>, sip: Option<&str>, refusals
         raw = Some(raw.map_or_else(|| code.clone(), |raw| format!("{raw} {code}")));
     }
     match refusal.map(|(_, meaning)| meaning).or(by_cause).or_else(by_code) {
+        // The line was open; whether anybody was talked to, only the agent's side knows.
+        Some(Meaning::Ends { disposition: Disposition::Completed, .. }) | None => {
+            Word::OneSideOver { by_carrier: true, hangup_cause: raw.as_deref().map(shortened) }
+        }
         Some(meaning) => word(meaning, raw),
-        None => Word::OneSideOver { by_carrier: true, hangup_cause: raw.as_deref().map(shortened) },
     }
 }
 
@@ -108,7 +111,8 @@ mod tests {
             ("user_busy", "unspecified", Some(Disposition::Busy)),
             ("no_answer", "480", Some(Disposition::NoAnswer)),
             ("timeout", "487", Some(Disposition::NoAnswer)),
-            ("time_limit", "200", Some(Disposition::Completed)),
+            // The agent may have given up long before.
+            ("time_limit", "200", None),
             ("call_rejected", "603", Some(Disposition::Failed)),
             ("not_found", "404", Some(Disposition::WrongNumber)),
             ("originator_cancel", "487", Some(Disposition::Canceled)),
