@@ -37,8 +37,10 @@ const STUCK_PAUSE: Duration = Duration::from_millis(5);
 /// Calls remembered; those that ended elsewhere are forgotten with the rest, and read anew.
 const MEMORY_MAX: usize = 10_000;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
-/// No claims for so long after one that failed for what it read; settling goes on.
+/// No claims for so long after one that failed for what it read, or panicked; settling goes on.
 const POISON_PAUSE: Duration = Duration::from_secs(1);
+/// No claims for so long after one that failed for any other reason: the next turn, which comes after [`OUTAGE_PAUSE`], settles alone.
+const CLAIM_PAUSE: Duration = Duration::from_millis(400);
 
 /// The worker loop of one process.
 pub struct Dispatcher {
@@ -72,8 +74,9 @@ pub struct Dispatcher {
 enum TurnFailed {
     /// While what was heard was written.
     Settling(sqlx::Error),
-    /// While calls were claimed, or at the commit.
+    /// While calls were claimed, or at a commit that holds claims.
     Claiming(sqlx::Error),
+    ClaimPanicked,
     Panicked,
 }
 
@@ -239,7 +242,9 @@ impl Dispatcher {
         let permits = self.take_permits();
         let want = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if want == 0 && batch.heard.is_empty() {
-            return Ok(Next::Wait { at_most: self.settings.poll, full: true });
+            let pause = self.claims_after.saturating_duration_since(began);
+            let at_most = if pause.is_zero() { self.settings.poll } else { pause.min(self.settings.poll) };
+            return Ok(Next::Wait { at_most, full: true });
         }
         let batch_was_full = batch.heard.len() == self.settings.batch_max;
         let patience = self.settings.turn_patience;
@@ -272,21 +277,35 @@ impl Dispatcher {
         };
         self.kept.discard().await;
         self.memory.clear();
-        let unsettled = match failed {
-            TurnFailed::Settling(error) => Unsettled::Failed(error),
-            TurnFailed::Panicked => Unsettled::Panicked,
-            TurnFailed::Claiming(error) => {
-                self.commit_in_doubt = true;
-                if fault::is_of_the_values(&error) {
-                    tracing::error!(%error, "a claim failed for what it read; settling goes on without it (outdial doctor)");
-                    self.claims_after = Instant::now() + POISON_PAUSE;
-                }
-                batch.failed(&self.inbox);
-                tokio::time::sleep(OUTAGE_PAUSE).await;
-                return Ok(Next::Now);
+        let pause = match &failed {
+            TurnFailed::ClaimPanicked => {
+                tracing::error!("a claim panicked; settling goes on without it (outdial doctor)");
+                Some(POISON_PAUSE)
             }
+            TurnFailed::Claiming(error) if fault::is_of_the_values(error) => {
+                tracing::error!(%error, "a claim failed for what it read; settling goes on without it (outdial doctor)");
+                Some(POISON_PAUSE)
+            }
+            TurnFailed::Claiming(error) => {
+                tracing::warn!(%error, "a claim failed; what was heard is settled first");
+                Some(CLAIM_PAUSE)
+            }
+            TurnFailed::Settling(_) | TurnFailed::Panicked => None,
         };
-        if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await {
+        // Whoever is at fault where a turn claimed, it is not what was heard: that is kept, and settled by a turn that does not claim.
+        if let Some(pause) = pause.filter(|_| want > 0) {
+            self.commit_in_doubt = true;
+            self.claims_after = Instant::now() + pause;
+            batch.failed(&self.inbox);
+            tokio::time::sleep(OUTAGE_PAUSE).await;
+            return Ok(Next::Now);
+        }
+        let unsettled = match failed {
+            TurnFailed::Settling(error) | TurnFailed::Claiming(error) => Unsettled::Failed(error),
+            TurnFailed::ClaimPanicked | TurnFailed::Panicked => Unsettled::Panicked,
+        };
+        let heard_nothing = batch.heard.is_empty();
+        if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await || heard_nothing {
             self.commit_in_doubt = true;
             tokio::time::sleep(OUTAGE_PAUSE).await;
         }
@@ -323,7 +342,8 @@ impl Dispatcher {
         let mut claim = Claim::default();
         if let Some(room) = room {
             let began = Instant::now();
-            claim = queue::claim(&mut transaction, room).await.map_err(TurnFailed::Claiming)?;
+            let claiming = AssertUnwindSafe(queue::claim(&mut transaction, room)).catch_unwind().await;
+            claim = claiming.map_err(|_| TurnFailed::ClaimPanicked)?.map_err(TurnFailed::Claiming)?;
             metrics::histogram!("outdial_claim_seconds").record(began.elapsed());
         }
         if !claim.calls.is_empty() {
