@@ -53,30 +53,48 @@ language sql immutable parallel safe
 as $$ select at >= '1900-01-01 00:00:00+00'::timestamptz and at < '10000-01-01 00:00:00+00'::timestamptz $$;
 comment on function is_computable(timestamptz) is 'A time that every program can compute with: neither infinite nor beyond the years 1900 to 9999.';
 
--- Calls whose JSON breaks the rule have stopped every claim: they end here.
+-- What is wrong with a call. An external id alone is no reason not to dial.
+create function pg_temp.call_fault(c calls) returns text
+language sql
+as $$
+  select coalesce(
+    'metadata ' || json_fault(c.metadata), 'variables ' || json_fault(c.variables),
+    case when char_length(c.script_id) > 20000 then 'scriptId is longer than 20000 characters' end,
+    case when char_length(c.time_zone) > 255 then 'timeZone is longer than 255 characters' end,
+    case when char_length(c.external_id) > 255 then 'externalId is longer than 255 characters' end)
+$$;
+
+-- Calls that break a rule stop every claim, since a claim writes them: those that wait end here, and what they held is kept.
 insert into dead_letters (kind, subject_id, user_id, reason, detail, body)
-select 'call', c.id, c.user_id, 'UNREADABLE', coalesce('metadata ' || json_fault(c.metadata), 'variables ' || json_fault(c.variables)),
-  jsonb_build_object('metadata', c.metadata, 'variables', c.variables)::text
+select 'call', c.id, c.user_id, 'UNREADABLE', pg_temp.call_fault(c),
+  jsonb_build_object('metadata', c.metadata, 'variables', c.variables, 'scriptId', c.script_id, 'timeZone', c.time_zone,
+    'externalId', c.external_id)::text
 from calls c
-where json_fault(c.metadata) is not null or json_fault(c.variables) is not null;
+where pg_temp.call_fault(c) is not null;
 with gone as (
   update calls c
   set
     metadata = case when json_fault(c.metadata) is null then c.metadata else '{}' end,
     variables = case when json_fault(c.variables) is null then c.variables else '{}' end,
-    state = case when c.state in ('waiting', 'parked') then 'failed' else c.state end,
-    disposition = case when c.state in ('waiting', 'parked') then 'UNREADABLE' else c.disposition end,
-    ended_at = case when c.state in ('waiting', 'parked') then clock() else c.ended_at end,
+    script_id = left(c.script_id, 20000),
+    time_zone = case when char_length(c.time_zone) <= 255 then c.time_zone end,
+    external_id = case when char_length(c.external_id) <= 255 then c.external_id else left(c.external_id, 220) || md5(c.external_id) end,
+    state = case when was.ends then 'failed' else c.state end,
+    disposition = case when was.ends then 'UNREADABLE' else c.disposition end,
+    ended_at = case when was.ends then clock() else c.ended_at end,
     updated_at = clock()
-  from (select id, state from calls where json_fault(metadata) is not null or json_fault(variables) is not null) was
+  from (
+    select id, state in ('waiting', 'parked') and pg_temp.call_fault(calls) not like 'externalId%' as ends
+    from calls
+    where pg_temp.call_fault(calls) is not null) was
   where c.id = was.id
-  returning c.lane_id, c.user_id, c.campaign_id, was.state as was, c.state
+  returning c.lane_id, c.user_id, c.campaign_id, was.ends
 )
 insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
 select lane_id, user_id, campaign_id, v.what, sum(v.n)
 from gone
 cross join lateral (values ('PENDING', -1), ('FAILED', 1)) as v(what, n)
-where was in ('waiting', 'parked')
+where ends
 group by lane_id, user_id, campaign_id, v.what;
 
 insert into dead_letters (kind, subject_id, user_id, reason, detail, body)
@@ -175,20 +193,42 @@ alter table subscriptions
 update scripts set max_duration_secs = least(max_duration_secs, 86400) where max_duration_secs > 86400;
 alter table scripts add constraint scripts_max_duration_range check (max_duration_secs <= 86400);
 
--- Texts. Longer ones that are there already stay until they are written again.
+-- Texts. Longer ones are cut, and kept as they were with the dead letters: a rule that is not met stops every later write of its row.
+insert into dead_letters (kind, subject_id, user_id, reason, detail, body)
+select 'prospect', id, user_id, 'UNREADABLE', 'name, externalId or timeZone is longer than 255 characters',
+  jsonb_build_object('name', name, 'externalId', external_id, 'timeZone', time_zone)::text
+from prospects
+where greatest(char_length(name), char_length(external_id), char_length(time_zone)) > 255;
+update prospects
+set name = left(name, 255), time_zone = case when char_length(time_zone) <= 255 then time_zone end,
+  external_id = case when char_length(external_id) <= 255 then external_id else left(external_id, 220) || md5(external_id) end
+where greatest(char_length(name), char_length(external_id), char_length(time_zone)) > 255;
+insert into dead_letters (kind, subject_id, user_id, reason, detail, body)
+select 'settings', user_id, user_id, 'UNREADABLE', 'a prompt is longer than 20000 characters, or voice or language than 255',
+  jsonb_build_object('scriptInitial', script_initial, 'scriptFollowUp', script_follow_up, 'firstMessage', first_message,
+    'voice', voice, 'language', language)::text
+from user_settings
+where greatest(char_length(script_initial), char_length(script_follow_up), char_length(first_message)) > 20000
+  or greatest(char_length(voice), char_length(language)) > 255;
+update user_settings
+set script_initial = left(script_initial, 20000), script_follow_up = left(script_follow_up, 20000),
+  first_message = left(first_message, 20000), voice = left(voice, 255), language = left(language, 255)
+where greatest(char_length(script_initial), char_length(script_follow_up), char_length(first_message)) > 20000
+  or greatest(char_length(voice), char_length(language)) > 255;
+update campaigns set script_id = left(script_id, 20000) where char_length(script_id) > 20000;
 alter table calls
-  add constraint calls_script_id_length check (char_length(script_id) <= 20000) not valid,
-  add constraint calls_external_id_length check (char_length(external_id) <= 255) not valid,
-  add constraint calls_time_zone_length check (char_length(time_zone) <= 255) not valid;
+  add constraint calls_script_id_length check (char_length(script_id) <= 20000),
+  add constraint calls_external_id_length check (char_length(external_id) <= 255),
+  add constraint calls_time_zone_length check (char_length(time_zone) <= 255);
 alter table prospects
-  add constraint prospects_name_length check (char_length(name) <= 255) not valid,
-  add constraint prospects_external_id_length check (char_length(external_id) <= 255) not valid,
-  add constraint prospects_time_zone_length check (char_length(time_zone) <= 255) not valid;
-alter table campaigns add constraint campaigns_script_id_length check (char_length(script_id) <= 20000) not valid;
+  add constraint prospects_name_length check (char_length(name) <= 255),
+  add constraint prospects_external_id_length check (char_length(external_id) <= 255),
+  add constraint prospects_time_zone_length check (char_length(time_zone) <= 255);
+alter table campaigns add constraint campaigns_script_id_length check (char_length(script_id) <= 20000);
 alter table user_settings
   add constraint user_settings_texts_length check (
     char_length(script_initial) <= 20000 and char_length(script_follow_up) <= 20000 and char_length(first_message) <= 20000
-    and char_length(voice) <= 255 and char_length(language) <= 255) not valid;
+    and char_length(voice) <= 255 and char_length(language) <= 255);
 
 -- The door for plain SQL says what is wrong in the words of the REST door.
 create or replace function ops.enqueue(

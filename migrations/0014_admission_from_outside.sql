@@ -28,12 +28,18 @@ comment on function admission_is_brief() is
 create function admission_lock(shared boolean) returns void
 language plpgsql
 as $$
+declare
+  is_first boolean := coalesce(current_setting('outdial.admitted_at', true), '') = '';
 begin
   perform admission_is_brief();
   if shared then
     perform pg_advisory_xact_lock_shared(7001);
   else
     perform pg_advisory_xact_lock(7001);
+  end if;
+  -- Waiting for it is not holding it.
+  if is_first and coalesce(current_setting('outdial.admitted_at', true), '') <> '' then
+    perform set_config('outdial.admitted_at', clock_timestamp()::text, true);
   end if;
 end
 $$;

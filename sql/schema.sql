@@ -212,12 +212,18 @@ COMMENT ON FUNCTION public.admission_is_brief() IS 'Bounds for how long a sessio
 CREATE FUNCTION public.admission_lock(shared boolean) RETURNS void
     LANGUAGE plpgsql
     AS $$
+declare
+  is_first boolean := coalesce(current_setting('outdial.admitted_at', true), '') = '';
 begin
   perform admission_is_brief();
   if shared then
     perform pg_advisory_xact_lock_shared(7001);
   else
     perform pg_advisory_xact_lock(7001);
+  end if;
+  -- Waiting for it is not holding it.
+  if is_first and coalesce(current_setting('outdial.admitted_at', true), '') <> '' then
+    perform set_config('outdial.admitted_at', clock_timestamp()::text, true);
   end if;
 end
 $$;
@@ -597,13 +603,16 @@ CREATE TABLE public.prospects (
     variables jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT prospects_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT prospects_deleted_at_computable CHECK (public.is_computable(deleted_at)),
+    CONSTRAINT prospects_external_id_length CHECK ((char_length(external_id) <= 255)),
     CONSTRAINT prospects_last_contacted_at_computable CHECK (public.is_computable(last_contacted_at)),
+    CONSTRAINT prospects_name_length CHECK ((char_length(name) <= 255)),
     CONSTRAINT prospects_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT prospects_reached_at_computable CHECK (public.is_computable(reached_at)),
     CONSTRAINT prospects_refused_at_computable CHECK (public.is_computable(refused_at)),
     CONSTRAINT prospects_rescheduled_for_computable CHECK (public.is_computable(rescheduled_for)),
     CONSTRAINT prospects_reschedules_not_negative CHECK ((reschedules >= 0)),
     CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text]))),
+    CONSTRAINT prospects_time_zone_length CHECK ((char_length(time_zone) <= 255)),
     CONSTRAINT prospects_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT prospects_variables_readable CHECK (public.json_is_bounded(variables))
 )
@@ -1538,11 +1547,14 @@ CREATE TABLE public.calls (
     CONSTRAINT calls_ended_at_iff_final CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])))),
     CONSTRAINT calls_expired_never_dialed CHECK (((state <> 'expired'::public.call_state) OR (dials = 0))),
     CONSTRAINT calls_expires_at_computable CHECK (public.is_computable(expires_at)),
+    CONSTRAINT calls_external_id_length CHECK ((char_length(external_id) <= 255)),
     CONSTRAINT calls_live_has_attempt CHECK (((state <> 'live'::public.call_state) OR (attempt_number > 0))),
     CONSTRAINT calls_metadata_readable CHECK (public.json_is_bounded(metadata)),
     CONSTRAINT calls_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT calls_priority_known CHECK ((priority = ANY (ARRAY[1, 3, 4]))),
     CONSTRAINT calls_rank_known CHECK (((rank >= 0) AND (rank <= 4))),
+    CONSTRAINT calls_script_id_length CHECK ((char_length(script_id) <= 20000)),
+    CONSTRAINT calls_time_zone_length CHECK ((char_length(time_zone) <= 255)),
     CONSTRAINT calls_variables_readable CHECK (public.json_is_bounded(variables))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
@@ -1596,6 +1608,7 @@ CREATE TABLE public.campaigns (
     CONSTRAINT campaigns_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
     CONSTRAINT campaigns_max_retries_range CHECK (((max_retries >= 0) AND (max_retries <= 100))),
     CONSTRAINT campaigns_retry_delay_range CHECK (((retry_delay_secs >= 0) AND (retry_delay_secs <= 31536000))),
+    CONSTRAINT campaigns_script_id_length CHECK ((char_length(script_id) <= 20000)),
     CONSTRAINT campaigns_swept_at_computable CHECK (public.is_computable(swept_at)),
     CONSTRAINT campaigns_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT campaigns_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
@@ -2369,6 +2382,7 @@ CREATE TABLE public.user_settings (
     CONSTRAINT user_settings_hours_whole CHECK (((opens IS NULL) = (closes IS NULL))),
     CONSTRAINT user_settings_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT user_settings_retry_rules_readable CHECK (public.json_is_bounded(retry_rules)),
+    CONSTRAINT user_settings_texts_length CHECK (((char_length(script_initial) <= 20000) AND (char_length(script_follow_up) <= 20000) AND (char_length(first_message) <= 20000) AND (char_length(voice) <= 255) AND (char_length(language) <= 255))),
     CONSTRAINT user_settings_updated_at_computable CHECK (public.is_computable(updated_at)),
     CONSTRAINT user_settings_zone_policy_known CHECK ((zone_policy = ANY (ARRAY['user'::text, 'hold'::text])))
 );
@@ -2749,26 +2763,14 @@ ALTER TABLE ONLY public.attempts
 ALTER TABLE ONLY public.audit_log
     ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
 
-ALTER TABLE public.calls
-    ADD CONSTRAINT calls_external_id_length CHECK ((char_length(external_id) <= 255)) NOT VALID;
-
 ALTER TABLE ONLY public.calls
     ADD CONSTRAINT calls_pkey PRIMARY KEY (id);
-
-ALTER TABLE public.calls
-    ADD CONSTRAINT calls_script_id_length CHECK ((char_length(script_id) <= 20000)) NOT VALID;
-
-ALTER TABLE public.calls
-    ADD CONSTRAINT calls_time_zone_length CHECK ((char_length(time_zone) <= 255)) NOT VALID;
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_external_id_key UNIQUE (user_id, external_id);
 
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_pkey PRIMARY KEY (id);
-
-ALTER TABLE public.campaigns
-    ADD CONSTRAINT campaigns_script_id_length CHECK ((char_length(script_id) <= 20000)) NOT VALID;
 
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
@@ -2824,17 +2826,8 @@ ALTER TABLE ONLY public.plans
 ALTER TABLE ONLY public.prospects
     ADD CONSTRAINT prospects_external_id_key UNIQUE (user_id, external_id);
 
-ALTER TABLE public.prospects
-    ADD CONSTRAINT prospects_external_id_length CHECK ((char_length(external_id) <= 255)) NOT VALID;
-
-ALTER TABLE public.prospects
-    ADD CONSTRAINT prospects_name_length CHECK ((char_length(name) <= 255)) NOT VALID;
-
 ALTER TABLE ONLY public.prospects
     ADD CONSTRAINT prospects_pkey PRIMARY KEY (id);
-
-ALTER TABLE public.prospects
-    ADD CONSTRAINT prospects_time_zone_length CHECK ((char_length(time_zone) <= 255)) NOT VALID;
 
 ALTER TABLE ONLY public.provider_rates
     ADD CONSTRAINT provider_rates_pkey PRIMARY KEY (provider);
@@ -2895,9 +2888,6 @@ ALTER TABLE ONLY public.user_settings
 
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
-
-ALTER TABLE public.user_settings
-    ADD CONSTRAINT user_settings_texts_length CHECK (((char_length(script_initial) <= 20000) AND (char_length(script_follow_up) <= 20000) AND (char_length(first_message) <= 20000) AND (char_length(voice) <= 255) AND (char_length(language) <= 255))) NOT VALID;
 
 ALTER TABLE ONLY public.user_turns
     ADD CONSTRAINT user_turns_pkey PRIMARY KEY (user_id);
@@ -3137,10 +3127,10 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('8', 'create outbox', true, E'\\x0bf665ac5aab3e211936719f32b091980b583a02997300e1f1e131294c3f0e29b2a53494634eb41072a472f4f4767f48', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('9', 'create ops views', true, E'\\x3020e118adb97ab2539775075ec21c100e9795e9cc587e977d869e27ae7b8f35c1d8af3d5bf6f6e0f5074e6e05716272', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('10', 'create platform views', true, E'\\x930f10c8e88aeda7a9b1febca68ba09f632b39ab1d4240dd00a177fe983f39fffb322c53a68f8306b733fd87b88d7e4b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x52f6866181c857b8d7d10be90ab3f1faac11c438343c57ca6604a9246007bad6659fef24f56d766eef913e50de4b43bc', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x153ffdaaaded3584588dcab5388f3e0808d21dd012e4e637c4e621eee08bb4bce5076d36f86639116e95b9de8a5e5ef1', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xbb00fd72d38d5ab3d6230a73fdd0c1669202bd54526d4068901f4f803072c40ca6349243235c372dc5088d05aa55129c', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xa3bfab8c5748ddd6ac805da31749695070c0592e3ef5206cdcb5ffbc8dd84d25505ab9ab36ed9157507e44d72d61560b', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);

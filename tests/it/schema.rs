@@ -43,6 +43,49 @@ async fn a_loaded_schema_serves() {
     service.finish().await;
 }
 
+/// What an older version let in through its door for plain SQL stops nobody after the upgrade: it is set aside, alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_sets_aside_what_was_let_in() {
+    let test_db = TestDb::new().await;
+    let old = format!("{}_old", test_db.options.get_database().expect("a name"));
+    let mut admin = PgConnection::connect_with(&test_db.options.clone().database("postgres")).await.expect("connect");
+    admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {old}")))).await.expect("create");
+    let options = test_db.options.clone().database(&old);
+    let mut connection = PgConnection::connect_with(&options).await.expect("connect");
+    sqlx::migrate!().run_to(10, &mut connection).await.expect("the older version");
+    let poison = r#"
+        select ops.enqueue('+14155550101', repeat('s', 20001), external_id => 'script');
+        select ops.enqueue('+14155550102', 's', metadata => '{"n": 1e400}', external_id => 'number');
+        select ops.enqueue('+14155550103', 's', external_id => repeat('e', 300));
+        select ops.enqueue('+14155550104', 's', external_id => 'zone');
+        update calls set time_zone = repeat('z', 300) where external_id = 'zone';
+        select ops.enqueue('+14155550105', 's', external_id => 'good');
+        insert into prospects (id, user_id, external_id, name, phone)
+            select uuid_v7(), id, repeat('e', 300), repeat('n', 300), '+14155550106' from users limit 1;
+    "#;
+    connection.execute(sqlx::raw_sql(poison)).await.expect("let in");
+    outdial::db::migrate(&options).await.expect("the upgrade");
+    let ended = "select coalesce(string_agg(external_id, ' ' order by external_id), '') from calls \
+                 where state = 'failed' and disposition = 'UNREADABLE'";
+    let ended: String = sqlx::query_scalar(ended).fetch_one(&mut connection).await.expect("calls");
+    assert_eq!(ended, "number script zone");
+    let kept: i64 =
+        sqlx::query_scalar("select count(*) from dead_letters").fetch_one(&mut connection).await.expect("count");
+    assert_eq!(kept, 5);
+    let broken: i64 =
+        sqlx::query_scalar("select count(*) from ops.broken").fetch_one(&mut connection).await.expect("count");
+    assert_eq!(broken, 0);
+    let service = TestService::start_on(test_db.on(&old), Role::All, &[]).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while service.test_db.count("select count(*) from calls where state = 'completed'").await < 2 {
+        assert!(std::time::Instant::now() < deadline, "the good calls are not dialed");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // What was cut may be written again.
+    service.test_db.run("update prospects set deleted_at = clock()").await;
+    service.finish().await;
+}
+
 /// Schema, then the rows a new database has: migrations done, legal hours, the operator, its lane and turn.
 async fn dump(test_db: &TestDb) -> String {
     let bin = embedded::find_binaries(std::path::Path::new("")).expect("Postgres").join("pg_dump");
