@@ -297,6 +297,44 @@ async fn an_event_that_cannot_be_stored_is_set_aside_alone() {
     service.finish().await;
 }
 
+/// A claim that runs into its time-out, again and again, keeps nobody's word from being settled; once it works, calls are dialed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_fails_stops_no_settling() {
+    let service = TestService::start(&SLOW).await;
+    let calls: Vec<Value> = (0..6).map(|nth| json!({"to": format!("+1415555{nth:04}"), "scriptId": "s"})).collect();
+    assert_eq!(service.post("/api/v1/calls/batch", json!({"calls": calls})).await.0, 201);
+    service.test_db.wait_for("select count(*) from attempts where state = 'accepted'", 6).await;
+    let attempts: Vec<String> = sqlx::query_scalar("select id::text from attempts order by id")
+        .fetch_all(service.test_db.pool())
+        .await
+        .expect("attempts");
+    let sound = service.test_db.text("select pg_get_functiondef('ceiling_of'::regproc)").await;
+    service.test_db.run("insert into provider_states (provider) values ('simulator') on conflict do nothing").await;
+    service
+        .test_db
+        .run(
+            "create or replace function ceiling_of(p provider_states, global_limit int) returns int language plpgsql stable as
+             $$ begin raise 'canceling statement due to statement timeout' using errcode = '57014'; end $$",
+        )
+        .await;
+    for attempt in attempts {
+        let word = json!({"eventType": "call.completed", "conversationId": attempt, "duration": 5,
+            "outcome": {"type": "NOT_INTERESTED"}});
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // A provider repeats what was not taken.
+        while service.post("/webhooks/outcome", word.clone()).await.0 != 200 {
+            assert!(Instant::now() < deadline, "not settled");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!(service.test_db.count("select count(*) from attempts where ended_at is null").await, 0);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sound)).execute(service.test_db.pool()).await.expect("sound again");
+    let (status, _) = service.post("/api/v1/calls", json!({"to": "+14155550199", "scriptId": "s"})).await;
+    assert_eq!(status, 201);
+    service.test_db.wait_for("select count(*) from attempts where state = 'accepted'", 1).await;
+    service.finish().await;
+}
+
 /// After every session was ended (a restart, `idle_session_timeout`, an administrator) the first requests are answered.
 /// (95e55f8: health 503 six times in a row, and the first POSTs 500 or 503.)
 #[tokio::test(flavor = "multi_thread")]
