@@ -3,8 +3,10 @@
 //! Everything is, but what Postgres says about the values themselves: an outage must never be taken for a fault of an item, which
 //! would be set aside for it. So the list names the faults of items, and the rest is an outage.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::Error;
 
 /// SQLSTATE classes that speak of the values given: cardinality, data, integrity, program limits, exceptions raised by our functions.
@@ -54,5 +56,16 @@ fn class_in(code: Option<&str>, classes: &[&str]) -> bool {
 pub async fn within<T>(patience: Duration, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     tokio::time::timeout(patience, statement).await.unwrap_or_else(|_| {
         Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database did not answer in time")))
+    })
+}
+
+/// Does one round of somebody's work: a panic in it is an error of that round, not the end of whoever goes round.
+///
+/// # Errors
+/// The work's own; `WorkerCrashed` when it panicked, which is logged here.
+pub async fn caught<T>(what: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(what, "our own code panicked; the next round starts afresh");
+        Err(Error::WorkerCrashed)
     })
 }

@@ -2,14 +2,13 @@
 //! for a hang-up. What it says goes the way of every other word. Before that, the dials of processes that died are put in doubt, and
 //! calls that last too long are given up: whoever dials rescues, whatever other roles run.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::fault::within;
+use crate::db::fault::{caught, within};
 use crate::domain::call::AttemptState;
 use crate::domain::word::Word;
 use crate::executor::dial::Line;
@@ -35,12 +34,10 @@ pub async fn run(line: Arc<Line>, stop: CancellationToken) {
     }
 }
 
-/// One round of a loop: a failure or a panic ends that round only.
+/// One round of a loop: a failure ends that round only.
 async fn guarded<T>(what: &'static str, round: impl Future<Output = sqlx::Result<T>>) {
-    match AssertUnwindSafe(round).catch_unwind().await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(what, %error, "a round failed; the next makes it good"),
-        Err(_) => tracing::error!(what, "a round panicked; the next starts afresh"),
+    if let Err(error) = caught(what, round).await {
+        tracing::debug!(what, %error, "a round failed; the next makes it good");
     }
 }
 

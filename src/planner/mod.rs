@@ -4,16 +4,14 @@
 //! and a prospect has at most one open call (`calls_one_open_per_prospect`). Promised times need no batch: the statement that writes
 //! one enqueues it (migration 0006). **Invariant:** never dials, and never plans whom the claim would not let through for good.
 
-use std::panic::AssertUnwindSafe;
-
 use chrono::{DateTime, NaiveTime, Utc};
-use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::db::fault::caught;
 use crate::domain::call::rank;
 use crate::domain::hours::{Day, Span, WallTime};
 use crate::domain::ids::{CallId, ProspectId, UserId, new_id};
@@ -96,10 +94,9 @@ pub async fn plan(pool: &PgPool, limits: Limits) -> sqlx::Result<Vec<Report>> {
             planning::keep_report(pool, user, &RawJson::of(&report)).await?;
             Ok::<_, sqlx::Error>(report)
         };
-        match AssertUnwindSafe(planned).catch_unwind().await {
-            Ok(Ok(report)) => reports.push(report),
-            Ok(Err(error)) => tracing::error!(userId = %user, %error, "a user could not be planned; the others are"),
-            Err(_) => tracing::error!(userId = %user, "planning a user panicked; the others are planned"),
+        match caught("plan", planned).await {
+            Ok(report) => reports.push(report),
+            Err(error) => tracing::error!(userId = %user, %error, "a user could not be planned; the others are"),
         }
     }
     Ok(reports)

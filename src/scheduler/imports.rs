@@ -3,12 +3,10 @@
 
 use std::cell::Cell;
 use std::io::Read;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
-use futures::FutureExt;
 use serde_json::value::to_raw_value;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -16,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::db::doorbell::Doorbell;
-use crate::db::fault::{self, within};
+use crate::db::fault::{self, caught, within};
 use crate::domain::failpoint;
 use crate::domain::ids::{CallId, CampaignId, ProspectId, UserId, grown_from};
 use crate::domain::raw_json::Fields;
@@ -55,7 +53,8 @@ pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, limits: Limit
     while !stop.is_cancelled() {
         let read = tokio::select! {
             () = stop.cancelled() => return,
-            read = guarded(read_next(&pool, &doorbell, limits)) => read,
+            // A file that makes its reader panic is taken up again, and given up after some times.
+            read = caught("reading an upload", read_next(&pool, &doorbell, limits)) => read,
         };
         match read {
             Ok(true) => continue,
@@ -67,14 +66,6 @@ pub async fn run(pool: PgPool, doorbell: Doorbell, tick: Duration, limits: Limit
             () = tokio::time::sleep(tick) => {}
         }
     }
-}
-
-/// A file that makes its reader panic is taken up again, and given up after some times.
-async fn guarded(reading: impl Future<Output = sqlx::Result<bool>>) -> sqlx::Result<bool> {
-    AssertUnwindSafe(reading).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("reading an upload panicked");
-        Ok(false)
-    })
 }
 
 /// Reads an upload nobody reads to its end; false: there was none.

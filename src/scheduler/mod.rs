@@ -6,16 +6,14 @@
 
 pub mod imports;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doorbell::Doorbell;
-use crate::db::fault::within;
+use crate::db::fault::{caught, within};
 use crate::outcome;
 use crate::outcome::inbox::Inbox;
 use crate::planner;
@@ -119,17 +117,8 @@ impl Scheduler {
 
     /// What a step did; none when it failed, hung or panicked: the next tick makes it good.
     async fn step<T>(&self, step: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> Option<T> {
-        match AssertUnwindSafe(within(self.settings.step_patience, work)).catch_unwind().await {
-            Ok(Ok(done)) => Some(done),
-            Ok(Err(error)) => {
-                tracing::warn!(step, %error, "a step of the scheduler failed");
-                None
-            }
-            Err(_) => {
-                tracing::error!(step, "a step of the scheduler panicked");
-                None
-            }
-        }
+        let done = caught(step, within(self.settings.step_patience, work)).await;
+        done.inspect_err(|error| tracing::warn!(step, %error, "a step of the scheduler failed")).ok()
     }
 
     async fn measure(&self) -> sqlx::Result<()> {
