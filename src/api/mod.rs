@@ -296,15 +296,15 @@ async fn take_turns(
 /// Tells 503 when the database has not answered in time, where the request itself cannot take long: a connection that swallows what is
 /// sent keeps nobody waiting for ever.
 async fn answer_in_time(
-    axum::extract::State(api): State,
+    state: State,
     request: Request<axum::body::Body>,
     next: axum::middleware::Next,
 ) -> Response<axum::body::Body> {
-    use axum::response::IntoResponse;
+    let api = state.0;
     let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let is_short = match length.and_then(|length| length.parse::<usize>().ok()) {
         Some(length) => length <= api.limits.body_bytes_max,
-        None => request.method() == axum::http::Method::GET || request.method() == axum::http::Method::DELETE,
+        None => matches!(*request.method(), Method::GET | Method::DELETE),
     };
     if !is_short {
         return next.run(request).await;

@@ -437,7 +437,7 @@ pub fn executor_settings(config: &Config, token_key: Vec<u8>) -> executor::Setti
         dial_guard_secs: config.calls.dial_guard_secs,
         dials_per_second: config.provider.dials_per_second,
         lanes_per_claim: config.calls.lanes_per_claim,
-        lease: Duration::from_secs(config.calls.lease_secs),
+        lease: lease_of(config),
         look_again_after: Duration::from_millis(config.calls.look_again_after_ms),
         dials_in_flight: config.executor.dials_in_flight,
         batch_max: config.executor.batch_max,

@@ -61,12 +61,8 @@ pub async fn run(config: &Config, db: &Db, lift_by: Option<&str>) -> anyhow::Res
         let asked = inquiry::ask_all(&asking).await?;
         let batch = inbox.take(BATCH_MAX);
         heard += batch.heard.len();
-        let settling = outcome::settle_alone(&db.work, &batch.heard, &rules_of(config)).await;
-        let settled = settling.as_ref().map_err(|_| ());
-        if let (Ok(report), false) = (settled, batch.heard.is_empty()) {
-            batch.settled(&inbox, report);
-        }
-        settling?;
+        let report = outcome::settle_alone(&db.work, &batch.heard, &rules_of(config)).await?;
+        batch.settled(&inbox, &report);
         if asked == 0 {
             break;
         }
