@@ -41,15 +41,32 @@ pub struct Line {
 /// Dials one claimed call. `claimed` is when its claim was begun, by the monotonic clock.
 pub async fn dial(line: &Line, call: Claimed, claimed: Instant) {
     let attempt = call.attempt_id;
-    let word = match bar_to(line, call.attempt_id, call.call_id, claimed).await {
-        Some(word) => word,
+    let Answer { word, unused } = match bar_to(line, call.attempt_id, call.call_id, claimed).await {
+        Some(word) => word.into(),
         None => match scripted(line, call).await {
             Ok((call, worded)) => ask(line, call, worded, claimed).await,
-            Err(word) => word,
+            Err(word) => word.into(),
         },
     };
     failpoint::hit("answer.before_settle");
-    line.inbox.tell(Heard::about(attempt, word, "dial"));
+    let heard = Heard::about(attempt, word, "dial");
+    match unused {
+        None => line.inbox.tell(heard),
+        Some(step) => take_back(line, step, heard),
+    }
+}
+
+/// How a dial ended.
+struct Answer {
+    word: Word,
+    /// What was prepared for a phone that surely did not ring.
+    unused: Option<Prepared>,
+}
+
+impl From<Word> for Answer {
+    fn from(word: Word) -> Self {
+        Self { word, unused: None }
+    }
 }
 
 /// Why this call must not be dialed now, if it must not. The claim looked at everything; when it is not fresh any more,
@@ -154,7 +171,7 @@ fn worded(call: &mut Claimed, stored: Option<Script>, spoken: bool) -> Result<Wo
     Ok(Worded { script: Some(Script { prompt, first_message, ..stored }), agent })
 }
 
-async fn ask(line: &Line, call: Claimed, worded: Worded, claimed: Instant) -> Word {
+async fn ask(line: &Line, call: Claimed, worded: Worded, claimed: Instant) -> Answer {
     let settings = &line.settings;
     let mut dial = Dial {
         attempt_id: call.attempt_id,
@@ -173,18 +190,19 @@ async fn ask(line: &Line, call: Claimed, worded: Worded, claimed: Instant) -> Wo
     let began = Instant::now();
     let (placed, sent) = match place(line, &mut dial, claimed).await {
         Ok(placed) => placed,
-        Err(word) => return word,
+        Err(word) => return Answer { word, unused: dial.prepared },
     };
     metrics::counter!("outdial_dials_total", "answer" => placed.as_str()).increment(1);
     metrics::histogram!("outdial_dial_seconds").record(began.elapsed());
     if !matches!(placed, Placed::Accepted { .. }) {
         tracing::warn!(call.id = %dial.call_id, attempt.id = %dial.attempt_id, answer = %placed, "the provider did not accept");
     }
-    word_for(line, dial.attempt_id, placed, sent).await
+    let unused = dial.prepared.take_if(|_| placed.rang_no_phone());
+    Answer { word: word_for(line, dial.attempt_id, placed, sent).await, unused }
 }
 
 /// Asks for the call, in as many steps as the provider takes. Gives its answer and when the request that may ring a phone began, or
-/// why it was not sent after all. What was prepared for a phone that surely did not ring is taken back.
+/// why it was not sent after all.
 async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed, Instant), Word> {
     // The provider has timeouts of its own; this one holds whatever it does.
     let patience = line.settings.dial_timeout + Duration::from_secs(1);
@@ -193,11 +211,9 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
         Err(placed) => return Ok((placed, Instant::now())),
         Ok(None) => {}
         Ok(Some(step)) => {
-            if let Err(word) = may_go_on(line, dial, &step, claimed).await {
-                take_back(line, step);
-                return Err(word);
-            }
+            let may_go_on = may_go_on(line, dial, &step, claimed).await;
             dial.prepared = Some(step);
+            may_go_on?;
         }
     }
     failpoint::hit("dial.before_request");
@@ -205,11 +221,6 @@ async fn place(line: &Line, dial: &mut Dial, claimed: Instant) -> Result<(Placed
     let placed = tokio::time::timeout(patience, line.provider.place(dial)).await;
     failpoint::hit("dial.after_request");
     let placed = placed.unwrap_or_else(|_| Placed::Ambiguous { reason: "timeout".to_owned() });
-    if placed.rang_no_phone()
-        && let Some(step) = dial.prepared.take()
-    {
-        take_back(line, step);
-    }
     Ok((placed, sent))
 }
 
@@ -219,11 +230,16 @@ async fn may_go_on(line: &Line, dial: &Dial, step: &Prepared, claimed: Instant) 
     bar_to(line, dial.attempt_id, dial.call_id, claimed).await.map_or(Ok(()), Err)
 }
 
-/// Has the provider give up what it prepared, beside the dials and no longer than a dial may take. What is not taken back gives up by
-/// itself.
-fn take_back(line: &Line, step: Prepared) {
+/// Has the provider give up what it prepared, once it is committed that no phone rang: until then, or where something else has come of
+/// the attempt meanwhile, the agent is what a look-up goes by. Beside the dials and no longer than a dial may take; what is not taken
+/// back gives up by itself.
+fn take_back(line: &Line, step: Prepared, heard: Heard) {
     let (provider, patience) = (Arc::clone(&line.provider), line.settings.dial_timeout);
+    let became = line.inbox.tell_and_learn(heard);
     line.taking_back.spawn(async move {
+        if became.await != Some(Became::Applied) {
+            return;
+        }
         if tokio::time::timeout(patience, provider.take_back(&step)).await.is_err() {
             tracing::info!(
                 prepared = step.provider_call_id,

@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::{Method, Response, StatusCode};
+use axum::middleware::Next;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -31,6 +33,26 @@ pub const KEY: &str = "fakefake.fakefakefakefakefakefakefakefake";
 pub const CONNECTION: &str = "1684641123236054244";
 /// The public key of the fake Telnyx (its seed is the bytes 1 to 32).
 pub const TELNYX_PUBLIC_KEY: &str = "ebVWLo/mVPlAeLES6KmLp5AfhTrmlb7X4OORC60ElmQ=";
+
+/// Some questions have no answer; commands are left to those who take them.
+async fn leave_unanswered(State(world): State<World>, request: Request, next: Next) -> Response<Body> {
+    if request.method() != Method::GET {
+        return next.run(request).await;
+    }
+    let luck = format!("question {}", world.nth_question());
+    match world.dice(&luck, 50) {
+        chance if chance >= world.manners.unanswered => next.run(request).await,
+        0..3 => answer(429, &json!({"detail": "Not now."})),
+        3..6 => cut_off(),
+        _ => answer(500, &json!({})),
+    }
+}
+
+/// An answer that breaks off.
+fn cut_off() -> Response<Body> {
+    let parts = [Ok::<_, std::io::Error>("{\"call"), Err(std::io::Error::other("cut"))];
+    Response::new(Body::from_stream(futures::stream::iter(parts)))
+}
 
 /// A status with JSON.
 fn answer(status: u16, body: &Value) -> Response<Body> {
@@ -81,6 +103,8 @@ pub struct Manners {
     pub tools_unheard: u64,
     /// Events of Telnyx without their envelope.
     pub flat: u64,
+    /// Questions that are not answered: an error, "too many", or a body that breaks off.
+    pub unanswered: u64,
     /// How live legs are listed, and how many on a page at most.
     pub paging: Paging,
     pub page_rows_max: usize,
@@ -107,6 +131,7 @@ impl Manners {
             undelivered: 0,
             tools_unheard: 0,
             flat: 0,
+            unanswered: 0,
             paging: Paging::Both,
             page_rows_max: 20,
         }
@@ -126,6 +151,7 @@ impl Manners {
             undelivered: 10,
             tools_unheard: 20,
             flat: 20,
+            unanswered: 10,
             page_rows_max: 4,
             ..Self::gentle(seed, speed)
         }
@@ -177,6 +203,7 @@ struct Account {
     /// Rings of each number, and requests of each attempt.
     rings: HashMap<String, u64>,
     tries: HashMap<String, u64>,
+    questions: u64,
     badly_signed_taken: usize,
     /// Agents nobody had joined that were erased.
     erased: usize,
@@ -209,7 +236,10 @@ impl World {
             client: reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?,
             changed: Arc::default(),
         };
-        let router = Router::new().merge(ultravox::router()).merge(telnyx::router()).with_state(world.clone());
+        let router = Router::new().merge(ultravox::router()).merge(telnyx::router());
+        let router = router
+            .layer(axum::middleware::from_fn_with_state(world.clone(), leave_unanswered))
+            .with_state(world.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(world)
     }
@@ -234,6 +264,13 @@ impl World {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+
+    /// How many questions were asked so far, this one included.
+    fn nth_question(&self) -> u64 {
+        let mut account = self.account();
+        account.questions += 1;
+        account.questions
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::fake_providers::delivery::{Signer, Webhook};
 use crate::fake_providers::telnyx::{Leg, hung_up_within};
-use crate::fake_providers::{Asked, Ending, KEY, Rung, World, answer};
+use crate::fake_providers::{Asked, Ending, KEY, Rung, World, answer, cut_off};
 
 /// Rows of a page, so that lists have several.
 const PAGE: usize = 2;
@@ -205,10 +205,7 @@ async fn create(world: World, path: String, fields: &[&str], headers: &HeaderMap
 pub(super) async fn lose_answer(world: &World, luck: &str) -> Response<Body> {
     match world.dice(luck, 22) % 3 {
         0 => answer(502, &json!({})),
-        1 => {
-            let parts = [Ok::<_, std::io::Error>("{\"call"), Err(std::io::Error::other("cut"))];
-            Response::new(Body::from_stream(futures::stream::iter(parts)))
-        }
+        1 => cut_off(),
         _ => {
             tokio::time::sleep(std::time::Duration::from_secs(20)).await;
             answer(201, &json!({}))

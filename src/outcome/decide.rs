@@ -42,6 +42,8 @@ const MISSES_NEEDED: i16 = 2;
 /// After so many dials, or as many as the cause says, being turned away costs an attempt like any other failure: it may be the number
 /// after all.
 const TURNED_AWAY_MAX: i16 = 10;
+/// The hangup cause of an attempt whose first step was taken, and of which nothing is found any more.
+const GONE: &str = "gone";
 /// When one side of a call is over the provider is asked about the whole after so many seconds.
 const ONE_SIDE_OVER_CHECK_SECS: f64 = 0.2;
 
@@ -73,23 +75,21 @@ pub fn decide(facts: &Facts, word: &Word, rules: &Rules, dice: f64) -> Option<Se
         }
         Word::Overdue => over(facts, &ours(Disposition::Unknown, Weight::Ours, "maximum call time"), rules, dice)
             .filter(|_| facts.state != AttemptState::Ended),
-        Word::Capacity { .. } => released(facts, AttemptState::Dialing, None).map(|free| because(free, "full")),
+        Word::Capacity { .. } => released(facts, None).map(|free| because(free, "full")),
         // Behind those that are due already: the next to try whether the provider is back is another.
-        Word::NotSent { reason } => {
-            released(facts, AttemptState::Dialing, None).map(|free| because(later(free, 0.0), reason))
-        }
+        Word::NotSent { reason } => released(facts, None).map(|free| because(later(free, 0.0), reason)),
         Word::Barred { reason, again_secs } => {
-            released(facts, AttemptState::Dialing, None).map(|free| because(later(free, *again_secs), reason))
+            released(facts, None).map(|free| because(later(free, *again_secs), reason))
         }
         Word::Withheld { bar, detail } => {
-            let free = released(facts, AttemptState::Dialing, Some(bar));
+            let free = released(facts, Some(bar));
             match detail {
                 Some(detail) => free.map(|free| because(free, &format!("{bar} {detail}"))),
                 None => free,
             }
         }
         Word::Doubt { sent_ms_ago, .. } => doubted(facts, *sent_ms_ago),
-        Word::NotFound => missed(facts, rules),
+        Word::NotFound => missed(facts, rules, dice),
     }
 }
 
@@ -157,7 +157,7 @@ fn prepared(facts: &Facts, provider_call_id: &str) -> Option<Settlement> {
 /// asked when not even the first step was written down, for that comes first.
 fn lapsed(facts: &Facts, cause: &str, rules: &Rules, dice: f64) -> Option<Settlement> {
     match facts.state {
-        AttemptState::Unknown if facts.provider_call_id.is_none() => released(facts, AttemptState::Unknown, None),
+        AttemptState::Unknown if facts.provider_call_id.is_none() => released(facts, None),
         AttemptState::Unknown | AttemptState::Accepted => {
             over(facts, &ours(Disposition::NoAnswer, Weight::Status, cause), rules, dice)
         }
@@ -341,10 +341,11 @@ fn retried(facts: &Facts, ended: &Ended, rules: &Rules, dice: f64, counts: bool)
     CallChange { due_in_secs: Some(delay), rank: Some(rank::of_retry(facts.priority)), ..becomes(CallState::Waiting) }
 }
 
-/// No dial happened: the slot is free and the call waits as it did, unless it must not be called any more. Only an attempt
-/// in state `from` is released: one in doubt is never let go because somebody believes it was not sent.
-fn released(facts: &Facts, from: AttemptState, bar: Option<&str>) -> Option<Settlement> {
-    if facts.state != from || facts.dialed {
+/// No dial happened: the slot is free and the call waits as it did, unless it must not be called any more. It is the dial itself that
+/// says so, once, and then it did not itself leave the attempt in doubt: others put it there meanwhile, who had not heard of it for too
+/// long.
+fn released(facts: &Facts, bar: Option<&str>) -> Option<Settlement> {
+    if !matches!(facts.state, AttemptState::Dialing | AttemptState::Unknown) || facts.dialed {
         return None;
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
@@ -396,8 +397,9 @@ fn doubted(facts: &Facts, sent_ms_ago: u64) -> Option<Settlement> {
     })
 }
 
-/// A look-up found nothing. That counts only when the request can no longer be on its way, and twice in a row.
-fn missed(facts: &Facts, rules: &Rules) -> Option<Settlement> {
+/// A look-up found nothing. That counts only when the request can no longer be on its way, and twice in a row. Where a first step was
+/// written down a phone may have rung, and somebody may have talked: its end stays unknown.
+fn missed(facts: &Facts, rules: &Rules, dice: f64) -> Option<Settlement> {
     if facts.state != AttemptState::Unknown {
         return None;
     }
@@ -408,7 +410,10 @@ fn missed(facts: &Facts, rules: &Rules) -> Option<Settlement> {
     if facts.misses + 1 < MISSES_NEEDED {
         return Some(Settlement { check_in_secs: Some(1.0), misses: facts.misses + 1, ..same(facts) });
     }
-    released(facts, AttemptState::Unknown, None)
+    match facts.provider_call_id {
+        None => released(facts, None),
+        Some(_) => over(facts, &ours(Disposition::Unknown, Weight::Ours, GONE), rules, dice),
+    }
 }
 
 #[cfg(test)]

@@ -88,8 +88,27 @@ struct Lines {
 struct Pending {
     heard: Heard,
     since: Instant,
-    /// None: nobody waits for the answer, and it must not be lost while the process lives.
-    answer: Option<oneshot::Sender<Result<Became, NotStored>>>,
+    sender: Sender,
+}
+
+/// Who said it, and what they are told.
+#[derive(Debug)]
+enum Sender {
+    /// Waits for the answer, and says it again when the database is away.
+    Waits(oneshot::Sender<Result<Became, NotStored>>),
+    /// Says it once: it must not be lost while the process lives. Is told in the end, if it asked.
+    Trusts(Option<oneshot::Sender<Became>>),
+}
+
+impl Sender {
+    /// The sender may have gone; the event is stored all the same.
+    fn told(self, became: Became) {
+        match self {
+            Self::Waits(answer) => drop(answer.send(Ok(became))),
+            Self::Trusts(Some(answer)) => drop(answer.send(became)),
+            Self::Trusts(None) => {}
+        }
+    }
 }
 
 /// Things heard and not settled yet.
@@ -109,7 +128,7 @@ pub struct Inbox {
 pub struct Batch {
     pub heard: Vec<Heard>,
     since: Vec<Instant>,
-    answers: Vec<Option<oneshot::Sender<Result<Became, NotStored>>>>,
+    senders: Vec<Sender>,
 }
 
 impl Inbox {
@@ -124,18 +143,25 @@ impl Inbox {
     /// The database was away.
     pub async fn hear(&self, heard: Heard) -> Result<Became, NotStored> {
         let (answer, answered) = oneshot::channel();
-        self.put(heard, Some(answer));
+        self.put(heard, Sender::Waits(answer));
         answered.await.map_err(|_| NotStored)?
     }
 
     /// Says something that is kept in memory until it is settled, however long the database is away.
     pub fn tell(&self, heard: Heard) {
-        self.put(heard, None);
+        self.put(heard, Sender::Trusts(None));
     }
 
-    fn put(&self, heard: Heard, answer: Option<oneshot::Sender<Result<Became, NotStored>>>) {
-        let pending = Pending { heard: heard.storable(), since: Instant::now(), answer };
-        if pending.heard.can_wait() && pending.answer.is_none() {
+    /// As [`Inbox::tell`], at once; what it returns gives what became of it, once that is committed.
+    pub fn tell_and_learn(&self, heard: Heard) -> impl Future<Output = Option<Became>> + use<> {
+        let (answer, answered) = oneshot::channel();
+        self.put(heard, Sender::Trusts(Some(answer)));
+        async { answered.await.ok() }
+    }
+
+    fn put(&self, heard: Heard, sender: Sender) {
+        let pending = Pending { heard: heard.storable(), since: Instant::now(), sender };
+        if pending.heard.can_wait() && matches!(pending.sender, Sender::Trusts(None)) {
             self.lock().patient.push_back(pending);
         } else {
             self.lock().urgent.push_back(pending);
@@ -217,7 +243,7 @@ impl Batch {
     fn push(&mut self, item: Pending) {
         self.heard.push(item.heard);
         self.since.push(item.since);
-        self.answers.push(item.answer);
+        self.senders.push(item.sender);
     }
 
     /// The attempts whose dials it answers.
@@ -228,7 +254,7 @@ impl Batch {
     /// Answers the senders after the commit.
     pub fn settled(self, inbox: &Inbox, report: &Report) {
         inbox.ends.fetch_add(u64::try_from(report.ended.len()).unwrap_or_default(), Ordering::Relaxed);
-        for ((answer, became), heard) in self.answers.into_iter().zip(&report.became).zip(&self.heard) {
+        for ((sender, became), heard) in self.senders.into_iter().zip(&report.became).zip(&self.heard) {
             let label = match became {
                 Became::Applied => "applied",
                 Became::Unchanged => "unchanged",
@@ -236,10 +262,7 @@ impl Batch {
                 Became::SetAside => "set_aside",
             };
             metrics::counter!("outdial_events_total", "source" => heard.source, "became" => label).increment(1);
-            if let Some(answer) = answer {
-                // The sender may have hung up; the event is stored all the same.
-                let _ = answer.send(Ok(*became));
-            }
+            sender.told(*became);
         }
     }
 
@@ -247,9 +270,9 @@ impl Batch {
     pub fn failed(self, inbox: &Inbox) {
         let mut back = Vec::new();
         for pending in self.into_pending() {
-            match pending.answer {
-                Some(answer) => drop(answer.send(Err(NotStored))),
-                None => back.push(pending),
+            match pending.sender {
+                Sender::Waits(answer) => drop(answer.send(Err(NotStored))),
+                Sender::Trusts(_) => back.push(pending),
             }
         }
         let mut lines = inbox.lock();
@@ -267,17 +290,14 @@ impl Batch {
 
     /// It was set aside; those who wait need not say it again.
     pub fn set_aside(self) {
-        for (answer, heard) in self.answers.into_iter().zip(&self.heard) {
+        for (sender, heard) in self.senders.into_iter().zip(&self.heard) {
             metrics::counter!("outdial_events_total", "source" => heard.source, "became" => "set_aside").increment(1);
-            if let Some(answer) = answer {
-                // The sender may have hung up.
-                let _ = answer.send(Ok(Became::SetAside));
-            }
+            sender.told(Became::SetAside);
         }
     }
 
     fn into_pending(self) -> impl Iterator<Item = Pending> {
-        let parts = self.heard.into_iter().zip(self.since).zip(self.answers);
-        parts.map(|((heard, since), answer)| Pending { heard, since, answer })
+        let parts = self.heard.into_iter().zip(self.since).zip(self.senders);
+        parts.map(|((heard, since), sender)| Pending { heard, since, sender })
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::raw_json::RawJson;
 use crate::domain::script::Agent;
 use crate::domain::word::{Ended, Word};
 use crate::provider::webhook::status_word;
+use crate::provider::wire::OurFault;
 use crate::provider::{Dial, Found, HungUp, Placed, Provider, Question, wire};
 
 /// Where it reports to.
@@ -116,20 +117,16 @@ impl Http {
 fn refused(status: StatusCode, retry_after: Option<Duration>, body: &[u8], capacity_on_503: bool) -> Placed {
     let said = String::from_utf8_lossy(body);
     let reason = wire::quoted(format!("HTTP {} {said}", status.as_u16()).trim());
-    match status {
-        StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS => Placed::Capacity { retry_after },
-        StatusCode::SERVICE_UNAVAILABLE if capacity_on_503 => Placed::Capacity { retry_after },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason, setting: "AI_CALL_API_KEY" },
-        // Not this call is wrong but the address, or what is there.
-        StatusCode::NOT_FOUND
-        | StatusCode::METHOD_NOT_ALLOWED
-        | StatusCode::GONE
-        | StatusCode::UNSUPPORTED_MEDIA_TYPE => Placed::Barred { reason, setting: "AI_CALL_API_URL" },
+    match (wire::our_fault(status), status) {
+        (Some(OurFault::Key), _) => Placed::Barred { reason, setting: "AI_CALL_API_KEY" },
+        (Some(OurFault::Address), _) => Placed::Barred { reason, setting: "AI_CALL_API_URL" },
+        (None, StatusCode::PAYMENT_REQUIRED | StatusCode::TOO_MANY_REQUESTS) => Placed::Capacity { retry_after },
+        (None, StatusCode::SERVICE_UNAVAILABLE) if capacity_on_503 => Placed::Capacity { retry_after },
         // 409: it knows this key already.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Placed::Ambiguous { reason },
-        status if status.is_client_error() => Placed::Refused { reason, about_number: false },
-        // 5xx and redirects: it may have the call.
-        _ => Placed::Ambiguous { reason },
+        (None, StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT) => Placed::Ambiguous { reason },
+        (None, status) if status.is_client_error() => Placed::Refused { reason, about_number: false },
+        // 5xx and the other redirects: it may have the call.
+        (None, _) => Placed::Ambiguous { reason },
     }
 }
 
@@ -187,14 +184,7 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             refused(status, None, b"said +14155550100", false)
         };
-        for (status, setting) in [
-            (401, "AI_CALL_API_KEY"),
-            (403, "AI_CALL_API_KEY"),
-            (404, "AI_CALL_API_URL"),
-            (405, "AI_CALL_API_URL"),
-            (410, "AI_CALL_API_URL"),
-            (415, "AI_CALL_API_URL"),
-        ] {
+        for (status, setting) in [(401, "AI_CALL_API_KEY"), (404, "AI_CALL_API_URL"), (308, "AI_CALL_API_URL")] {
             let reason = format!("HTTP {status} said +…");
             assert_eq!(of(status), Placed::Barred { reason, setting }, "{status}");
         }

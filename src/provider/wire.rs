@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, StatusCode};
 
 use crate::config::RESERVED;
 use crate::domain::retry;
@@ -38,6 +38,27 @@ pub fn client(timeout: Duration) -> reqwest::Result<Client> {
 pub fn unanswered(error: &reqwest::Error) -> Placed {
     let reason = reason_of(error);
     if error.is_connect() || error.is_builder() { Placed::NotSent { reason } } else { Placed::Ambiguous { reason } }
+}
+
+/// What is wrong with us, and not with the call that was asked for: it would be the same for every call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OurFault {
+    /// The key, or what its account may do.
+    Key,
+    /// The address, or how what listens there wants to be spoken to.
+    Address,
+}
+
+/// Whether an answer says something of us: 401, 403, 407 of the key; of the address what RFC 9110 says of the target, the protocol or the
+/// form of every request alike, and the redirects that ask for the same request elsewhere. Not 302 and 303: what they point to may be
+/// what was made.
+#[must_use]
+pub fn our_fault(status: StatusCode) -> Option<OurFault> {
+    match status.as_u16() {
+        401 | 403 | 407 => Some(OurFault::Key),
+        301 | 307 | 308 | 404 | 405 | 406 | 410 | 411 | 415 | 417 | 421 | 426 => Some(OurFault::Address),
+        _ => None,
+    }
 }
 
 /// The innermost reason, without the URL: it may hold a key.
@@ -96,6 +117,22 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An account's fault is told from a call's by the status alone. (95e55f8 took each of them for the call's, and failed it for good; the
+    /// redirects it took for doubt, which holds a slot.)
+    #[test]
+    fn faults_of_ours_are_known_by_the_status() {
+        let of = |status: u16| our_fault(StatusCode::from_u16(status).expect("a status"));
+        for status in [401, 403, 407] {
+            assert_eq!(of(status), Some(OurFault::Key), "{status}");
+        }
+        for status in [301, 307, 308, 404, 405, 406, 410, 411, 415, 417, 421, 426] {
+            assert_eq!(of(status), Some(OurFault::Address), "{status}");
+        }
+        for status in [200, 302, 303, 400, 402, 408, 409, 413, 422, 429, 500, 503] {
+            assert_eq!(of(status), None, "{status}");
+        }
+    }
 
     #[test]
     fn numbers_are_not_quoted() {

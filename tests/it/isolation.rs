@@ -206,23 +206,12 @@ async fn a_read_only_moment_drops_nothing() {
         FakeProvider::start(Manners { seed: 1, lasts_ms: (200, 900), answers_lost: 0, webhooks_doubled: 50 }).await;
     let settings: Vec<(String, String)> = fake.settings();
     let pairs: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let test_db = TestDb::new().await;
-    let name = test_db.options.get_database().expect("a name").to_owned();
-    let admin = test_db.options.clone().database("postgres");
-    let service = TestService::start_on(test_db, Role::All, &pairs).await;
+    let service = TestService::start_on(TestDb::new().await, Role::All, &pairs).await;
     let base = service.base.clone();
     fake.reports_to.lock().expect("no panic").push(base.rsplit(':').next().expect("a port").parse().expect("a port"));
     let calls: Vec<Value> = (0..60).map(|nth| json!({"to": format!("+1415555{nth:04}"), "scriptId": "s"})).collect();
     assert_eq!(service.post("/api/v1/calls/batch", json!({"calls": calls})).await.0, 201);
-    let mut admin = PgConnection::connect_with(&admin).await.expect("connect");
-    let mut set = async |value: &str| {
-        let sql = format!(
-            "alter database {name} set default_transaction_read_only = {value};
-             select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
-        );
-        admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("set");
-    };
-    set("on").await;
+    service.test_db.read_only(true).await;
     let deadline = Instant::now() + Duration::from_secs(3);
     while Instant::now() < deadline {
         let request = service.client.post(format!("{base}/api/v1/calls"));
@@ -232,7 +221,7 @@ async fn a_read_only_moment_drops_nothing() {
         assert_eq!(service.get("/health").await.0, 503);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    set("off").await;
+    service.test_db.read_only(false).await;
     service.test_db.wait_for("select count(*) from calls where state in ('waiting', 'parked', 'live')", 0).await;
     service.test_db.wait_for("select count(*) from attempts where ended_at is null", 0).await;
     assert_eq!(service.test_db.count("select count(*) from dead_letters").await, 0);

@@ -165,6 +165,18 @@ impl TestDb {
         sqlx::query_scalar(sqlx::AssertSqlSafe(whole)).fetch_one(&self.db.read).await.expect(sql)
     }
 
+    /// Makes the database read-only, as a writer that was demoted is, or writable again; every session is ended.
+    pub async fn read_only(&self, on: bool) {
+        let name = self.options.get_database().expect("a name");
+        let sql = format!(
+            "alter database {name} set default_transaction_read_only = {on};
+             select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+        );
+        let admin = self.options.clone().database("postgres");
+        let mut admin = PgConnection::connect_with(&admin).await.expect("connect");
+        admin.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("set");
+    }
+
     /// The one text this query gives.
     pub async fn text(&self, sql: &'static str) -> String {
         sqlx::query_scalar(sql).fetch_one(&self.db.read).await.expect(sql)

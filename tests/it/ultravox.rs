@@ -11,7 +11,7 @@ use outdial::domain::phone::PhoneNumber;
 use outdial::domain::script::{Agent, Script};
 use outdial::fake_providers::{Ending, Manners, Paging, Rung, World};
 use outdial::provider::ultravox::Ultravox;
-use outdial::provider::{Dial, Placed, Provider, ReportTo};
+use outdial::provider::{Dial, Found, Placed, Provider, Question, ReportTo};
 use outdial::service::Role;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -171,11 +171,27 @@ fn fits(rung: &Rung, disposition: &str) -> bool {
     }
 }
 
+/// What has not ended, for a person to read: calls with their attempts, and what the provider asks for.
+async fn what_is_left(pool: &PgPool) -> String {
+    let rows: Vec<String> = sqlx::query_scalar(
+        "select jsonb_pretty(jsonb_build_object('call', to_jsonb(c), 'now', now(),
+            'attempts', (select jsonb_agg(to_jsonb(a) order by a.id) from attempts a where a.call_id = c.id)))
+         from calls c where c.state in ('waiting', 'parked', 'live')
+            or exists (select from attempts a where a.call_id = c.id and (a.record_at is not null or a.dialed and not a.billed))
+         union all
+         select jsonb_pretty(to_jsonb(p)) from provider_states p",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("what is left");
+    rows.join("\n")
+}
+
 const DIALS_MAX: usize = 3;
 
 /// A campaign against the fakes: every phone rang as often as the rules say and never twice for one attempt; states, outcomes and minutes
-/// are those of the fakes' own account. Returns how many attempts carry exactly what the phone did.
-async fn campaign(mode: &str, manners: Manners, numbers: u32, more: &[(&str, &str)]) -> usize {
+/// are those of the fakes' own account. `read_only`: Postgres is so for a moment. Returns how many attempts carry exactly what the phone did.
+async fn campaign(mode: &str, manners: Manners, numbers: u32, more: &[(&str, &str)], read_only: bool) -> usize {
     let world = fakes(manners).await;
     let service = service(&world, mode, more).await;
     service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
@@ -194,17 +210,21 @@ async fn campaign(mode: &str, manners: Manners, numbers: u32, more: &[(&str, &st
     assert_eq!((status, added["data"]["accepted"].as_u64()), (201, Some(u64::from(numbers))), "{added}");
     assert_eq!(service.post("/api/v1/campaigns/c/resume?userId=ann", json!({})).await.0, 200);
     let pool = service.test_db.pool().clone();
+    if read_only {
+        while world.rung().len() < 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        service.test_db.read_only(true).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        service.test_db.read_only(false).await;
+    }
     let deadline = Instant::now() + Duration::from_secs(240);
     let open = "select count(*) from calls where state in ('waiting', 'parked', 'live')";
     let unrecorded = "select count(*) from attempts where record_at is not null or (dialed and not billed)";
     while service.test_db.count(open).await > 0 || service.test_db.count(unrecorded).await > 0 || !world.is_quiet() {
-        assert!(
-            Instant::now() < deadline,
-            "open {} unrecorded {} quiet {}",
-            service.test_db.count(open).await,
-            service.test_db.count(unrecorded).await,
-            world.is_quiet()
-        );
+        if Instant::now() >= deadline {
+            panic!("not over in time, quiet {}\n{}", world.is_quiet(), what_is_left(&pool).await);
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (rung, attempts) = (world.rung(), attempts(&pool).await);
@@ -280,17 +300,18 @@ async fn campaign(mode: &str, manners: Manners, numbers: u32, more: &[(&str, &st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_in_peace() {
     for mode in MODES {
-        assert_eq!(campaign(mode, Manners::gentle(7, 200.0), 40, &[]).await, 100, "{mode}");
+        assert_eq!(campaign(mode, Manners::gentle(7, 200.0), 40, &[], false).await, 100, "{mode}");
     }
 }
 
-/// With refusals, lost answers, webhooks doubled, late, badly signed or never sent, and agents nobody hears.
+/// With refusals, lost answers, webhooks doubled, late, badly signed or never sent, questions unanswered, agents nobody hears, and a
+/// Postgres that is read-only for two seconds in the midst of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_with_everything_going_wrong() {
     let seed = std::env::var("STORM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_121);
     println!("seed {seed} (STORM_SEED=… repeats it)");
     for mode in MODES {
-        assert!(campaign(mode, Manners::rough(seed, 100.0), 60, &[]).await >= 80, "{mode}");
+        assert!(campaign(mode, Manners::rough(seed, 100.0), 60, &[], true).await >= 80, "{mode}");
     }
 }
 
@@ -299,7 +320,7 @@ async fn a_campaign_with_everything_going_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rough_call_ends() {
     let patient = [("OUTDIAL_PROVIDER__RETRY_AFTER_SECS_MAX", "300")];
-    let seeds = (1..=6).map(|seed| campaign("telnyx-dials", Manners::rough(seed, 50.0), 60, &patient));
+    let seeds = (1..=6).map(|seed| campaign("telnyx-dials", Manners::rough(seed, 50.0), 60, &patient, false));
     for exact in futures::future::join_all(seeds).await {
         assert!(exact >= 80, "{exact}");
     }
@@ -310,6 +331,18 @@ fn dialer(world: &World) -> Ultravox {
     let config = config(settings(world, "telnyx-dials", 3000));
     let (causes, timeout) = (config.causes.clone(), Duration::from_secs(10));
     Ultravox::new(config.ultravox, config.telnyx, causes, vec![], 3600, timeout).expect("a client")
+}
+
+/// A question about an attempt in doubt whose agent was prepared.
+fn question_of(attempt_id: AttemptId, agent: &str) -> Question {
+    Question {
+        attempt_id,
+        call_id: CallId(Uuid::now_v7()),
+        provider_call_id: Some(agent.to_owned()),
+        carrier_call_id: None,
+        hangup_cause: None,
+        claimed_at: Utc::now(),
+    }
 }
 
 /// A phone of its own that rings.
@@ -339,6 +372,9 @@ async fn a_leg_is_found_on_any_page() {
             found += usize::from(matches!(provider.carrier().find_live(rung[nth]).await, Ok(Some(_))));
         }
         let nobody = provider.carrier().find_live(AttemptId(Uuid::now_v7())).await;
+        // An agent that is gone says nothing of a phone: only a whole list without it does.
+        let gone = provider.find_by_attempt(&question_of(AttemptId(Uuid::now_v7()), "no-such-agent")).await;
+        assert_eq!(gone, if paging == Paging::Broken { Found::CannotSay } else { Found::NotFound }, "{paging:?}");
         if paging == Paging::Broken {
             assert!(found < 4, "{found} on the only page there is");
             assert_eq!(nobody, Err("20 of 45 live calls could be read".to_owned()));
@@ -422,6 +458,30 @@ async fn an_agent_whose_phone_does_not_ring_is_taken_back() {
         assert!(world.rung().is_empty());
         service.finish().await;
     }
+}
+
+/// An agent is taken back only when it is committed that no phone rang: were it erased before, and the commit lost with the process, nothing
+/// would tell any more whether one had.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_outlives_the_doubt_about_its_phone() {
+    let number = "+14155559901";
+    let world = fakes(Manners::gentle(1, 1.0)).await;
+    let service = service(&world, "telnyx-dials", &[]).await;
+    // What ends an attempt takes two seconds to be written.
+    service
+        .test_db
+        .run(
+            "create function slow_end() returns trigger language plpgsql as $$ begin perform pg_sleep(2); return new; end $$;
+             create trigger slow_end before update on attempts for each row
+               when (old.state = 'dialing' and new.state = 'ended') execute function slow_end()",
+        )
+        .await;
+    let body = json!({"to": number, "scriptId": "You sell tea.", "ignoreWindow": true});
+    assert_eq!(service.post("/api/v1/calls", body).await.0, 201);
+    none_idle(&world, 1).await;
+    let ended = "select count(*) from attempts where state = 'ended' and hangup_cause = 'full'";
+    assert_ne!(service.test_db.count(ended).await, 0, "erased before the end was committed");
+    service.finish().await;
 }
 
 /// A voice nobody has is refused by Ultravox, which says so: in the words it used. A wrong key or address is the same for every call, and

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use outdial::domain::ids::splitmix;
-use outdial::fake_providers::{Ending, Manners, World};
+use outdial::fake_providers::{Ending, KEY, Manners, World};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -212,4 +212,40 @@ async fn two_steps_are_never_taken_twice() {
     let points = &["dial.after_prepare", "dial.before_request", "dial.after_request", "answer.before_settle"];
     let (_, rings, unwritten) = lives("telnyx-dials", 4, points).await;
     assert!(rings > 0 && unwritten > 0);
+}
+
+/// A process dies between the two steps, and the agent of the first is gone when the next one looks: taken back before the end, or
+/// erased by somebody. Nothing tells any more whether a phone rang, and none rings now: the attempt counts, its end stays unknown, and
+/// its slot is free at once, not at the maximum call time. Nobody is called again on a guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn doubt_ends_though_the_agent_is_gone() {
+    let mut side = Side::new("telnyx-dials", seed()).await;
+    let mut process = side.start(Some("dial.after_prepare".to_owned()));
+    assert!(process.wait_until_up(&side.client).await);
+    side.order(&process).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !process.has_ended() {
+        assert!(Instant::now() < deadline, "nothing was prepared");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let prepared =
+        "select id::text, provider_call_id from attempts where state = 'dialing' and provider_call_id is not null";
+    let prepared: Vec<(String, String)> =
+        sqlx::query_as(prepared).fetch_all(side.test_db.pool()).await.expect("attempts");
+    assert!(!prepared.is_empty());
+    for (_, agent) in &prepared {
+        let url = format!("{}/api/calls/{agent}", side.world.url());
+        assert_eq!(answer(side.client.delete(url).header("x-api-key", KEY)).await.0, 204);
+    }
+    let mut process = side.start(None);
+    assert!(process.wait_until_up(&side.client).await);
+    side.settle(&mut process).await;
+    for (attempt, _) in prepared {
+        let fate = "select concat_ws(' ', state, disposition, dialed, hangup_cause) from attempts where id::text = $1";
+        let fate: String =
+            sqlx::query_scalar(fate).bind(attempt).fetch_one(side.test_db.pool()).await.expect("an attempt");
+        assert_eq!(fate, "ended UNKNOWN t gone");
+    }
+    process.kill();
+    side.finish().await;
 }

@@ -95,21 +95,40 @@ fn each_word_on_a_fresh_attempt() {
     }
 }
 
-/// Doubt is ended by a found call, by its end, or by two misses in the quiet; by nothing else.
+/// Doubt is ended by a found call, by its end, by two misses in the quiet, or by its own dial, which others had given up; by nothing else.
 #[test]
 fn doubt_is_never_guessed_away() {
     let (doubted, _) = after(claimed(), &[Word::Doubt { reason: "timeout".to_owned(), sent_ms_ago: 0 }]);
-    for word in
-        [Word::NotSent { reason: "x".to_owned() }, Word::Capacity { retry_after_ms: 1 }, Word::NotFound, Word::NotFound]
-    {
-        assert_eq!(after(doubted.clone(), &[word.clone(), word]).0.state, AttemptState::Unknown);
-    }
+    assert_eq!(after(doubted.clone(), &[Word::NotFound, Word::NotFound]).0.state, AttemptState::Unknown);
     let quiet = Facts { unheard_secs: 20.0, ..doubted.clone() };
     assert_eq!(after(quiet.clone(), &[Word::NotFound]).0.state, AttemptState::Unknown);
-    let released = after(quiet, &[Word::NotFound, Word::NotFound]).0;
-    assert_eq!((released.state, released.call_state, released.dials), (AttemptState::Ended, CallState::Waiting, 0));
-    let adopted = after(doubted, &[Word::Accepted { provider_call_id: None, carrier_call_id: None }]).0;
+    for words in [
+        [Word::NotFound, Word::NotFound],
+        [Word::NotFound, Word::NotSent { reason: "x".to_owned() }],
+        [Word::NotFound, Word::Capacity { retry_after_ms: 1 }],
+    ] {
+        let released = after(quiet.clone(), &words).0;
+        assert_eq!((released.state, released.call_state, released.dials), (AttemptState::Ended, CallState::Waiting, 0));
+    }
+    let adopted = Word::Accepted { provider_call_id: None, carrier_call_id: None };
+    let (adopted, _) = after(doubted, &[adopted, Word::NotSent { reason: "x".to_owned() }, Word::NotFound]);
     assert_eq!((adopted.state, adopted.dials), (AttemptState::Accepted, 1));
+}
+
+/// Where a first step was written down, a phone may have rung and somebody may have talked, though nothing is found any more: it counts,
+/// and nobody is called again.
+#[test]
+fn what_was_prepared_and_is_gone_stays_unknown() {
+    let words = [
+        Word::Prepared { provider_call_id: "p".to_owned() },
+        Word::Doubt { reason: "timeout".to_owned(), sent_ms_ago: 0 },
+    ];
+    let quiet = Facts { unheard_secs: 20.0, ..after(claimed(), &words).0 };
+    let (gone, said) = after(quiet, &[Word::NotFound, Word::NotFound]);
+    assert_eq!(
+        (gone.state, gone.call_state, gone.dials, said),
+        (AttemptState::Ended, CallState::Failed, 1, Some(Disposition::Unknown))
+    );
 }
 
 fn record(billed_secs: Option<i32>) -> Record {

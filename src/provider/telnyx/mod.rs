@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::config::{self, Causes, Meaning};
 use crate::domain::disposition::Disposition;
 use crate::domain::ids::AttemptId;
+use crate::provider::wire::OurFault;
 use crate::provider::{Dial, Placed, Prepared, causes, wire};
 
 /// A leg lasts at most so long (their own maximum, which is their default too).
@@ -389,15 +390,13 @@ fn refused(
         Some(Meaning::TurnedAway { full: false, dials_max }) => Placed::TurnedAway { reason, dials_max },
         Some(Meaning::Barred { setting }) => Placed::Barred { reason, setting },
         None if THEIR_FAULT.contains(&code.as_str()) => Placed::Ambiguous { reason },
-        None => match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED => {
+        None => match (wire::our_fault(status), status) {
+            (Some(OurFault::Key), _) => Placed::Barred { reason, setting: "TELNYX_API_KEY" },
+            (Some(OurFault::Address), _) => Placed::Barred { reason, setting: "TELNYX_API_URL" },
+            (None, StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED) => {
                 Placed::Capacity { retry_after: asked.or(reset) }
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason, setting: "TELNYX_API_KEY" },
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                Placed::Barred { reason, setting: "TELNYX_API_URL" }
-            }
-            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            (None, status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
                 Placed::Refused { reason, about_number: false }
             }
             _ => Placed::Ambiguous { reason },
@@ -505,7 +504,7 @@ mod tests {
         }
         // What is no JSON of theirs: by the status alone.
         for (status, expected) in
-            [(401, "barred"), (403, "barred"), (404, "barred"), (422, "refused"), (502, "ambiguous")]
+            [(401, "barred"), (403, "barred"), (404, "barred"), (426, "barred"), (422, "refused"), (502, "ambiguous")]
         {
             assert_eq!(answered(status, &json!("<html>")).as_str(), expected, "{status}");
         }

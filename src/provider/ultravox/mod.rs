@@ -24,6 +24,7 @@ use crate::config::{self, Causes, UltravoxMode};
 use crate::domain::word::Word;
 use crate::provider::telnyx::{Line, Telnyx};
 use crate::provider::ultravox::webhook::Call;
+use crate::provider::wire::OurFault;
 use crate::provider::{Dial, Found, Given, HungUp, Placed, Prepared, Provider, Question, causes, telnyx, wire};
 
 /// Pages of a list that are followed.
@@ -122,17 +123,17 @@ impl Ultravox {
                 .ok_or_else(|| Placed::Ambiguous { reason: format!("HTTP {} without a callId", status.as_u16()) });
         }
         let reason = refusal(response).await;
-        Err(match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED => Placed::Capacity { retry_after },
-            // Documented as "no capacity", with Retry-After. One without may come from something in between, after they had it.
-            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Placed::Capacity { retry_after },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Placed::Barred { reason, setting: "ULTRAVOX_API_KEY" },
-            // Not this call is wrong but the address; an agent's id is a script's own.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if path == request::CALLS => {
+        Err(match (wire::our_fault(status), status) {
+            (Some(OurFault::Key), _) => Placed::Barred { reason, setting: "ULTRAVOX_API_KEY" },
+            // An agent's id stands in the path and is a script's own.
+            (Some(OurFault::Address), _) if path == request::CALLS || status != StatusCode::NOT_FOUND => {
                 Placed::Barred { reason, setting: "ULTRAVOX_API_URL" }
             }
+            (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED) => Placed::Capacity { retry_after },
+            // Documented as "no capacity", with Retry-After. One without may come from something in between, after they had it.
+            (_, StatusCode::SERVICE_UNAVAILABLE) if retry_after.is_some() => Placed::Capacity { retry_after },
             // A voice, a tool, a prompt: what is wrong may be the script's, or stand in every call.
-            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            (_, status) if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
                 Placed::Refused { reason, about_number: false }
             }
             _ => Placed::Ambiguous { reason },
@@ -318,15 +319,17 @@ impl Provider for Ultravox {
     }
 
     async fn find_by_attempt(&self, question: &Question) -> Found {
-        if self.we_dial()
-            && let Ok(Some(leg)) = self.carrier.find_live(question.attempt_id).await
-        {
-            return Found::Known(Word::Accepted { provider_call_id: None, carrier_call_id: Some(leg) });
-        }
+        let live = if self.we_dial() { self.carrier.find_live(question.attempt_id).await } else { Ok(None) };
+        let nothing_rings = match live {
+            Ok(Some(leg)) => {
+                return Found::Known(Word::Accepted { provider_call_id: None, carrier_call_id: Some(leg) });
+            }
+            live => live.is_ok(),
+        };
         match self.call_of(question).await {
             Ok(Some(call)) => self.told_by(&call, question).await,
-            // The first of two steps was taken, and we know no more: the carrier may have the second.
-            Ok(None) if question.provider_call_id.is_some() => Found::CannotSay,
+            // The agent is gone, taken back or forgotten, and a phone may still ring: the carrier may have the second step.
+            Ok(None) if question.provider_call_id.is_some() && !nothing_rings => Found::CannotSay,
             Ok(None) => Found::NotFound,
             Err(_) => Found::CannotSay,
         }
