@@ -107,14 +107,23 @@ create view ops.alarms as
   select 'BREAKER_OPEN', null, 'the provider does not answer, or refuses us', 'see ops.provider_errors and outdial doctor'
   from ops.limits l where l.breaker <> 'closed'
   union all
-  select 'LOCK_HELD', h.since, 'session ' || h.pid || ' (' || h.application || ', ' || h.state || ') holds the queue''s lock', 'end it: select pg_terminate_backend(' || h.pid || ')'
+  -- A session that is not the service's: the queue's own lock for a second, or rows or whole tables for five.
+  select 'LOCK_HELD', h.since, 'session ' || h.pid || ' (' || h.application || ', ' || h.state || ') holds ' || h.what,
+    'end it: select pg_terminate_backend(' || h.pid || ')'
   from (
-    select l.pid, s.application_name as application, coalesce(s.state, 'unknown') as state, s.state_change as since
+    select
+      l.pid, s.application_name as application, coalesce(s.state, 'unknown') as state, min(s.xact_start) as since,
+      coalesce('locks on ' || string_agg(distinct c.relname, ', ' order by c.relname), 'the queue''s lock') as what
     from pg_locks l
     join pg_stat_activity s on s.pid = l.pid
-    where l.locktype = 'advisory' and l.classid = 0 and l.objid = 7001 and l.granted
+    left join pg_class c on l.locktype = 'relation' and c.oid = l.relation and c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
+    where l.granted and s.backend_type = 'client backend' and s.application_name is distinct from 'outdial'
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and s.state_change < clock_timestamp() - interval '1 second' and s.application_name is distinct from 'outdial'
+      and (
+        (l.locktype = 'advisory' and l.classid = 0 and l.objid = 7001 and s.state_change < clock_timestamp() - interval '1 second')
+        or (c.oid is not null and l.mode not in ('AccessShareLock', 'ShareUpdateExclusiveLock')
+            and s.xact_start < clock_timestamp() - interval '5 seconds'))
+    group by l.pid, s.application_name, s.state
   ) h;
 comment on view ops.alarms is 'What is wrong now, since when, and the way out: empty when all is well.';
 

@@ -221,6 +221,8 @@ begin
   else
     perform pg_advisory_xact_lock(7001);
   end if;
+  -- Who waits for a row with the lock in hand makes everybody wait: a row that somebody holds is given up soon, and what needs it.
+  perform set_config('lock_timeout', case when shared then '500ms' else '200ms' end, true);
   -- Waiting for it is not holding it.
   if is_first and coalesce(current_setting('outdial.admitted_at', true), '') <> '' then
     perform set_config('outdial.admitted_at', clock_timestamp()::text, true);
@@ -228,7 +230,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION public.admission_lock(shared boolean) IS 'The admission lock for functions and triggers: together with other feeders, or alone. Held briefly.';
+COMMENT ON FUNCTION public.admission_lock(shared boolean) IS 'The admission lock: together with other feeders, or alone. Held briefly: a row is waited for 0.5 s with it in hand, or 0.2 s alone.';
 
 CREATE FUNCTION public.appointments_tell_endpoints() RETURNS trigger
     LANGUAGE plpgsql
@@ -1455,17 +1457,20 @@ UNION ALL
 UNION ALL
  SELECT 'LOCK_HELD'::text AS code,
     h.since,
-    (((((('session '::text || h.pid) || ' ('::text) || h.application) || ', '::text) || h.state) || ') holds the queue''s lock'::text) AS what,
+    ((((((('session '::text || h.pid) || ' ('::text) || h.application) || ', '::text) || h.state) || ') holds '::text) || h.what) AS what,
     (('end it: select pg_terminate_backend('::text || h.pid) || ')'::text) AS way_out
    FROM ( SELECT l.pid,
             s.application_name AS application,
             COALESCE(s.state, 'unknown'::text) AS state,
-            s.state_change AS since
-           FROM (pg_locks l
+            min(s.xact_start) AS since,
+            COALESCE(('locks on '::text || string_agg(DISTINCT (c.relname)::text, ', '::text ORDER BY ((c.relname)::text))), 'the queue''s lock'::text) AS what
+           FROM ((pg_locks l
              JOIN pg_stat_activity s ON ((s.pid = l.pid)))
-          WHERE ((l.locktype = 'advisory'::text) AND (l.classid = (0)::oid) AND (l.objid = (7001)::oid) AND l.granted AND (l.database = ( SELECT d.oid
+             LEFT JOIN pg_class c ON (((l.locktype = 'relation'::text) AND (c.oid = l.relation) AND (c.relkind = 'r'::"char") AND (c.relnamespace = ('public'::regnamespace)::oid))))
+          WHERE (l.granted AND (s.backend_type = 'client backend'::text) AND (s.application_name IS DISTINCT FROM 'outdial'::text) AND (l.database = ( SELECT d.oid
                    FROM pg_database d
-                  WHERE (d.datname = current_database()))) AND (s.state_change < (clock_timestamp() - '00:00:01'::interval)) AND (s.application_name IS DISTINCT FROM 'outdial'::text))) h;
+                  WHERE (d.datname = current_database()))) AND (((l.locktype = 'advisory'::text) AND (l.classid = (0)::oid) AND (l.objid = (7001)::oid) AND (s.state_change < (clock_timestamp() - '00:00:01'::interval))) OR ((c.oid IS NOT NULL) AND (l.mode <> ALL (ARRAY['AccessShareLock'::text, 'ShareUpdateExclusiveLock'::text])) AND (s.xact_start < (clock_timestamp() - '00:00:05'::interval)))))
+          GROUP BY l.pid, s.application_name, s.state) h;
 
 COMMENT ON VIEW ops.alarms IS 'What is wrong now, since when, and the way out: empty when all is well.';
 
@@ -3130,8 +3135,8 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('11', 'bound what comes in', true, E'\\x153ffdaaaded3584588dcab5388f3e0808d21dd012e4e637c4e621eee08bb4bce5076d36f86639116e95b9de8a5e5ef1', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xa3bfab8c5748ddd6ac805da31749695070c0592e3ef5206cdcb5ffbc8dd84d25505ab9ab36ed9157507e44d72d61560b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x33ff6369eba4bb00eb265123ec6ee22f90709108d5111303183762db8dc46181555478dc5a553bed585a7130882dda83', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xcbd5e7c53691d91bfeeac71bbe2ebbc5fd5062b46044b47896fb2c4954cd6e677e624fd41d09d6569e50c54d6282bbe7', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x5203ed5e9e3428bf0d1673cc353a2c80ac8c7aee24962990af2c9044a0d59d3f6dad85e6edbc638d1248143093e49303', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');

@@ -1,1 +1,1 @@
-begin; select pg_advisory_xact_lock(7001)
+begin; select admission_lock(false)

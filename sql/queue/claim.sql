@@ -175,6 +175,12 @@ picks as materialized (
   from picked p
   left join metered m on m.user_id = p.user_id
 ),
+-- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim, as a held call is.
+countable as materialized (
+  select user_id from subscriptions
+  where user_id = any (array(select user_id from metered)) and user_id = any (array(select user_id from picked))
+  for no key update skip locked
+),
 claimed as (
   update calls c
   -- An edited script holds for what is dialed from now on.
@@ -188,6 +194,7 @@ claimed as (
   where c.id = any (array(
     select k.id from calls k
     where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
+      and (k.user_id <> all (array(select user_id from metered)) or k.user_id = any (array(select user_id from countable)))
     for update skip locked
   ))
   -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
@@ -227,11 +234,17 @@ contended as materialized (
 ),
 lanes_rotated as (
   update lanes set next_at = (select at from now)
-  where id = any (array(select lane_id from claimed where exists (select from contended)))
+  where id = any (array(
+    select id from lanes where id = any (array(select lane_id from claimed where exists (select from contended)))
+    for no key update skip locked
+  ))
 ),
 turns_rotated as (
   update user_turns set next_at = (select at from now)
-  where user_id = any (array(select user_id from claimed where exists (select from contended)))
+  where user_id = any (array(
+    select user_id from user_turns where user_id = any (array(select user_id from claimed where exists (select from contended)))
+    for no key update skip locked
+  ))
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)

@@ -1,1 +1,1 @@
-begin; select pg_advisory_xact_lock_shared(7001)
+begin; select admission_lock(true)

@@ -19,6 +19,8 @@ after as materialized (
          then greatest(f.opens_at, clock()) else 'infinity' end as next_at
   from fresh f
   join lanes l on l.id = f.id
+  -- One that somebody holds stays due.
+  for no key update of l skip locked
 ),
 opened as (
   update lanes l

@@ -10,4 +10,5 @@ set
 from plans p
 where p.id = s.plan_id and s.user_id = any (array(
   select user_id from subscriptions where status = 'ACTIVE' and period_ends_at <= clock() order by period_ends_at limit $1
+  for no key update skip locked
 ))

@@ -5,17 +5,21 @@ with gone as (
   update calls
   set state = 'canceled', disposition = 'CANCELED', ended_at = clock(), updated_at = clock()
   where state in ('waiting', 'parked') and id = any (array(
-    select c.id
-    from campaigns g
-    join lanes l on l.campaign_id = g.id
-    cross join lateral (
-      (select id from calls where lane_id = l.id and state = 'waiting' limit $1)
-      union all
-      (select k.id from attempts a join calls k on k.phone = a.phone and k.lane_id = l.id and k.state = 'parked'
-       where a.ended_at is null limit $1)
-    ) c
-    where g.canceled_at is not null and g.swept_at is null and ($2::uuid is null or g.id = $2)
-    limit $1
+    select id from calls
+    where id = any (array(
+      select c.id
+      from campaigns g
+      join lanes l on l.campaign_id = g.id
+      cross join lateral (
+        (select id from calls where lane_id = l.id and state = 'waiting' limit $1)
+        union all
+        (select k.id from attempts a join calls k on k.phone = a.phone and k.lane_id = l.id and k.state = 'parked'
+         where a.ended_at is null limit $1)
+      ) c
+      where g.canceled_at is not null and g.swept_at is null and ($2::uuid is null or g.id = $2)
+      limit $1
+    ))
+    for update skip locked
   ))
   returning lane_id, user_id, campaign_id
 ),

@@ -6,4 +6,6 @@ set
   day_dials = case when s.day is null or d.day > s.day then 0 else s.day_dials end,
   day = greatest(s.day, d.day), day_ends_at = d.ends
 from unnest($1::uuid[], $2::date[], $3::timestamptz[]) as d(user_id, day, ends)
-where s.user_id = any ($1) and s.user_id = d.user_id
+where s.user_id = d.user_id and s.user_id = any (array(
+  select user_id from subscriptions where user_id = any ($1) for no key update skip locked
+))

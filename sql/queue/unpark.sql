@@ -27,5 +27,8 @@ hop as (
 )
 update calls
 set state = 'waiting', updated_at = clock()
-where state = 'parked' and id = any (array(select id from hop))
+where state = 'parked' and id = any (array(
+  -- One that somebody holds is brought back as an orphan, a little later.
+  select id from calls where id = any (array(select id from hop)) for update skip locked
+))
 returning lane_id, due_at, rank

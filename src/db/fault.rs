@@ -24,6 +24,17 @@ pub fn is_of_the_values(error: &Error) -> bool {
     }
 }
 
+/// Whether something the statement touches is at fault, for now: a row that another session holds, or more work than a statement may
+/// take. What touches other rows may do well.
+#[must_use]
+pub fn is_of_the_rows(error: &Error) -> bool {
+    match error {
+        // Lock not available, deadlock, statement time-out.
+        Error::Database(refused) => matches!(refused.code().as_deref(), Some("55P03" | "40P01" | "57014")),
+        _ => false,
+    }
+}
+
 /// Whether a statement of ours is at fault.
 #[must_use]
 pub fn is_of_the_statement(error: &Error) -> bool {

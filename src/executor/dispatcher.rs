@@ -72,6 +72,8 @@ pub struct Dispatcher {
 /// Where a turn failed.
 #[derive(Debug)]
 enum TurnFailed {
+    /// Before anything was touched: no connection, or no lock.
+    Beginning(sqlx::Error),
     /// While what was heard was written.
     Settling(sqlx::Error),
     /// While calls were claimed, or at a commit that holds claims.
@@ -267,8 +269,15 @@ impl Dispatcher {
                 self.launch(calls, permits, &claim, began);
                 self.withhold(unreadable);
                 metrics::histogram!("outdial_turn_seconds").record(began.elapsed());
-                // Tidying comes after the dials: nobody's phone waits for it.
-                let tended = within(patience, self.tend(&claim, claimed)).await?;
+                // Tidying comes after the dials: nobody's phone waits for it, and a lane that somebody holds is tidied another time.
+                let tended = match within(patience, self.tend(&claim, claimed)).await {
+                    Err(error) if fault::is_of_the_rows(&error) => {
+                        tracing::warn!(%error, "another session holds a lane; it is tidied another time");
+                        self.kept.discard().await;
+                        None
+                    }
+                    tended => tended?,
+                };
                 return Ok(self.next_after(&claim, claimed, want, tended, batch_was_full));
             }
             Ok(Ok(Err(failed))) => failed,
@@ -290,7 +299,7 @@ impl Dispatcher {
                 tracing::warn!(%error, "a claim failed; what was heard is settled first");
                 Some(CLAIM_PAUSE)
             }
-            TurnFailed::Settling(_) | TurnFailed::Panicked => None,
+            TurnFailed::Beginning(_) | TurnFailed::Settling(_) | TurnFailed::Panicked => None,
         };
         // Whoever is at fault where a turn claimed, it is not what was heard: that is kept, and settled by a turn that does not claim.
         if let Some(pause) = pause.filter(|_| want > 0) {
@@ -301,6 +310,7 @@ impl Dispatcher {
             return Ok(Next::Now);
         }
         let unsettled = match failed {
+            TurnFailed::Beginning(error) => Unsettled::NotBegun(error),
             TurnFailed::Settling(error) | TurnFailed::Claiming(error) => Unsettled::Failed(error),
             TurnFailed::ClaimPanicked | TurnFailed::Panicked => Unsettled::Panicked,
         };
@@ -331,8 +341,8 @@ impl Dispatcher {
             self.memory.clear();
         }
         let room = self.line.as_ref().filter(|_| want > 0).map(|line| self.room(line, want));
-        let connection = self.kept.get().await.map_err(TurnFailed::Settling)?;
-        let mut transaction = queue::admit(connection).await.map_err(TurnFailed::Settling)?;
+        let connection = self.kept.get().await.map_err(TurnFailed::Beginning)?;
+        let mut transaction = queue::admit(connection).await.map_err(TurnFailed::Beginning)?;
         let report = if batch.heard.is_empty() {
             outcome::Report::default()
         } else {

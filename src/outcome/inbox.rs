@@ -76,8 +76,12 @@ pub struct NotStored;
 
 #[derive(Debug, Default)]
 struct Lines {
-    /// Parts of batches that Postgres would not take: each is tried by itself, until the one at fault is alone.
+    /// Parts of batches that Postgres would not take: each is tried by itself, until the one at fault is alone. Every other batch is one.
     suspects: VecDeque<Vec<Pending>>,
+    /// The last batch was a part.
+    suspected_last: bool,
+    /// Things alone whose rows somebody holds: each is tried again after a while.
+    held_back: Vec<(Instant, Pending)>,
     /// What somebody waits for, or what frees a slot.
     urgent: VecDeque<Pending>,
     /// Acceptances, which may ride with whatever is written next.
@@ -90,6 +94,9 @@ struct Pending {
     since: Instant,
     sender: Sender,
 }
+
+/// What somebody holds a row of is tried again after so long.
+const HELD_BACK: Duration = Duration::from_secs(1);
 
 /// Who said it, and what they are told.
 #[derive(Debug)]
@@ -177,16 +184,18 @@ impl Inbox {
     /// Waits until something cannot wait any longer.
     pub async fn ready(&self) {
         loop {
-            let (urgent, oldest) = {
+            let (urgent, due) = {
                 let lines = self.lock();
-                (!lines.urgent.is_empty() || !lines.suspects.is_empty(), lines.patient.front().map(|p| p.since))
+                let oldest = lines.patient.front().map(|item| item.since + self.flush_after);
+                let again = lines.held_back.iter().map(|(at, _)| *at).min();
+                (!lines.urgent.is_empty() || !lines.suspects.is_empty(), [oldest, again].into_iter().flatten().min())
             };
             if urgent {
                 return;
             }
             let flush = async {
-                match oldest {
-                    Some(since) => tokio::time::sleep_until((since + self.flush_after).into()).await,
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -203,13 +212,20 @@ impl Inbox {
     pub fn take(&self, max: usize) -> Batch {
         let mut lines = self.lock();
         let mut batch = Batch::default();
-        if let Some(part) = lines.suspects.pop_front() {
+        let now = Instant::now();
+        let (due, later) =
+            std::mem::take(&mut lines.held_back).into_iter().partition::<Vec<_>, _>(|(at, _)| now >= *at);
+        lines.held_back = later;
+        lines.suspects.extend(due.into_iter().map(|(_, item)| vec![item]));
+        let turn_of_others = lines.suspected_last && !(lines.urgent.is_empty() && lines.patient.is_empty());
+        let part = if turn_of_others { None } else { lines.suspects.pop_front() };
+        lines.suspected_last = part.is_some();
+        if let Some(part) = part {
             part.into_iter().for_each(|item| batch.push(item));
             return batch;
         }
         let count = lines.urgent.len().min(max);
         let spoken_of: HashSet<AttemptId> = lines.urgent.iter().take(count).filter_map(|p| p.heard.attempt()).collect();
-        let now = Instant::now();
         let patient = std::mem::take(&mut lines.patient);
         for item in patient {
             let due = now >= item.since + self.flush_after;
@@ -235,7 +251,7 @@ impl Inbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let lines = self.lock();
-        lines.urgent.is_empty() && lines.patient.is_empty() && lines.suspects.is_empty()
+        lines.urgent.is_empty() && lines.patient.is_empty() && lines.suspects.is_empty() && lines.held_back.is_empty()
     }
 }
 
@@ -268,6 +284,22 @@ impl Batch {
 
     /// The settling failed: those who wait are told, the rest goes back to the front of the line.
     pub fn failed(self, inbox: &Inbox) {
+        let back = self.told_to_say_it_again();
+        let mut lines = inbox.lock();
+        for item in back.into_iter().rev() {
+            lines.urgent.push_front(item);
+        }
+    }
+
+    /// Somebody holds a row of it: those who wait are told, the rest is tried again after a while, and keeps nobody waiting meanwhile.
+    pub fn held_back(self, inbox: &Inbox) {
+        let again = Instant::now() + HELD_BACK;
+        let back = self.told_to_say_it_again();
+        inbox.lock().held_back.extend(back.into_iter().map(|item| (again, item)));
+    }
+
+    /// Tells those who wait; gives back what must not be lost.
+    fn told_to_say_it_again(self) -> Vec<Pending> {
         let mut back = Vec::new();
         for pending in self.into_pending() {
             match pending.sender {
@@ -275,10 +307,7 @@ impl Batch {
                 Sender::Trusts(_) => back.push(pending),
             }
         }
-        let mut lines = inbox.lock();
-        for item in back.into_iter().rev() {
-            lines.urgent.push_front(item);
-        }
+        back
     }
 
     /// Postgres would not take it: the halves are tried by themselves.

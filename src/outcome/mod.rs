@@ -316,25 +316,35 @@ fn distinct<'a>(ids: impl Iterator<Item = &'a AttemptId>) -> Vec<AttemptId> {
 /// Why a batch did not settle.
 #[derive(Debug)]
 pub enum Unsettled {
+    /// It did not begin: nothing of it is to blame.
+    NotBegun(sqlx::Error),
     Failed(sqlx::Error),
     /// Something in it made our own code panic.
     Panicked,
 }
 
 /// Brings a batch to its end, for every role alike: settled, tried again in parts, set aside when it is the one that cannot be stored,
-/// or kept until Postgres is back. False: Postgres is away; wait before the next try.
+/// held back when it is the one whose row somebody holds, or kept until Postgres is back. False: Postgres is away; wait before the next try.
 pub async fn conclude(pool: &PgPool, inbox: &Inbox, batch: Batch, result: Result<&Report, Unsettled>) -> bool {
     let detail = match result {
         Ok(report) => {
             batch.settled(inbox, report);
             return true;
         }
-        Err(Unsettled::Failed(error)) if !fault::is_of_the_values(&error) => {
+        Err(Unsettled::Failed(error)) if fault::is_of_the_rows(&error) && batch.heard.len() == 1 => {
+            tracing::warn!(%error, about = ?batch.heard.first().map(|heard| &heard.about),
+                "another session holds a row of what was heard; it is tried again");
+            batch.held_back(inbox);
+            return true;
+        }
+        Err(Unsettled::Failed(error)) if fault::is_of_the_values(&error) || fault::is_of_the_rows(&error) => {
+            error.to_string()
+        }
+        Err(Unsettled::Failed(error) | Unsettled::NotBegun(error)) => {
             tracing::warn!(%error, "what was heard is not settled yet; it is kept");
             batch.failed(inbox);
             return false;
         }
-        Err(Unsettled::Failed(error)) => error.to_string(),
         Err(Unsettled::Panicked) => "our own code panicked".to_owned(),
     };
     if batch.heard.len() > 1 {

@@ -392,11 +392,10 @@ async fn a_frozen_process_does_not_dial_late() {
     let client = client();
     let mut process = Process::start(&folder.0.join("log"), &settings(&provider, &data, None));
     assert!(process.wait_until_up(&client).await);
-    let pid = Pid::from_raw(i32::try_from(process.child.id()).unwrap());
     for round in 0..3_u64 {
-        kill(pid, Signal::SIGSTOP).expect("freeze");
+        process.signal(Signal::SIGSTOP);
         tokio::time::sleep(Duration::from_secs(6)).await;
-        kill(pid, Signal::SIGCONT).expect("thaw");
+        process.signal(Signal::SIGCONT);
         let body = json!({"to": format!("+1415555{round:04}"), "scriptId": "s", "metadata": {"n": round}});
         let (status, _) = answer(client.post(format!("{}/api/v1/calls", process.base())).json(&body)).await;
         assert_eq!(status, 201);

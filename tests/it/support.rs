@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use outdial::config::{self, Config};
 use outdial::db::{self, Db, embedded};
 use outdial::domain::call::rank;
@@ -410,6 +412,13 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Sends a signal; one that has ended gets none.
+    pub fn signal(&mut self, signal: Signal) {
+        if !self.has_ended() {
+            kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("a process");
+        }
     }
 
     /// Waits until it answers; false when it ended instead.
