@@ -19,9 +19,7 @@ use crate::telemetry::vitals::Vital;
 
 /// How often the table is looked at for questions that are due.
 const TICK: Duration = Duration::from_millis(500);
-/// A record that is not complete yet is asked for again after as long as the call has ended, at least so long, for a day: a carrier may
-/// bill hours later.
-const RECORD_AGAIN: Duration = Duration::from_secs(10);
+/// A record that is not complete yet is asked for again after as long as the call has ended, for a day: a carrier may bill hours later.
 const RECORD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Questions taken at once.
 const BATCH_MAX: i64 = 200;
@@ -99,7 +97,7 @@ pub async fn ask_all(line: &Line) -> sqlx::Result<usize> {
 /// # Errors
 /// Postgres is away.
 pub async fn fetch_records(line: &Line) -> sqlx::Result<usize> {
-    let (again, give_up) = (RECORD_AGAIN.as_secs_f64(), RECORD_PATIENCE.as_secs_f64());
+    let (again, give_up) = (line.settings.record_again.as_secs_f64(), RECORD_PATIENCE.as_secs_f64());
     let taking = queue::take_records(&line.pool, line.provider.name(), BATCH_MAX, again, give_up);
     let ended = within(line.settings.statement_patience, taking).await?;
     let count = ended.len();

@@ -37,6 +37,8 @@ pub struct Settings {
     pub max_call: Duration,
     pub inquiry: Duration,
     pub inquiries_in_flight: usize,
+    /// A record that is not complete is asked for again after at least so long.
+    pub record_again: Duration,
     pub retry_after_min: Duration,
     pub retry_after_max: Duration,
     pub breaker: Breaker,

@@ -1,5 +1,6 @@
 //! New calls. Requests that arrive together share one insert and one commit.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::db::Kept;
 use crate::db::doorbell::Doorbell;
@@ -115,6 +117,9 @@ pub struct Enqueuer {
     queue: mpsc::Sender<Waiter>,
 }
 
+/// A request whose lane another session holds is tried again after so long, and so often; then it is told to come again.
+const HELD_PAUSE: Duration = Duration::from_millis(500);
+const HELD_TRIES: usize = 6;
 /// Requests that may wait for the next insert.
 const BACKLOG_MAX: usize = 4096;
 /// Inserts under way at once.
@@ -136,10 +141,19 @@ impl Enqueuer {
         // A task each, so that one line's commit and the other's insert overlap.
         let serving = async move {
             let mut lines = JoinSet::new();
+            let held = TaskTracker::new();
             for _ in 0..LINES {
-                lines.spawn(run(pool.clone(), doorbell.clone(), Arc::clone(&receiver), patience, stop.clone()));
+                let line = Line {
+                    kept: Kept::of(pool.clone()),
+                    doorbell: doorbell.clone(),
+                    patience,
+                    beside: Beside { pool: pool.clone(), turn: Arc::default(), tasks: held.clone() },
+                };
+                lines.spawn(line.run(Arc::clone(&receiver), stop.clone()));
             }
             lines.join_all().await;
+            held.close();
+            held.wait().await;
         };
         (Self { queue: sender }, serving)
     }
@@ -156,20 +170,116 @@ impl Enqueuer {
     }
 }
 
-async fn run(
-    pool: PgPool,
+/// One of the lines that insert.
+struct Line {
+    kept: Kept,
     doorbell: Doorbell,
-    queue: Arc<Mutex<mpsc::Receiver<Waiter>>>,
     patience: Duration,
-    stop: CancellationToken,
-) {
-    let mut kept = Kept::of(pool);
-    while let Some(mut waiters) = next_batch(&queue, &stop).await {
-        // Whoever waits for a batch that panics is told 503.
-        if AssertUnwindSafe(serve(&mut kept, &doorbell, &mut waiters, patience)).catch_unwind().await.is_err() {
-            tracing::error!("an insert panicked; the next starts afresh");
-            kept.discard().await;
+    beside: Beside,
+}
+
+/// Where requests wait whose lane another session holds: nobody else waits with them.
+struct Beside {
+    pool: PgPool,
+    /// One tries at a time, so that they never take all connections.
+    turn: Arc<Mutex<()>>,
+    tasks: TaskTracker,
+}
+
+impl Line {
+    async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<Waiter>>>, stop: CancellationToken) {
+        while let Some(mut waiters) = next_batch(&queue, &stop).await {
+            // Whoever waits for a batch that panics is told 503.
+            if AssertUnwindSafe(self.serve(&mut waiters)).catch_unwind().await.is_err() {
+                tracing::error!("an insert panicked; the next starts afresh");
+                self.kept.discard().await;
+            }
         }
+    }
+
+    /// One commit for all. One bad request does not spoil the others': what says something of the values is tried by itself; where a
+    /// lane is held, the others go on without it.
+    async fn serve(&mut self, waiters: &mut Vec<Waiter>) {
+        match self.enqueue_all(waiters).await {
+            Ok(()) => {}
+            Err(error) if fault::is_of_the_values(&error) && waiters.len() > 1 => {
+                for waiter in waiters.drain(..) {
+                    let mut alone = vec![waiter];
+                    if let Err(error) = self.enqueue_all(&mut alone).await {
+                        refuse(&mut alone, error);
+                    }
+                }
+            }
+            Err(error) if fault::is_of_the_rows(&error) => {
+                tracing::warn!(%error, "another session holds a lane that calls enter; they wait for it, others do not");
+                let held = self.held_lanes(waiters).await.unwrap_or_default();
+                let waits = |(calls, _): &mut Waiter| calls.iter().any(|call| held.contains(&call.lane_id));
+                waiters.extract_if(.., waits).for_each(|waiter| self.set_beside(waiter));
+                if self.enqueue_all(waiters).await.is_err() {
+                    // Not a lane, then: a call of the same id or external id that somebody has not committed yet.
+                    waiters.drain(..).for_each(|waiter| self.set_beside(waiter));
+                }
+            }
+            Err(error) => refuse(waiters, error),
+        }
+    }
+
+    /// Enqueues what these ask for and tells them; where it fails they are as they were.
+    async fn enqueue_all(&mut self, waiters: &mut Vec<Waiter>) -> sqlx::Result<()> {
+        let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
+        if together.is_empty() && waiters.is_empty() {
+            return Ok(());
+        }
+        let mut verdicts = enqueue_kept(&mut self.kept, &together, self.patience).await?.into_iter();
+        self.doorbell.ring();
+        for (calls, answer) in waiters.drain(..) {
+            // The one who asked may have gone; the call is enqueued all the same.
+            let _ = answer.send(Ok(verdicts.by_ref().take(calls.len()).collect()));
+        }
+        Ok(())
+    }
+
+    async fn held_lanes(&mut self, waiters: &[Waiter]) -> sqlx::Result<HashSet<LaneId>> {
+        let lanes: Vec<LaneId> = waiters.iter().flat_map(|(calls, _)| calls.iter().map(|call| call.lane_id)).collect();
+        let looking = async {
+            let looking = sqlx::query_file_scalar!("sql/queue/held_lanes.sql", &lanes as _);
+            looking.fetch_all(self.kept.get().await?).await
+        };
+        let held = within(self.patience, looking).await;
+        if held.is_err() {
+            self.kept.discard().await;
+        }
+        Ok(held?.into_iter().collect())
+    }
+
+    /// Tries again by itself, a few times.
+    fn set_beside(&self, (calls, answer): Waiter) {
+        let (pool, turn, doorbell) = (self.beside.pool.clone(), Arc::clone(&self.beside.turn), self.doorbell.clone());
+        let patience = self.patience;
+        self.beside.tasks.spawn(async move {
+            let mut tried = 0;
+            let done = loop {
+                tokio::time::sleep(HELD_PAUSE).await;
+                let enqueued = {
+                    let _turn = turn.lock().await;
+                    within(patience, enqueue(&pool, &calls)).await
+                };
+                tried += 1;
+                match enqueued {
+                    Err(error) if fault::is_of_the_rows(&error) && tried < HELD_TRIES && !answer.is_closed() => {}
+                    done => break done,
+                }
+            };
+            doorbell.ring();
+            let _ = answer.send(done.map_err(Arc::new));
+        });
+    }
+}
+
+fn refuse(waiters: &mut Vec<Waiter>, error: sqlx::Error) {
+    let error = Arc::new(error);
+    for (_, answer) in waiters.drain(..) {
+        let _ = answer.send(Err(Arc::clone(&error)));
     }
 }
 
@@ -208,35 +318,6 @@ async fn enqueue_kept(kept: &mut Kept, calls: &[NewCall], patience: Duration) ->
                 if !std::mem::take(&mut stale) || !fault::is_of_the_connection(&error) {
                     return Err(error);
                 }
-            }
-        }
-    }
-}
-
-/// One commit for all; if it fails for a reason other than the connection, each by itself, so that one bad request does not
-/// spoil the others'.
-async fn serve(kept: &mut Kept, doorbell: &Doorbell, waiters: &mut Vec<Waiter>, patience: Duration) {
-    let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
-    match enqueue_kept(kept, &together, patience).await {
-        Ok(verdicts) => {
-            doorbell.ring();
-            let mut verdicts = verdicts.into_iter();
-            for (calls, answer) in waiters.drain(..) {
-                // The one who asked may have gone; the call is enqueued all the same.
-                let _ = answer.send(Ok(verdicts.by_ref().take(calls.len()).collect()));
-            }
-        }
-        Err(error) if waiters.len() > 1 && fault::is_of_the_values(&error) => {
-            for (calls, answer) in waiters.drain(..) {
-                let verdicts = enqueue_kept(kept, &calls, patience).await.map_err(Arc::new);
-                doorbell.ring();
-                let _ = answer.send(verdicts);
-            }
-        }
-        Err(error) => {
-            let error = Arc::new(error);
-            for (_, answer) in waiters.drain(..) {
-                let _ = answer.send(Err(Arc::clone(&error)));
             }
         }
     }

@@ -449,6 +449,7 @@ pub fn executor_settings(config: &Config, token_key: Vec<u8>) -> executor::Setti
         max_call: Duration::from_secs(config.calls.max_call_secs),
         inquiry: Duration::from_secs(config.executor.inquiry_secs),
         inquiries_in_flight: config.executor.inquiries_in_flight,
+        record_again: Duration::from_secs_f64(config.ultravox.record_after_secs),
         retry_after_min: Duration::from_secs(config.provider.retry_after_secs_min),
         retry_after_max: Duration::from_secs(config.provider.retry_after_secs_max),
         breaker: Breaker {
