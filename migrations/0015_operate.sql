@@ -31,9 +31,11 @@ alter table installation
   add column database_oid      oid,
   add column held_since        timestamptz,
   add column held_for          text,
+  add column hold_lifted_at    timestamptz,
   add constraint installation_hold_whole check ((held_since is null) = (held_for is null)),
   add constraint installation_held_for_known check (held_for in ('RESTORED_DATABASE', 'LOST_COMMITS'));
 comment on column installation.system_identifier is 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
+comment on column installation.hold_lifted_at is 'A person has looked: what is missing of the attempts before then holds no more.';
 comment on column installation.held_since is 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
 
 -- Null where this role may not know.

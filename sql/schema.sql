@@ -1218,6 +1218,7 @@ CREATE TABLE public.installation (
     database_oid oid,
     held_since timestamp with time zone,
     held_for text,
+    hold_lifted_at timestamp with time zone,
     waiting_calls_max bigint DEFAULT 1000000 NOT NULL,
     upload_bytes_max bigint DEFAULT '2147483648'::bigint NOT NULL,
     kept_answer_bytes_max bigint DEFAULT 268435456 NOT NULL,
@@ -1241,6 +1242,8 @@ COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; fo
 COMMENT ON COLUMN public.installation.system_identifier IS 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
 
 COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
+
+COMMENT ON COLUMN public.installation.hold_lifted_at IS 'A person has looked: what is missing of the attempts before then holds no more.';
 
 COMMENT ON COLUMN public.installation.waiting_calls_max IS 'What each tenant may have, as the newest process was told; for views.';
 
@@ -3136,7 +3139,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('12', 'outbox shares', true, E'\\x1d3cfabbec08e134e2ff5fbea7845bf1bff46e52b48fa71b4f5b22504a557c553ad7c2a56cba94606851fe486cf20100', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('13', 'list indexes', true, E'\\x57cc211cd1163071c263c0bc104df58afb335f19ad49eaafa65bbcf0c399e3acd00e1832f2db77e0c5b9763cb6de7815', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('14', 'admission from outside', true, E'\\xcbd5e7c53691d91bfeeac71bbe2ebbc5fd5062b46044b47896fb2c4954cd6e677e624fd41d09d6569e50c54d6282bbe7', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\x5203ed5e9e3428bf0d1673cc353a2c80ac8c7aee24962990af2c9044a0d59d3f6dad85e6edbc638d1248143093e49303', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\xac7a16ccf410dba520a6cfc7be9a7f6ee284a6d57bc4a0060fc6dc78c7015bea5f07506d9ce2fe213a342789b659f402', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');

@@ -85,6 +85,7 @@ pub struct Database {
     pub url: SecretString,
     pub data_dir: PathBuf,
     pub bin_dir: PathBuf,
+    pub newest_attempt_file: PathBuf,
     pub work_connections: u32,
     pub read_connections: u32,
     pub gate_connections: u32,

@@ -6,7 +6,7 @@ with was as materialized (
 ),
 lifted as (
   update installation i
-  set held_since = null, held_for = null, system_identifier = d.system_identifier, timeline = d.timeline, database_oid = d.database_oid
+  set held_since = null, held_for = null, hold_lifted_at = clock(), system_identifier = d.system_identifier, timeline = d.timeline, database_oid = d.database_oid
   from was w, database_identity() d
   returning i.only_row
 )

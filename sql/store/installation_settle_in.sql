@@ -26,4 +26,4 @@ set
   system_identifier = case when exists (select from calls) then coalesce(i.system_identifier, excluded.system_identifier) else excluded.system_identifier end,
   timeline = case when exists (select from calls) then coalesce(i.timeline, excluded.timeline) else excluded.timeline end,
   database_oid = case when exists (select from calls) then coalesce(i.database_oid, excluded.database_oid) else excluded.database_oid end
-returning token_key, held_for
+returning token_key, held_for, exists (select from calls) as "has_calls!"

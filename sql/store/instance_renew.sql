@@ -20,6 +20,7 @@ known as materialized (
 lost as (
   update installation set held_since = clock(), held_for = 'LOST_COMMITS'
   where held_since is null and (select told and not here from known)
+    and (hold_lifted_at is null or $11::uuid >= ops.uuid_floor(hold_lifted_at))
   returning held_for
 ),
 -- A standby that took over and has everything is the database from now on.

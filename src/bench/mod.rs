@@ -112,7 +112,9 @@ impl Bench {
         line.lease.renew(&self.db.work, "bench", "bench").await?;
         let line = Arc::new(line);
         let (keeping, pool, stop) = (Arc::clone(&line), self.db.work.clone(), self.stop.clone());
-        tokio::spawn(async move { keeping.lease.keep(pool, "bench".to_owned(), "bench".to_owned(), stop).await });
+        tokio::spawn(async move {
+            keeping.lease.keep(pool, "bench".to_owned(), "bench".to_owned(), Arc::default(), stop).await
+        });
         tokio::spawn(self.doorbell.clone().hear_others(self.db.options.clone(), self.stop.clone()));
         let dispatcher = Dispatcher::new(
             &self.db,

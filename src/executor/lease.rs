@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::fault::within;
 use crate::domain::ids::InstanceId;
+use crate::executor::high_water::HighWater;
 use crate::store::instances;
 use crate::telemetry::vitals::Vitals;
 
@@ -67,11 +68,21 @@ impl Lease {
     }
 
     /// Renews until `stop`, four times in a lease.
-    pub async fn keep(&self, pool: PgPool, role: String, host: String, stop: CancellationToken) {
+    pub async fn keep(
+        &self,
+        pool: PgPool,
+        role: String,
+        host: String,
+        high_water: Arc<HighWater>,
+        stop: CancellationToken,
+    ) {
         let every = self.lasts / 4;
         loop {
             let wait = match self.renew(&pool, &role, &host).await {
-                Ok(()) => every,
+                Ok(()) => {
+                    high_water.note(self.vitals.newest_attempt()).await;
+                    every
+                }
                 Err(error) => {
                     tracing::warn!(%error, good = self.is_good(), "could not renew the lease of this process");
                     every.min(Duration::from_millis(500))

@@ -6,6 +6,7 @@
 
 pub mod dial;
 pub mod dispatcher;
+pub mod high_water;
 pub mod inquiry;
 pub mod lease;
 pub mod pulse;

@@ -9,6 +9,7 @@ pub mod http;
 pub mod reconcile;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::db::{self, Db, embedded};
 use crate::domain::ids::{InstanceId, new_id};
 use crate::executor::dial::Line;
 use crate::executor::dispatcher::Dispatcher;
+use crate::executor::high_water::HighWater;
 use crate::executor::lease::Lease;
 use crate::executor::pulse::Pulse;
 use crate::executor::{self, inquiry};
@@ -92,6 +94,8 @@ pub struct Service {
     stop: Stops,
     writes: TaskTracker,
     instance: InstanceId,
+    vitals: Arc<Vitals>,
+    high_water: Arc<HighWater>,
     server: Option<embedded::Server>,
     drain: Duration,
 }
@@ -182,10 +186,14 @@ impl Service {
                 (Arc::new(Lease::new(instance, lease_of(config), Arc::clone(&vitals))), vitals)
             }
         };
+        let high_water = Arc::new(HighWater::at(newest_attempt_file(config, server.is_some())?));
+        if let Some(attempt) = high_water.read()?.filter(|_| settled.has_calls) {
+            vitals.committed(attempt);
+        }
         lease.renew(&db.work, role.as_str(), &surroundings::host()).await.context("registering this process")?;
-        let (pool, stopped) = (db.work.clone(), stop.rest.clone());
+        let (pool, stopped, kept) = (db.work.clone(), stop.rest.clone(), Arc::clone(&high_water));
         spawn(&mut tasks, "lease", async move {
-            lease.keep(pool, role.as_str().to_owned(), surroundings::host(), stopped).await;
+            lease.keep(pool, role.as_str().to_owned(), surroundings::host(), kept, stopped).await;
         });
         if let Some(line) = &line {
             spawn(&mut tasks, "inquiries", inquiry::run(Arc::clone(line), stop.claiming.clone()));
@@ -224,7 +232,7 @@ impl Service {
             enqueuer,
             inbox,
             doorbell,
-            vitals,
+            vitals: Arc::clone(&vitals),
             known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
@@ -264,7 +272,7 @@ impl Service {
         let serving = http::serve(listener, router, http::Settings::of(config), stop.accepting.clone());
         spawn(&mut tasks, "http", serving);
         tracing::info!(%address, role = role.as_str(), provider = config.provider.kind.as_str(), instance.id = %instance, "outdial is up");
-        Ok(Self { address, db, tasks, stop, writes, instance, server, drain })
+        Ok(Self { address, db, tasks, stop, writes, instance, vitals, high_water, server, drain })
     }
 
     /// Runs until `shutdown`, or until a part of it ends by itself.
@@ -315,6 +323,7 @@ impl Service {
         }
         self.stop.rest.cancel();
         self.tasks.shutdown().await;
+        self.high_water.note(self.vitals.newest_attempt()).await;
         if let Err(error) = within(GOODBYE_PATIENCE, instances::leave(&self.db.work, self.instance)).await {
             tracing::debug!(%error, "could not give up the lease");
         }
@@ -418,6 +427,16 @@ pub fn line_of(
         vitals,
         taking_back: TaskTracker::new(),
     }
+}
+
+/// Where the newest attempt is written down outside the database: as set, else beside the data of a private Postgres.
+fn newest_attempt_file(config: &Config, is_private: bool) -> anyhow::Result<Option<PathBuf>> {
+    let set = &config.database.newest_attempt_file;
+    if !set.as_os_str().is_empty() {
+        return Ok(Some(set.clone()));
+    }
+    let folder = if is_private { Some(embedded::Settings::of(&config.database)?.folder) } else { None };
+    Ok(folder.map(|folder| folder.join("newest-attempt")))
 }
 
 fn lease_of(config: &Config) -> Duration {

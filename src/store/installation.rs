@@ -14,6 +14,8 @@ pub struct Settled {
     pub token_key: Vec<u8>,
     /// Why dialing is held, if it is: RESTORED_DATABASE or LOST_COMMITS.
     pub held_for: Option<String>,
+    /// It is no new database.
+    pub has_calls: bool,
 }
 
 /// Notes the limit, provider and rate in force, for views; and looks whether this is the database that dialed last.

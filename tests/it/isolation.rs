@@ -725,6 +725,45 @@ async fn a_restored_database_does_not_dial() {
     service.finish().await;
 }
 
+/// An older database put back in place of itself, with nothing left that ran then: the newest attempt, written down beside it, is missing.
+/// Once a person has looked, dialing goes on, after the next start too. (95e55f8 dialed again what had been dialed since.)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_database_in_place_of_itself_does_not_dial() {
+    let folder = Folder::new("newest");
+    let file = folder.0.join("newest-attempt");
+    let pairs = [QUICK, ("OUTDIAL_DATABASE__NEWEST_ATTEMPT_FILE", file.to_str().expect("a path"))];
+    let service = TestService::start_on(TestDb::new().await, Role::All, &pairs).await;
+    assert_others_are_served(&service, "+14155550110").await;
+    let name = service.test_db.options.get_database().expect("a name").to_owned();
+    let other = TestDb::new().await;
+    service.finish().await;
+    assert!(file.exists());
+    // As it was before the dial.
+    let older = other.on(&name);
+    older
+        .run(
+            "delete from events; delete from attempts; delete from tallies; delete from tally_deltas;
+             insert into tally_deltas select lane_id, user_id, campaign_id, 'PENDING', count(*) from calls group by 1, 2, 3;
+             update calls set state = 'waiting', dials = 0, attempt_number = 0, ended_at = null, disposition = null, due_at = now();
+             update lanes set next_at = now(); update user_turns set next_at = now()",
+        )
+        .await;
+    let service = TestService::start_on(older, Role::All, &pairs).await;
+    let (_, health) = service.get("/health").await;
+    assert!(health["alarms"].to_string().contains("DIALING_HELD"), "{health}");
+    assert_eq!(service.test_db.text("select reason from ops.waiting").await, "LOST_COMMITS");
+    assert_eq!(service.test_db.count("select count(*) from attempts").await, 0);
+    let told = reconcile::run(&config(&[]), &service.test_db.db, Some("Ann")).await.expect("reconcile");
+    assert!(told.contains("lifted"), "{told}");
+    // The mark that is missing is still known here, and holds no more.
+    service.test_db.wait_for("select count(*) from calls where state = 'waiting'", 0).await;
+    let (db, stop) = (other.on(&name), service);
+    stop.finish().await;
+    let service = TestService::start_on(db, Role::All, &pairs).await;
+    assert_others_are_served(&service, "+14155550111").await;
+    service.finish().await;
+}
+
 /// A backup from before the dials: what the provider was given meanwhile is found in its list and followed; nobody is called again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_restored_database_does_not_know_is_asked_for() {
