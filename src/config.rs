@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::domain::disposition::Disposition;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::retry::Policy;
+use crate::domain::webhook_key::{self, WebhookKey};
 
 /// All but the unreserved characters of a URL (RFC 3986 §2.3).
 pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -58,6 +59,7 @@ pub struct Server {
     pub bind: IpAddr,
     pub port: u16,
     pub public_url: String,
+    pub hosts: String,
     pub body_bytes_max: usize,
     pub list_body_bytes_max: usize,
     pub upload_bytes_max: usize,
@@ -539,6 +541,11 @@ impl Config {
             );
         }
         self.server.check()?;
+        self.webhooks.keys()?;
+        self.ultravox.webhook_secrets()?;
+        if let Some(Err(fault)) = self.auth.admin_key().map(|key| webhook_key::is_long(key.as_bytes())) {
+            bail!("auth.admin_key (OUTDIAL_AUTH__ADMIN_KEY): {fault}");
+        }
         if self.executor.dials_in_flight < 1 || self.executor.batch_max < 1 || self.executor.inquiries_in_flight < 1 {
             bail!("executor.dials_in_flight, executor.batch_max and executor.inquiries_in_flight must be at least 1");
         }
@@ -713,18 +720,46 @@ impl Config {
 }
 
 impl Webhooks {
-    /// The secrets in force; more than one while they are rotated.
-    #[must_use]
-    pub fn secrets(&self) -> Vec<SecretString> {
-        listed(&self.secret)
+    /// The keys in force; more than one while they are rotated.
+    ///
+    /// # Errors
+    /// One of them is no key.
+    pub fn keys(&self) -> anyhow::Result<Vec<WebhookKey>> {
+        let key = |secret: SecretString| WebhookKey::parse(secret.expose_secret());
+        let keys: Result<_, String> = listed(&self.secret).into_iter().map(key).collect();
+        named_list("webhooks.secret (WEBHOOK_SECRET)", &self.secret, keys)
     }
 }
 
+/// The setting's name before what is wrong with it; a list that names nothing is wrong too.
+fn named_list<T>(setting: &str, text: &SecretString, read: Result<Vec<T>, String>) -> anyhow::Result<Vec<T>> {
+    let keys = read.map_err(|fault| anyhow::anyhow!("{setting}: {fault}"))?;
+    if keys.is_empty() && !text.expose_secret().trim().is_empty() {
+        bail!("{setting}: names no secret");
+    }
+    Ok(keys)
+}
+
 impl Ultravox {
-    /// The secrets set for their webhooks.
+    /// The secrets set for their webhooks: the text is the key.
+    ///
+    /// # Errors
+    /// One of them is no key.
+    pub fn webhook_secrets(&self) -> anyhow::Result<Vec<SecretString>> {
+        let key = |secret: SecretString| match WebhookKey::parse(secret.expose_secret())? {
+            WebhookKey::Public(_) => Err("a public key (whpk_) is no secret".to_owned()),
+            WebhookKey::Standard(_) | WebhookKey::Hex(_) => Ok(secret),
+        };
+        let keys: Result<_, String> = listed(&self.webhook_secret).into_iter().map(key).collect();
+        named_list("ultravox.webhook_secret (ULTRAVOX_WEBHOOK_SECRET)", &self.webhook_secret, keys)
+    }
+}
+
+impl Auth {
+    /// The admin key of the settings, if there is one.
     #[must_use]
-    pub fn webhook_secrets(&self) -> Vec<SecretString> {
-        listed(&self.webhook_secret)
+    pub fn admin_key(&self) -> Option<&str> {
+        Some(self.admin_key.expose_secret().trim()).filter(|key| !key.is_empty())
     }
 }
 
@@ -815,7 +850,7 @@ mod tests {
             ("WEBHOOK_BASE_URL", "https://two.example"),
             ("AI_CALL_API_URL", "https://provider.example/api/v1/calls"),
             ("AI_CALL_API_KEY", "12345"),
-            ("WEBHOOK_SECRET", "old,new"),
+            ("WEBHOOK_SECRET", "one of sixteen bytes, another one of sixteen"),
             ("REDIS_HOST", "localhost"),
         ])
         .expect("settings");
@@ -824,7 +859,7 @@ mod tests {
         assert_eq!(config.server.public_url, "https://two.example");
         assert_eq!(config.provider.kind, ProviderKind::Http);
         assert_eq!(config.provider.http.api_key.expose_secret(), "12345");
-        assert_eq!(config.webhooks.secrets().len(), 2);
+        assert_eq!(config.webhooks.keys().expect("keys").len(), 2);
         assert_eq!(config.unneeded, ["REDIS_HOST"]);
     }
 
@@ -854,6 +889,31 @@ mod tests {
         for bad in ["0", "17"] {
             let error = with(&[("OUTDIAL_NOTIFIER__IN_FLIGHT_PER_USER", bad)]).expect_err("no share");
             assert!(format!("{error:#}").contains("in_flight_per_user"), "{error:#}");
+        }
+    }
+
+    /// Secrets that open to anybody stop the start, and the setting is named; a blank one is none.
+    #[test]
+    fn secrets_that_open_to_anybody_are_refused() {
+        for (name, bad) in [
+            ("WEBHOOK_SECRET", "whsec_"),
+            ("WEBHOOK_SECRET", ","),
+            ("WEBHOOK_SECRET", "short"),
+            ("WEBHOOK_SECRET", "some text of an older one,whpk_AAAA"),
+            ("WEBHOOK_SECRET", "whsec_not base64"),
+            ("ULTRAVOX_WEBHOOK_SECRET", "a"),
+            ("ULTRAVOX_WEBHOOK_SECRET", " , "),
+            ("ULTRAVOX_WEBHOOK_SECRET", "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="),
+            ("OUTDIAL_AUTH__ADMIN_KEY", "a"),
+            ("OUTDIAL_AUTH__ADMIN_KEY", "fifteen bytes !"),
+        ] {
+            let error = format!("{:#}", with(&[(name, bad)]).expect_err(bad));
+            assert!(error.contains(name), "{error}");
+        }
+        for blank in ["", "  "] {
+            let names = ["WEBHOOK_SECRET", "ULTRAVOX_WEBHOOK_SECRET", "OUTDIAL_AUTH__ADMIN_KEY"];
+            let config = with(&names.map(|name| (name, blank))).expect("none set");
+            assert_eq!((config.webhooks.keys().expect("none").len(), config.auth.admin_key()), (0, None));
         }
     }
 

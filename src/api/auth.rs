@@ -1,7 +1,8 @@
 //! Who may: keys, and the local operator.
 //!
-//! On a loopback bind, requests without a key act as the local operator, an admin. On any other bind a key is needed, unless the
-//! service was told to run open by name. A key that is given is always checked.
+//! On a loopback bind, requests without a key act as the local operator, an admin, where nothing tells that they come from elsewhere
+//! ([`crate::api::keyless`]). On any other bind a key is needed, unless the service was told to run open by name. A key that is given is
+//! always checked.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use secrecy::{ExposeSecret, SecretString};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::api::Api;
 use crate::api::error::Error;
+use crate::api::keyless::Keyless;
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::store::keys::{self, Owner};
 
@@ -57,8 +58,10 @@ pub struct Rules {
     pub rates: Rates,
     /// Requests without a key are the local operator's: a loopback bind, or open by name.
     pub keyless_is_operator: bool,
-    /// The admin key of the settings; empty: none.
-    pub admin_key: SecretString,
+    /// What tells that they come from elsewhere.
+    pub keyless: Keyless,
+    /// The hash of the admin key of the settings, if there is one.
+    pub admin_key: Option<Vec<u8>>,
 }
 
 /// Who makes a request.
@@ -115,16 +118,15 @@ impl Caller {
     async fn of(parts: &Parts, api: &Api) -> Result<Self, Error> {
         let Some(key) = key_in(&parts.headers)? else {
             return if api.who.keyless_is_operator {
-                Ok(Self::Admin)
+                api.who.keyless.admit(parts).map(|()| Self::Admin)
             } else {
                 Err(Error::unauthorized("send a key: Authorization: Bearer <key>"))
             };
         };
-        let admin = api.who.admin_key.expose_secret();
         let hash = keys::hash(key);
         api.who.rates.admit(&hash)?;
         // Hashes are compared, so that time tells nothing of the key.
-        if !admin.is_empty() && hash == keys::hash(admin) {
+        if api.who.admin_key.as_ref() == Some(&hash) {
             return Ok(Self::Admin);
         }
         match keys::owner(&api.db.gate, key).await? {

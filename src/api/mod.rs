@@ -13,6 +13,7 @@ pub mod error;
 pub mod extract;
 pub mod faults;
 pub mod idempotent;
+pub mod keyless;
 pub mod keys;
 pub mod legal_hours;
 pub mod numbers;

@@ -18,10 +18,11 @@ use crate::api::{Api, State};
 use crate::config::Causes;
 use crate::db::fault::within;
 use crate::domain::ids::AttemptId;
+use crate::domain::webhook_key::WebhookKey;
 use crate::domain::word::Word;
 use crate::outcome::Became;
 use crate::outcome::inbox::{Heard, Meant};
-use crate::provider::signature::{self, Headers};
+use crate::provider::signature::{self, Headers, Proof};
 use crate::provider::ultravox::tool::Told;
 use crate::provider::webhook::{self, OutcomeReport, Report, StatusReport};
 use crate::provider::{telnyx, ultravox};
@@ -38,7 +39,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 #[derive(Debug)]
 pub struct Rules {
     /// Set: every webhook needs a signature by one of them.
-    pub secrets: Vec<SecretString>,
+    pub keys: Vec<WebhookKey>,
     pub tolerance_secs: u64,
     /// Without a secret: believed unsigned on a loopback bind; elsewhere only with the token of our URL.
     pub loopback: bool,
@@ -108,17 +109,20 @@ async fn receive<T: serde::de::DeserializeOwned>(
     request: Request,
     read: fn(T) -> Result<Report, webhook::Error>,
 ) -> Result<Answer, Error> {
-    let headers = request.headers().clone();
     let named = url.attempt_id.as_deref().map(str::parse::<AttemptId>).transpose();
     let named = named.map_err(|_| Error::invalid_field("attemptId", "is not an id of ours"))?;
+    // Whatever signs the body signs no URL.
+    let named = named.map(|_| named_by_our_url(&api.webhooks, &url)).transpose()?;
+    let (parts, body) = request.into_parts();
+    let unsigned = || api.who.keyless.admit(&parts);
+    let request = Request::from_parts(parts.clone(), body);
     let body = extract::read(request, api).await?;
-    let event_id = believe(&api.webhooks, &headers, &body, named, url.token.as_deref())?;
+    let event_id = believe(&api.webhooks, &parts.headers, &body, named, unsigned)?;
     let value: Value = extract::json(&body)?;
     let report = read(extract::fit(value.clone())?).map_err(unreadable)?;
     let report = Report { key: event_id, attempt_id: named.or(report.attempt_id), ..report };
-    let proven = named.is_some_and(|attempt| is_ours(&api.webhooks, attempt, url.token.as_deref()));
     let answer = commit(api, report, value).await?;
-    hold_if_lost(api, proven, &answer).await;
+    hold_if_lost(api, named.is_some(), &answer).await;
     Ok(answer)
 }
 
@@ -255,7 +259,6 @@ pub async fn receive_telnyx(state: State, Query(url): Query<OurUrl>, request: Re
     }
 }
 
-/// The attempt our own URL names, with the proof that it is ours.
 /// A webhook that proves by our own token that we dialed an attempt this database does not know: an attempt is committed before anybody
 /// is asked, so the commit was lost. Dialing is held until a person has looked.
 async fn hold_if_lost(api: &Api, proven: bool, (_, receipt): &Answer) {
@@ -271,17 +274,18 @@ async fn hold_if_lost(api: &Api, proven: bool, (_, receipt): &Answer) {
     }
 }
 
+/// The attempt our own URL names, with the proof that it is ours.
 fn named_by_our_url(rules: &Rules, url: &OurUrl) -> Result<AttemptId, Error> {
     let attempt = url.attempt_id.as_deref().and_then(|text| text.parse().ok());
     match attempt {
-        Some(attempt) if is_ours(rules, attempt, url.token.as_deref()) => Ok(attempt),
+        Some(attempt) if url.token.as_deref().is_some_and(|token| is_ours(rules, attempt, token)) => Ok(attempt),
         _ => Err(Error::unauthorized("only the URL we gave, with its attemptId and token, is accepted here")),
     }
 }
 
 /// Whether a URL with this attempt and token is one we gave.
-fn is_ours(rules: &Rules, attempt: AttemptId, token: Option<&str>) -> bool {
-    token.is_some_and(|token| signature::is_our_token(&rules.token_key, attempt, token))
+fn is_ours(rules: &Rules, attempt: AttemptId, token: &str) -> bool {
+    signature::is_our_token(&rules.token_key, attempt, token)
 }
 
 fn unreadable(error: webhook::Error) -> Error {
@@ -296,34 +300,41 @@ fn receipt(status: StatusCode, became: &'static str) -> Answer {
     (status, axum::Json(Data::of(Receipt { status: became })))
 }
 
-/// Whether we believe the sender; gives its id of the event where the signature covers one.
+/// Whether we believe the sender; gives its id of the event where the signature covers one. `named`: by our URL with its token.
+/// `unsigned`: what speaks against a request that has neither key nor signature.
 fn believe(
     rules: &Rules,
     headers: &HeaderMap,
     body: &[u8],
     named: Option<AttemptId>,
-    token: Option<&str>,
+    unsigned: impl FnOnce() -> Result<(), Error>,
 ) -> Result<Option<String>, Error> {
     let text = |name: &str| text_of(headers, name);
-    if rules.secrets.is_empty() {
-        return if rules.loopback || named.is_some_and(|attempt| is_ours(rules, attempt, token)) {
-            Ok(None)
-        } else {
-            Err(Error::unauthorized(
+    if rules.keys.is_empty() {
+        return match named {
+            Some(_) => Ok(None),
+            None if rules.loopback => unsigned().map(|()| None),
+            None => Err(Error::unauthorized(
                 "no webhook secret is set: only the webhookUrl we sent, with its token, is accepted",
-            ))
+            )),
         };
     }
     let signed = Headers {
         id: text("webhook-id"),
         timestamp: text("webhook-timestamp"),
         signature: text("webhook-signature"),
-        plain: text("x-webhook-signature"),
+        hex: text("x-webhook-signature"),
+        hex_timestamp: text("x-webhook-timestamp"),
     };
-    if !signature::is_genuine(&rules.secrets, signed, body, Utc::now().timestamp(), rules.tolerance_secs) {
-        return Err(Error::unauthorized(
-            "the signature does not fit: Standard Webhooks headers, or hex HMAC-SHA256 of the body in X-Webhook-Signature",
-        ));
+    match signature::proof(&rules.keys, signed, body, Utc::now().timestamp(), rules.tolerance_secs) {
+        Some(Proof::Now { id }) => Ok(id.map(|id| format!("id:{id}"))),
+        // It may be replayed, and then changes nothing: the URL says which attempt it is about.
+        Some(Proof::AnyTime) if named.is_some() => Ok(None),
+        Some(Proof::AnyTime) => Err(Error::unauthorized(
+            "this signature is bound to no time: sign X-Webhook-Timestamp, a dot and the body, or use the URL we gave, with its attemptId and token",
+        )),
+        None => Err(Error::unauthorized(
+            "the signature does not fit: Standard Webhooks headers, or sha256= and the hex HMAC-SHA256 of X-Webhook-Timestamp, a dot and the body in X-Webhook-Signature",
+        )),
     }
-    Ok(signed.id.filter(|_| signed.signature.is_some() && signed.plain.is_none()).map(|id| format!("id:{id}")))
 }

@@ -14,6 +14,7 @@ pub mod raw_json;
 pub mod retry;
 pub mod script;
 pub mod template;
+pub mod webhook_key;
 pub mod window;
 pub mod word;
 pub mod zone;

@@ -1,18 +1,22 @@
 //! Signatures of webhooks over the raw bytes, and the token in the URLs we hand out.
 //!
-//! Accepted on the generic routes: Standard Webhooks (`id.timestamp.body`, base64, several entries) and plain hex
-//! HMAC-SHA256 of the body in `X-Webhook-Signature`. All comparisons take constant time.
+//! Accepted on the generic routes, each by keys of its own scheme ([`WebhookKey`]): Standard Webhooks (`id.timestamp.body`, base64,
+//! several entries); HMAC-SHA256 of `timestamp.body` in hex, in `X-Webhook-Signature` with `X-Webhook-Timestamp`; and that of the body
+//! alone, which is bound to no time. All comparisons take constant time.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{ED25519, UnparsedPublicKey};
-use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use crate::domain::ids::AttemptId;
+use crate::domain::webhook_key::WebhookKey;
 
 type HmacSha256 = Hmac<Sha256>;
+
+/// So many signatures of one request are looked at; senders that rotate keys send two or three.
+pub const ENTRIES_MAX: usize = 10;
 
 /// The headers of one request that carry signatures, as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,69 +28,90 @@ pub struct Headers<'a> {
     /// `webhook-signature`, entries separated by spaces
     pub signature: Option<&'a str>,
     /// `X-Webhook-Signature`, hex, optionally after `sha256=`
-    pub plain: Option<&'a str>,
+    pub hex: Option<&'a str>,
+    /// `X-Webhook-Timestamp`, Unix seconds
+    pub hex_timestamp: Option<&'a str>,
 }
 
-/// Whether one of the secrets signed this body.
+/// What a signature proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// This body, about now; the sender's id of the event, where the signature covers one.
+    Now { id: Option<&'a str> },
+    /// This body, at any time: it may be one that was sent before.
+    AnyTime,
+}
+
+/// What the signatures prove, if one of the keys made one of them.
 #[must_use]
-pub fn is_genuine(
-    secrets: &[SecretString],
-    headers: Headers<'_>,
+pub fn proof<'a>(
+    keys: &[WebhookKey],
+    headers: Headers<'a>,
     body: &[u8],
     now_unix: i64,
     tolerance_secs: u64,
-) -> bool {
-    secrets.iter().any(|secret| {
-        standard_webhooks(secret, headers, body, now_unix, tolerance_secs) || plain_hex(secret, headers, body)
+) -> Option<Proof<'a>> {
+    let is_recent = |timestamp: &str| {
+        timestamp.parse::<i64>().is_ok_and(|signed_at| signed_at.abs_diff(now_unix) <= tolerance_secs)
+    };
+    if let (Some(id), Some(timestamp), Some(signature)) = (headers.id, headers.timestamp, headers.signature)
+        && is_recent(timestamp)
+        && !id.is_empty()
+        && !id.contains('.')
+        && keys.iter().any(|key| standard_webhooks(key, id, timestamp, signature, body))
+    {
+        return Some(Proof::Now { id: Some(id) });
+    }
+    let given = headers.hex.and_then(|hex| from_hex(hex.strip_prefix("sha256=").unwrap_or(hex)))?;
+    match headers.hex_timestamp {
+        Some(timestamp) => {
+            let signed = is_recent(timestamp) && hex(keys, &given, &[timestamp.as_bytes(), b".", body]);
+            signed.then_some(Proof::Now { id: None })
+        }
+        None => hex(keys, &given, &[body]).then_some(Proof::AnyTime),
+    }
+}
+
+/// Standard Webhooks 1.0: symmetric (`v1`), or by a public key (`v1a`).
+fn standard_webhooks(key: &WebhookKey, id: &str, timestamp: &str, signature: &str, body: &[u8]) -> bool {
+    let entries = |version: &'static str| {
+        let entries = signature.split(' ').take(ENTRIES_MAX);
+        entries.filter_map(move |entry| STANDARD.decode(entry.strip_prefix(version)?).ok())
+    };
+    match key {
+        WebhookKey::Standard(key) => standard_mac(key, id, timestamp, body)
+            .is_some_and(|mac| entries("v1,").any(|given| mac.clone().verify_slice(&given).is_ok())),
+        WebhookKey::Public(key) => {
+            let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+            let key = UnparsedPublicKey::new(&ED25519, key);
+            entries("v1a,").any(|given| key.verify(&message, &given).is_ok())
+        }
+        WebhookKey::Hex(_) => false,
+    }
+}
+
+/// HMAC-SHA256 of these parts under one of the keys of that scheme.
+fn hex(keys: &[WebhookKey], given: &[u8], parts: &[&[u8]]) -> bool {
+    keys.iter().any(|key| match key {
+        WebhookKey::Hex(key) => keyed(key).is_some_and(|mut mac| {
+            parts.iter().for_each(|part| mac.update(part));
+            mac.verify_slice(given).is_ok()
+        }),
+        WebhookKey::Standard(_) | WebhookKey::Public(_) => false,
     })
 }
 
-/// Standard Webhooks 1.0, symmetric (`v1`), or by a public key (`whpk_…`, `v1a`).
-fn standard_webhooks(
-    secret: &SecretString,
-    headers: Headers<'_>,
-    body: &[u8],
-    now_unix: i64,
-    tolerance_secs: u64,
-) -> bool {
-    let (Some(id), Some(timestamp), Some(signature)) = (headers.id, headers.timestamp, headers.signature) else {
-        return false;
-    };
-    let Ok(signed_at) = timestamp.parse::<i64>() else {
-        return false;
-    };
-    if signed_at.abs_diff(now_unix) > tolerance_secs || id.is_empty() || id.contains('.') {
-        return false;
-    }
-    let entries = |version: &str| {
-        let version = version.to_owned();
-        signature.split(' ').filter_map(move |entry| STANDARD.decode(entry.strip_prefix(&version)?).ok())
-    };
-    if let Some(key) = secret.expose_secret().strip_prefix("whpk_") {
-        let Ok(key) = STANDARD.decode(key) else {
-            return false;
-        };
-        let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-        let key = UnparsedPublicKey::new(&ED25519, key);
-        return entries("v1a,").any(|given| key.verify(&message, &given).is_ok());
-    }
-    let Some(mac) = standard_mac(secret.expose_secret(), id, timestamp, body) else {
-        return false;
-    };
-    entries("v1,").any(|given| mac.clone().verify_slice(&given).is_ok())
-}
-
-/// The `webhook-signature` of a message by Standard Webhooks; none: the secret is not base64.
+/// The `webhook-signature` of a message by Standard Webhooks; none: the secret is no key of theirs.
 #[must_use]
 pub fn sign(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
-    let mac = standard_mac(secret, id, &timestamp.to_string(), body)?;
+    let Ok(WebhookKey::Standard(key)) = WebhookKey::parse(secret) else { return None };
+    let mac = standard_mac(&key, id, &timestamp.to_string(), body)?;
     Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
-/// `id.timestamp.body` under a secret of Standard Webhooks; none: the secret is not base64.
-fn standard_mac(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> Option<HmacSha256> {
-    let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).ok()?;
-    let mut mac = keyed(&key)?;
+/// `id.timestamp.body` under a key of Standard Webhooks.
+fn standard_mac(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> Option<HmacSha256> {
+    let mut mac = keyed(key)?;
     for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
         mac.update(part);
     }
@@ -97,20 +122,6 @@ fn standard_mac(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> Option<
 #[must_use]
 pub fn fresh_secret() -> String {
     format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()))
-}
-
-fn plain_hex(secret: &SecretString, headers: Headers<'_>, body: &[u8]) -> bool {
-    let Some(given) = headers.plain else {
-        return false;
-    };
-    let Some(given) = from_hex(given.strip_prefix("sha256=").unwrap_or(given)) else {
-        return false;
-    };
-    let Some(mut mac) = keyed(secret.expose_secret().as_bytes()) else {
-        return false;
-    };
-    mac.update(body);
-    mac.verify_slice(&given).is_ok()
 }
 
 /// A secret of this installation for one purpose, as text: HMAC of the purpose by its key.
@@ -166,29 +177,39 @@ mod tests {
     const BODY: &[u8] = br#"{"email":"test@example.com","username":"test_user"}"#;
     const SIGNED_AT: i64 = 1_649_367_553;
 
+    fn key(text: &str) -> WebhookKey {
+        WebhookKey::parse(text).expect("a key")
+    }
+
     fn headers<'a>(signature: &'a str) -> Headers<'a> {
         Headers {
             id: Some("msg_27UH4WbU6Z5A5EzD8u03UvzRbpk"),
             timestamp: Some("1649367553"),
             signature: Some(signature),
-            plain: None,
+            ..Headers::default()
         }
     }
 
-    /// The vector of the Standard Webhooks project verifies, in a list too; a wrong byte, a stale time, another version do not.
+    /// The vector of the Standard Webhooks project verifies, in a list too; a wrong byte, a stale time, another version do not, nor one
+    /// that stands behind more signatures than are looked at.
     #[test]
     fn standard_webhooks_vector() {
-        let secrets = [SecretString::from("whsec_AAAA"), SecretString::from(SECRET)];
+        let keys = [key("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"), key(SECRET)];
         let good = "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=";
         let listed = format!("v1,AAAA {good}");
         let other_version = good.replace("v1,", "v2,");
-        assert!(is_genuine(&secrets, headers(good), BODY, SIGNED_AT, 300));
-        assert!(is_genuine(&secrets, headers(&listed), BODY, SIGNED_AT + 300, 300));
-        assert!(!is_genuine(&secrets, headers(good), BODY, SIGNED_AT + 301, 300));
-        assert!(!is_genuine(&secrets, headers(good), b"{}", SIGNED_AT, 300));
-        assert!(!is_genuine(&secrets, headers(&other_version), BODY, SIGNED_AT, 300));
-        assert!(!is_genuine(&[], headers(good), BODY, SIGNED_AT, 300));
-        assert!(!is_genuine(&[SecretString::from("")], headers(good), BODY, SIGNED_AT, 300));
+        let late = format!("{}{good}", "v1,AAAA ".repeat(ENTRIES_MAX));
+        let genuine = |keys: &[WebhookKey], signature: &str, body: &[u8], now: i64| {
+            proof(keys, headers(signature), body, now, 300)
+                == Some(Proof::Now { id: Some("msg_27UH4WbU6Z5A5EzD8u03UvzRbpk") })
+        };
+        assert!(genuine(&keys, good, BODY, SIGNED_AT));
+        assert!(genuine(&keys, &listed, BODY, SIGNED_AT + 300));
+        assert!(!genuine(&keys, good, BODY, SIGNED_AT + 301));
+        assert!(!genuine(&keys, good, b"{}", SIGNED_AT));
+        assert!(!genuine(&keys, &other_version, BODY, SIGNED_AT));
+        assert!(!genuine(&keys, &late, BODY, SIGNED_AT));
+        assert!(!genuine(&[], good, BODY, SIGNED_AT));
     }
 
     /// Two secrets while they rotate, either of which fits, and the asymmetric scheme; none passes for another.
@@ -199,41 +220,84 @@ mod tests {
         let one = "v1,eSC4KANBCa2VPJ9IsnbsTJ++73nnQeD0nxD/2wgQ46Q=";
         let two = "v1,mkriuSiYQB3s6POz3FMpfFnSqIvsn7Y7vcj8jf/XAD4=";
         let asymmetric = "v1a,ELKLuBSurkMWui7dECX1iQE3zMVG9/YVDtuKic7VgWbEqrfK6jgTcU/dodMaVMPzX70JHEs33pQfrc3yTiELDw==";
-        let first = SecretString::from("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
-        let second = SecretString::from("whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=");
-        let public = SecretString::from("whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
-        let genuine = |secret: &SecretString, signature: &str, body: &[u8]| {
+        let first = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let second = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+        let public = "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        let genuine = |secret: &str, signature: &str, body: &[u8]| {
             let headers = Headers {
                 id: Some("msg_01J8Z6W8Q2J6W1F3N5V7K9T0AB"),
                 timestamp: Some("1768473300"),
                 signature: Some(signature),
-                plain: None,
+                ..Headers::default()
             };
-            is_genuine(std::slice::from_ref(secret), headers, body, 1_768_473_300, 300)
+            proof(&[key(secret)], headers, body, 1_768_473_300, 300).is_some()
         };
-        assert!(genuine(&first, one, body) && genuine(&second, two, body) && genuine(&public, asymmetric, body));
+        assert!(genuine(first, one, body) && genuine(second, two, body) && genuine(public, asymmetric, body));
         let rotating = format!("{one} {two} {asymmetric}");
-        assert!([&first, &second, &public].into_iter().all(|secret| genuine(secret, &rotating, body)));
-        assert!(!genuine(&first, two, body) && !genuine(&public, one, body) && !genuine(&first, asymmetric, body));
-        assert!(!genuine(&public, asymmetric, b"{}"));
-        assert_eq!(
-            sign(first.expose_secret(), "msg_01J8Z6W8Q2J6W1F3N5V7K9T0AB", 1_768_473_300, body).as_deref(),
-            Some(one)
-        );
+        assert!([first, second, public].into_iter().all(|secret| genuine(secret, &rotating, body)));
+        assert!(!genuine(first, two, body) && !genuine(public, one, body) && !genuine(first, asymmetric, body));
+        assert!(!genuine(public, asymmetric, b"{}"));
+        assert_eq!(sign(first, "msg_01J8Z6W8Q2J6W1F3N5V7K9T0AB", 1_768_473_300, body).as_deref(), Some(one));
+        assert!(sign(public, "msg_1", 0, body).is_none() && sign("sixteen bytes !!", "msg_1", 0, body).is_none());
     }
 
-    /// Plain hex HMAC of the body (RFC 4231 test case 2), with and without its prefix; half a byte is refused.
+    fn hex_of(key: &[u8], parts: &[&[u8]]) -> String {
+        let mut mac = keyed(key).expect("a key");
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// HMAC of the body in hex (RFC 4231, test case 3), with and without its prefix; half a byte is refused. It is bound to no time.
     #[test]
-    fn plain_hex_vector() {
-        let secrets = [SecretString::from("Jefe")];
-        let body = b"what do ya want for nothing?";
-        let hex = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        let with = |plain| Headers { plain: Some(plain), ..Headers::default() };
-        assert!(is_genuine(&secrets, with(hex), body, 0, 300));
+    fn hex_of_the_body_proves_no_time() {
+        let keys = [WebhookKey::Hex(vec![0xaa; 20])];
+        let (body, hex) = ([0xdd; 50], "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
         let prefixed = format!("sha256={hex}");
-        assert!(is_genuine(&secrets, with(&prefixed), body, 0, 300));
-        assert!(!is_genuine(&secrets, with(&hex[1..]), body, 0, 300));
-        assert!(!is_genuine(&secrets, with(""), body, 0, 300));
+        for (given, proven) in
+            [(hex, Some(Proof::AnyTime)), (&prefixed, Some(Proof::AnyTime)), (&hex[1..], None), ("", None)]
+        {
+            let headers = Headers { hex: Some(given), ..Headers::default() };
+            assert_eq!(proof(&keys, headers, &body, 0, 300), proven, "{given}");
+        }
+    }
+
+    /// With a time beside it that is signed too, it proves that; a signature of the body alone, or of another time, does not.
+    #[test]
+    fn hex_of_time_and_body_proves_both() {
+        let text = "sixteen bytes !!";
+        let keys = [key(text)];
+        let signed = format!("sha256={}", hex_of(text.as_bytes(), &[b"1768473300", b".", b"{}"]));
+        let of_the_body = hex_of(text.as_bytes(), &[b"{}"]);
+        for (hex, timestamp, now, proven) in [
+            (&signed, "1768473300", 1_768_473_300, Some(Proof::Now { id: None })),
+            (&signed, "1768473300", 1_768_473_601, None),
+            (&signed, "1768473301", 1_768_473_300, None),
+            (&of_the_body, "1768473300", 1_768_473_300, None),
+        ] {
+            let headers = Headers { hex: Some(hex), hex_timestamp: Some(timestamp), ..Headers::default() };
+            assert_eq!(proof(&keys, headers, b"{}", now, 300), proven, "{hex} {timestamp} {now}");
+        }
+    }
+
+    /// The text of a key of one scheme is no key of another: a public one, which everybody knows, signs nothing.
+    #[test]
+    fn no_text_is_a_key_of_two_schemes() {
+        for text in ["whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", SECRET] {
+            let hex = hex_of(text.as_bytes(), &[BODY]);
+            let timed = hex_of(text.as_bytes(), &[b"1649367553", b".", BODY]);
+            for headers in [
+                Headers { hex: Some(&hex), ..Headers::default() },
+                Headers { hex: Some(&timed), hex_timestamp: Some("1649367553"), ..Headers::default() },
+            ] {
+                assert_eq!(proof(&[key(text)], headers, BODY, SIGNED_AT, 300), None, "{text}");
+            }
+        }
+        // Base64 without its prefix is a text like any other.
+        let bare = SECRET.trim_start_matches("whsec_");
+        assert_eq!(
+            proof(&[key(bare)], headers("v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="), BODY, SIGNED_AT, 300),
+            None
+        );
     }
 
     /// A token opens its own attempt only.

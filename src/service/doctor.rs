@@ -216,11 +216,11 @@ fn examine_access(config: &Config, report: &mut Report) {
     if config.auth.open && !loopback {
         report.bad("access: auth.open on an address others can reach: whoever reaches it may call anybody");
     } else if loopback {
-        report.good("access: loopback; requests without a key act as the local operator");
+        report.good("access: loopback; requests without a key act as the local operator, where nothing tells that they come from elsewhere");
     } else {
         report.good("access: keys are needed");
     }
-    match (config.webhooks.secrets().len(), loopback) {
+    match (config.webhooks.keys().map_or(0, |keys| keys.len()), loopback) {
         (0, true) => report.note("status and outcome webhooks: accepted unsigned on loopback; set WEBHOOK_SECRET for production"),
         (0, false) => report.note(
             "status and outcome webhooks: accepted only with the token of the URL we sent; set WEBHOOK_SECRET to require signatures",

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::body::Budget;
+use crate::api::keyless::Keyless;
 use crate::api::shares::Shares;
 use crate::api::{self, About, Api, Limits, auth, webhooks};
 use crate::config::{Config, ProviderKind, surroundings};
@@ -237,13 +238,14 @@ impl Service {
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
                 keyless_is_operator: keyless,
-                admin_key: config.auth.admin_key.clone(),
+                keyless: Keyless::of(&config.server),
+                admin_key: config.auth.admin_key().map(keys::hash),
             },
             webhooks: webhooks::Rules {
-                secrets: config.webhooks.secrets(),
+                keys: config.webhooks.keys()?,
                 tolerance_secs: config.webhooks.tolerance_secs,
                 loopback: config.server.is_loopback(),
-                native: native_webhooks(config, &token_key),
+                native: native_webhooks(config, &token_key)?,
                 token_key,
             },
             limits: Limits {
@@ -378,7 +380,7 @@ async fn start_line(
 pub fn ultravox(config: &Config, token_key: &[u8]) -> anyhow::Result<Ultravox> {
     let timeout = Duration::from_secs(config.provider.dial_timeout_secs);
     let (settings, telnyx, causes) = (config.ultravox.clone(), config.telnyx.clone(), config.causes.clone());
-    let mut secrets = settings.webhook_secrets();
+    let mut secrets = settings.webhook_secrets()?;
     if secrets.is_empty() {
         secrets.push(own_ultravox_secret(token_key));
     }
@@ -394,16 +396,16 @@ fn own_ultravox_secret(token_key: &[u8]) -> SecretString {
 }
 
 /// Whom we believe of those who sign in their own way. Calls made before a secret was set are signed with our own.
-fn native_webhooks(config: &Config, token_key: &[u8]) -> webhooks::Native {
-    let mut ultravox_secrets = config.ultravox.webhook_secrets();
+fn native_webhooks(config: &Config, token_key: &[u8]) -> anyhow::Result<webhooks::Native> {
+    let mut ultravox_secrets = config.ultravox.webhook_secrets()?;
     ultravox_secrets.push(own_ultravox_secret(token_key));
-    webhooks::Native {
+    Ok(webhooks::Native {
         ultravox_secrets,
         ultravox_tolerance_secs: config.ultravox.webhook_tolerance_secs,
         telnyx_public_key: config.telnyx.public_key.trim().to_owned(),
         telnyx_tolerance_secs: config.telnyx.webhook_tolerance_secs,
         causes: config.causes.clone(),
-    }
+    })
 }
 
 /// Everything a dial needs, for a given provider.
@@ -564,7 +566,7 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
     if config.server.is_loopback() {
         return Ok(true);
     }
-    let has_key = !config.auth.admin_key.expose_secret().is_empty() || keys::any_admin(&db.work).await?;
+    let has_key = config.auth.admin_key().is_some() || keys::any_admin(&db.work).await?;
     if !has_key {
         let key = create_key(db, "made at the first start").await?;
         print_once(&format!(

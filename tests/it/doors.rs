@@ -382,7 +382,7 @@ async fn a_bad_row_is_refused_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_users_lists_are_not_everybodys() {
     let test_db = TestDb::new().await;
-    let service = TestService::start_on(test_db, Role::Api, &[("OUTDIAL_AUTH__ADMIN_KEY", "admin")]).await;
+    let service = TestService::start_on(test_db, Role::Api, &[("OUTDIAL_AUTH__ADMIN_KEY", "admin-of-this-test")]).await;
     let with = |key: &str, path: &str| {
         service.client.get(format!("{}{path}", service.base)).header("X-API-Key", key.to_owned())
     };
@@ -407,7 +407,7 @@ async fn one_users_lists_are_not_everybodys() {
     }
     for _ in 0..10 {
         assert_eq!(answer(with(&keys[1], "/api/v1/campaigns")).await.0, 200);
-        assert_eq!(answer(with("admin", "/api/v1/users")).await.0, 200);
+        assert_eq!(answer(with("admin-of-this-test", "/api/v1/users")).await.0, 200);
         assert_eq!(service.get("/health").await.0, 200);
     }
     assert_eq!(waiting(&mut watcher).await, 2);

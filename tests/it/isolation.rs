@@ -829,17 +829,12 @@ async fn copied(of: &TestDb, name: &str) -> TestDb {
 async fn a_webhook_about_a_lost_attempt_holds_dialing() {
     let service = TestService::start(&[QUICK]).await;
     let attempt: outdial::domain::ids::AttemptId = outdial::domain::ids::new_id().into();
-    let path = format!("/api/v1/callbacks/call-status?attemptId={attempt}");
-    let word = json!({"callId": "x", "status": "COMPLETED"});
-    assert_eq!(service.post(&path, word.clone()).await.0, 202);
+    let path = "/api/v1/callbacks/call-status";
+    let word = json!({"conversationId": attempt, "callId": "x", "status": "COMPLETED"});
+    assert_eq!(service.post(path, word.clone()).await.0, 202);
     let held = "select count(*) from installation where held_for = 'LOST_COMMITS'";
     assert_eq!(service.test_db.count(held).await, 0);
-    let key: Vec<u8> = sqlx::query_scalar("select token_key from installation")
-        .fetch_one(service.test_db.pool())
-        .await
-        .expect("a key");
-    let token = outdial::provider::signature::token(&key, attempt);
-    assert_eq!(service.post(&format!("{path}&token={token}"), word).await.0, 202);
+    assert_eq!(service.post(&service.ours(path, &attempt.to_string()).await, word).await.0, 202);
     assert_eq!(service.test_db.count(held).await, 1);
     assert_eq!(service.post("/api/v1/calls", json!({"to": "+14155550100", "scriptId": "s"})).await.0, 201);
     service.test_db.wait_for("select count(*) from ops.waiting where reason = 'LOST_COMMITS'", 1).await;

@@ -17,6 +17,7 @@ mod doors;
 mod executor;
 mod fake_provider;
 mod isolation;
+mod keyless;
 mod kill;
 mod limits;
 mod multi;

@@ -324,7 +324,7 @@ async fn users_with_endpoints(test_db: &TestDb, count: i32) -> Vec<Uuid> {
           insert into users (id, name) select ('00000000-0000-7000-8000-0000000001' || lpad(g::text, 2, '0'))::uuid, 'user' from generate_series(1, $1) g
           returning id)
         insert into webhook_endpoints (id, user_id, url, secret, events)
-        select ('00000000-0000-7000-8000-0000000002' || right(id::text, 2))::uuid, id, 'http://127.0.0.1:1', 'whsec_AAAA', '{x}' from u
+        select ('00000000-0000-7000-8000-0000000002' || right(id::text, 2))::uuid, id, 'http://127.0.0.1:1', 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA', '{x}' from u
         returning id";
     let mut ids: Vec<Uuid> = sqlx::query_scalar(sql).bind(count).fetch_all(test_db.pool()).await.expect("endpoints");
     ids.sort_unstable();

@@ -17,6 +17,7 @@ use outdial::db::{self, Db, embedded};
 use outdial::domain::call::rank;
 use outdial::domain::ids::{CallId, InstanceId, OPERATOR, UserId, new_id};
 use outdial::domain::phone::PhoneNumber;
+use outdial::provider::signature;
 use outdial::queue::{self, Claim, NewCall, Room, Verdict};
 use outdial::service::{Role, Service};
 use serde_json::{Value, json};
@@ -348,6 +349,16 @@ impl TestService {
     }
 
     /// Stops it in order; every invariant holds afterwards.
+    /// A path with the query of the URL we give the provider for an attempt.
+    pub async fn ours(&self, path: &str, attempt: &str) -> String {
+        let key: Vec<u8> = sqlx::query_scalar("select token_key from installation")
+            .fetch_one(self.test_db.pool())
+            .await
+            .expect("a key");
+        let token = signature::token(&key, attempt.parse().expect("an id"));
+        format!("{path}?attemptId={attempt}&token={token}")
+    }
+
     pub async fn finish(self) {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("a clean end");

@@ -96,7 +96,7 @@ async fn either_webhook_by_either_id() {
         body[name] = json!(id);
         body
     };
-    let url = format!("{STATUS}?attemptId={}&utm=x", live[0].conversation);
+    let url = service.ours(STATUS, &live[0].conversation).await + "&utm=x";
     for (path, body) in [
         (url.as_str(), with(&done, "callId", &live[0].provider_call)),
         (STATUS, with(&done, "callId", &live[1].provider_call)),
@@ -399,8 +399,8 @@ async fn the_length_is_known_in_any_order() {
 async fn bad_reports_are_refused_by_field() {
     let service = TestService::start(&[SLOW]).await;
     let live = Live::start(&service, "+14155550100").await;
-    let ours = format!("{STATUS}?attemptId={}", live.conversation);
-    let about = format!("{OUTCOME}?attemptId={}", live.conversation);
+    let ours = service.ours(STATUS, &live.conversation).await;
+    let about = service.ours(OUTCOME, &live.conversation).await;
     let bad_id = format!("{STATUS}?attemptId=nope");
     let completed = |more: Value| {
         let mut body = json!({"eventType": "call.completed"});
@@ -448,7 +448,7 @@ async fn bad_reports_are_refused_by_field() {
     service.finish().await;
 }
 
-const SECRETS: [&str; 2] = ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "an older one"];
+const SECRETS: [&str; 2] = ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "some text of an older one"];
 
 fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     Hmac::<Sha256>::new_from_slice(key).expect("a key").chain_update(message).finalize().into_bytes().to_vec()
@@ -471,7 +471,16 @@ fn standard(body: &str, id: &str, secs_from_now: i64) -> Vec<(&'static str, Stri
     ]
 }
 
-/// With a secret set, only what it signed is heard, on both routes, by either scheme; of the rest no trace is kept.
+/// The headers of the hex scheme with its time, signed so many seconds from now.
+fn timed(key: &str, body: &str, secs_from_now: i64) -> Vec<(&'static str, String)> {
+    let at = (Utc::now().timestamp() + secs_from_now).to_string();
+    let signature = hex(key.as_bytes(), &format!("{at}.{body}"));
+    vec![("X-Webhook-Timestamp", at), ("X-Webhook-Signature", format!("sha256={signature}"))]
+}
+
+/// With secrets set, only what one of them signed by its own scheme is heard, on both routes; of the rest no trace is kept. What is bound
+/// to no time is heard only about the attempt that our own URL names. (The version before took the text of any secret for a key of either
+/// scheme, a public one's too; believed the body alone for ever; and let the URL name any attempt.)
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures() {
     let secrets = SECRETS.join(", ");
@@ -493,6 +502,13 @@ async fn signatures() {
             plain("", body),
             plain(&secrets, body),
             plain(SECRETS[0], "another body"),
+            plain(SECRETS[0], body),
+            plain(SECRETS[1], body),
+            timed(SECRETS[0], body, 0),
+            timed(SECRETS[1], body, -3600),
+            timed(SECRETS[1], body, 3600),
+            timed(SECRETS[1], "another body", 0),
+            plain(SECRETS[1], body).into_iter().chain(timed(SECRETS[1], body, -3600)).take(2).collect(),
             vec![("X-Webhook-Signature", "zz".repeat(32))],
             standard("another body", "msg_1", 0),
             standard(body, "msg_1", -3600),
@@ -506,14 +522,29 @@ async fn signatures() {
     post(STATUS, "no JSON", vec![]).await.assert_problem(401, "unauthorized");
     let kept = "select (select count(*) from events) + (select count(*) from stray_events)";
     assert_eq!((service.test_db.count(kept).await, live.end(&service).await.0), (0, "IN_PROGRESS".to_owned()));
-    let accepted = post(OUTCOME, &started, plain(SECRETS[1], &started)).await;
+    let accepted = post(OUTCOME, &started, timed(SECRETS[1], &started, 0)).await;
     assert_eq!((accepted.status, &accepted.body["data"]["status"]), (200, &json!("applied")));
+    // A genuine body does not say which URL it was sent to.
+    let other = Live::start(&service, "+14155550101").await;
+    for headers in [standard(&ended, "msg_1", 0), timed(SECRETS[1], &ended, 0), plain(SECRETS[1], &ended)] {
+        for url in [
+            format!("{STATUS}?attemptId={}", other.conversation),
+            format!("{STATUS}?attemptId={}&token=x", other.conversation),
+        ] {
+            post(&url, &ended, headers.clone()).await.assert_problem(401, "unauthorized");
+        }
+    }
+    assert_eq!(other.end(&service).await.0, "IN_PROGRESS");
     for became in ["applied", "unchanged"] {
         let accepted = post(STATUS, &ended, standard(&ended, "msg_2", 0)).await;
         assert_eq!((accepted.status, &accepted.body["data"]["status"]), (200, &json!(became)));
     }
-    let prefixed = vec![("X-Webhook-Signature", format!("sha256={}", hex(SECRETS[0].as_bytes(), &ended)))];
-    assert_eq!(post(STATUS, &ended, prefixed).await.status, 200);
+    // Bound to no time: about our own URL's attempt, and said again it changes nothing.
+    let ours = service.ours(STATUS, &live.conversation).await;
+    for _ in 0..2 {
+        let again = post(&ours, &ended, plain(SECRETS[1], &ended)).await;
+        assert_eq!((again.status, &again.body["data"]["status"]), (200, &json!("unchanged")));
+    }
     assert_eq!(service.test_db.count("select count(*) from events where key = 'id:msg_2'").await, 1);
     assert_eq!(live.end(&service).await, ends("COMPLETED", "COMPLETED"));
     service.finish().await;
