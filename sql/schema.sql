@@ -2510,10 +2510,14 @@ CREATE TABLE public.api_keys (
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     last_used_at timestamp with time zone,
     name text NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT api_keys_expires_at_computable CHECK (public.is_computable(expires_at))
 );
 
 COMMENT ON TABLE public.api_keys IS 'Who may: only the SHA-256 of a key is kept. user_id null: an admin key.';
+
+COMMENT ON COLUMN public.api_keys.expires_at IS 'It opens nothing from then on; null: never.';
 
 CREATE TABLE public.appointments (
     id uuid NOT NULL,
@@ -2912,6 +2916,8 @@ ALTER TABLE ONLY public.users
 ALTER TABLE ONLY public.webhook_endpoints
     ADD CONSTRAINT webhook_endpoints_pkey PRIMARY KEY (id);
 
+CREATE INDEX api_keys_by_user ON public.api_keys USING btree (user_id, id);
+
 CREATE INDEX appointments_by_user ON public.appointments USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX attempts_by_provider_call ON public.attempts USING btree (provider_call_id) WHERE (provider_call_id IS NOT NULL);
@@ -3092,6 +3098,9 @@ CREATE TRIGGER users_get_a_lane AFTER INSERT ON public.users FOR EACH ROW EXECUT
 
 CREATE TRIGGER users_reopen AFTER UPDATE OF time_zone ON public.users FOR EACH ROW WHEN ((old.time_zone IS DISTINCT FROM new.time_zone)) EXECUTE FUNCTION public.users_reopen();
 
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.campaigns
     ADD CONSTRAINT campaigns_schedule_fkey FOREIGN KEY (schedule_id) REFERENCES public.schedules(id);
 
@@ -3142,6 +3151,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('15', 'operate', true, E'\\xac7a16ccf410dba520a6cfc7be9a7f6ee284a6d57bc4a0060fc6dc78c7015bea5f07506d9ce2fe213a342789b659f402', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('18', 'keys end', true, E'\\x08699eb8ed1167802e0e6725106c96c918910d1f3829d007fbd2c7cdc06e1326c7d815b78cd175dbcbb51b59e49b4f2e', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -1,4 +1,8 @@
--- A user's keys, newest first.
--- $1 user_id uuid
+-- A user's keys, or the admins', newest first.
+-- $1 user_id uuid?, null = admins
 -- Used by store::keys::list.
-select id, name, created_at, last_used_at from api_keys where user_id = $1 order by id desc
+select id, name, created_at, last_used_at, expires_at
+from api_keys
+where user_id is not distinct from $1
+order by id desc
+limit 1000

@@ -4,8 +4,10 @@
 //! ([`crate::api::keyless`]). On any other bind a key is needed, unless the service was told to run open by name. A key that is given is
 //! always checked.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -13,6 +15,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sqlx::PgPool;
+use tokio::sync::Mutex;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::api::Api;
@@ -52,10 +56,49 @@ impl Rates {
     }
 }
 
+/// The keys there are, so that guesses cost no query each. A hint: whether a known one is still good is asked every time.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The first bytes of their hashes: two keys that share them cost a guess its query, no more.
+    starts: RwLock<HashSet<[u8; 8]>>,
+    /// When the last look began. Whoever finds nothing waits here for one look, which answers all who wait.
+    looked: Mutex<Option<Instant>>,
+}
+
+/// What is not known is looked for again so long after the last look at the earliest.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Known {
+    /// Whether there may be a key of this hash. A new one is found by a look that began after it was asked for.
+    async fn has(&self, pool: &PgPool, hash: &[u8]) -> sqlx::Result<bool> {
+        let Some(start) = hash.first_chunk::<8>() else { return Ok(false) };
+        if self.contains(*start) {
+            return Ok(true);
+        }
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_none_or(|at| at < asked) {
+            let wait = looked.map_or(Duration::ZERO, |at| (at + LOOK_AGAIN).saturating_duration_since(asked));
+            tokio::time::sleep(wait).await;
+            let began = Instant::now();
+            let hashes = keys::hashes(pool).await?;
+            let starts = hashes.iter().filter_map(|hash| hash.first_chunk::<8>().copied()).collect();
+            *self.starts.write().unwrap_or_else(PoisonError::into_inner) = starts;
+            *looked = Some(began);
+        }
+        Ok(self.contains(*start))
+    }
+
+    fn contains(&self, start: [u8; 8]) -> bool {
+        self.starts.read().unwrap_or_else(PoisonError::into_inner).contains(&start)
+    }
+}
+
 /// How callers are told apart.
 #[derive(Debug)]
 pub struct Rules {
     pub rates: Rates,
+    pub known: Known,
     /// Requests without a key are the local operator's: a loopback bind, or open by name.
     pub keyless_is_operator: bool,
     /// What tells that they come from elsewhere.
@@ -129,10 +172,15 @@ impl Caller {
         if api.who.admin_key.as_ref() == Some(&hash) {
             return Ok(Self::Admin);
         }
-        match keys::owner(&api.db.gate, key).await? {
+        let is_known = api.who.known.has(&api.db.gate, &hash).await?;
+        match if is_known { keys::owner(&api.db.gate, &hash).await? } else { None } {
             Some(Owner(None)) => Ok(Self::Admin),
-            Some(Owner(Some(user))) => Ok(Self::User(user)),
-            None => Err(Error::unauthorized("this key is unknown")),
+            Some(Owner(Some(user))) => {
+                // However many keys it has.
+                api.who.rates.admit(user.0.as_bytes())?;
+                Ok(Self::User(user))
+            }
+            None => Err(Error::unauthorized("this key is unknown, or its time is over")),
         }
     }
 }

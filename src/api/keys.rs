@@ -1,26 +1,30 @@
-//! Keys of users: made here, shown once, kept as a hash, revoked at once.
+//! Keys of users and of admins: made here, shown once, kept as a hash, good until a time or for ever, revoked at once.
 
 use axum::http::StatusCode;
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::State;
 use crate::api::auth::Caller;
 use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{Id, Ids, Json};
 use crate::api::faults::Faults;
 use crate::api::owner::user_in_path;
+use crate::api::{Api, State};
+use crate::domain::ids::UserId;
 use crate::store::keys::{self, Row};
 
-/// `POST /users/{id}/keys`
+/// `POST /users/{id}/keys`, `POST /keys`
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInput {
     /// What it is for.
     #[schema(min_length = 1, max_length = 255)]
     pub name: Option<String>,
+    /// It opens nothing from then on; none: it never expires.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// A new key: this is the only time it is shown.
@@ -43,16 +47,41 @@ pub async fn create_key(
     input: Json<KeyInput>,
 ) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
-    let name = input.body.name.unwrap_or_else(|| "key".to_owned());
+    create(&state.0, Some(user), input.body).await
+}
+
+/// Makes an admin key. To rotate: make a new one, use it, revoke the old one.
+#[utoipa::path(post, path = "/keys", tag = "operations", request_body = KeyInput,
+    responses((status = 201, description = "The key, shown this once", body = Data<NewKey>), Problems))]
+pub async fn create_admin_key(
+    state: State,
+    caller: Caller,
+    input: Json<KeyInput>,
+) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
+    caller.require_admin()?;
+    create(&state.0, None, input.body).await
+}
+
+async fn create(
+    api: &Api,
+    user: Option<UserId>,
+    input: KeyInput,
+) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
+    let name = input.name.unwrap_or_else(|| "key".to_owned());
     let mut faults = Faults::default();
     faults.check_name("name", &name);
     faults.none()?;
-    let pool = &state.0.db.work;
+    if let Some(at) = input.expires_at
+        && !(Utc::now() < at && at.year() <= 9999)
+    {
+        return Err(Error::invalid_field("expiresAt", "must be a time to come"));
+    }
+    let pool = &api.db.work;
     if keys::list(pool, user).await?.len() >= KEYS_MAX {
-        return Err(Error::conflict("too_many_keys", format!("a user may have {KEYS_MAX} keys; revoke one first")));
+        return Err(Error::conflict("too_many_keys", format!("there may be {KEYS_MAX} keys; revoke one first")));
     }
     let key = keys::fresh();
-    let id = keys::create(pool, Some(user), &name, &key).await?;
+    let id = keys::create(pool, user, &name, &key, input.expires_at).await?;
     Ok((StatusCode::CREATED, axum::Json(Data::of(NewKey { id, key }))))
 }
 
@@ -61,7 +90,15 @@ pub async fn create_key(
     responses((status = 200, description = "The keys", body = Data<Vec<Row>>), Problems))]
 pub async fn list_keys(state: State, caller: Caller, Id(id): Id) -> Result<axum::Json<Data<Vec<Row>>>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
-    Ok(axum::Json(Data::of(keys::list(&state.0.db.read, user).await?)))
+    Ok(axum::Json(Data::of(keys::list(&state.0.db.read, Some(user)).await?)))
+}
+
+/// The admins' keys, newest first; not the keys themselves. That of the settings is not among them.
+#[utoipa::path(get, path = "/keys", tag = "operations",
+    responses((status = 200, description = "The keys", body = Data<Vec<Row>>), Problems))]
+pub async fn list_admin_keys(state: State, caller: Caller) -> Result<axum::Json<Data<Vec<Row>>>, Error> {
+    caller.require_admin()?;
+    Ok(axum::Json(Data::of(keys::list(&state.0.db.read, None).await?)))
 }
 
 /// Revokes a key at once.
@@ -70,10 +107,18 @@ pub async fn list_keys(state: State, caller: Caller, Id(id): Id) -> Result<axum:
     responses((status = 204, description = "Revoked"), Problems))]
 pub async fn delete_key(state: State, caller: Caller, Ids(id, key): Ids) -> Result<StatusCode, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
+    delete(&state.0, Some(user), &key).await
+}
+
+/// Revokes an admin key at once, be it the one that asks.
+#[utoipa::path(delete, path = "/keys/{key}", tag = "operations", params(("key" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "Revoked"), Problems))]
+pub async fn delete_admin_key(state: State, caller: Caller, Id(key): Id) -> Result<StatusCode, Error> {
+    caller.require_admin()?;
+    delete(&state.0, None, &key).await
+}
+
+async fn delete(api: &Api, user: Option<UserId>, key: &str) -> Result<StatusCode, Error> {
     let key: Uuid = key.parse().map_err(|_| Error::not_found("key"))?;
-    if keys::delete(&state.0.db.work, user, key).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Error::not_found("key"))
-    }
+    if keys::delete(&api.db.work, user, key).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Error::not_found("key")) }
 }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
-use axum::http::{Method, Request, Response};
+use axum::http::{Method, Request, Response, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Router};
 use tokio_util::task::TaskTracker;
@@ -168,6 +168,8 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(plans::get_plan, plans::update_plan, plans::delete_plan))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::delete_key))
+        .routes(routes!(keys::create_admin_key, keys::list_admin_keys))
+        .routes(routes!(keys::delete_admin_key))
         .routes(routes!(endpoints::create_endpoint, endpoints::list_endpoints))
         .routes(routes!(endpoints::get_endpoint, endpoints::update_endpoint, endpoints::delete_endpoint))
         .routes(routes!(endpoints::list_deliveries))
@@ -262,6 +264,7 @@ pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
         }))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), answer_in_time))
         .layer(axum::middleware::from_fn(log_request))
+        .layer(axum::middleware::map_response(for_browsers))
         .with_state(api)
 }
 
@@ -302,7 +305,7 @@ async fn answer_in_time(
     next: axum::middleware::Next,
 ) -> Response<axum::body::Body> {
     let api = state.0;
-    let length = request.headers().get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let is_short = match length.and_then(|length| length.parse::<usize>().ok()) {
         Some(length) => length <= api.limits.body_bytes_max,
         None => matches!(*request.method(), Method::GET | Method::DELETE),
@@ -314,6 +317,24 @@ async fn answer_in_time(
         Ok(response) => response,
         Err(late) => Error::unavailable(late.into()).into_response(),
     }
+}
+
+/// What a browser may make of any answer: nothing but what it says it is, in no frame of anybody's, and of a document only what comes from
+/// here. The page of the API document has its styles within.
+async fn for_browsers(mut response: Response<axum::body::Body>) -> Response<axum::body::Body> {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// One line a request: what, how it went, how long; never a body or a number.

@@ -237,6 +237,7 @@ impl Service {
             known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
+                known: auth::Known::default(),
                 keyless_is_operator: keyless,
                 keyless: Keyless::of(&config.server),
                 admin_key: config.auth.admin_key().map(keys::hash),
@@ -583,7 +584,7 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
 /// Postgres is away.
 pub async fn create_key(db: &Db, name: &str) -> anyhow::Result<SecretString> {
     let key = keys::fresh();
-    keys::create(&db.work, None, name, &key).await.context("keeping the new key")?;
+    keys::create(&db.work, None, name, &key, None).await.context("keeping the new key")?;
     Ok(SecretString::from(key))
 }
 

@@ -26,12 +26,20 @@ pub fn fresh() -> String {
     format!("od_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
-/// Who owns this key, if anybody; notes that it was used.
+/// The hashes of all keys.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn owner(pool: &PgPool, key: &str) -> sqlx::Result<Option<Owner>> {
-    let row = sqlx::query_file!("sql/store/key_owner.sql", hash(key)).fetch_optional(pool).await?;
+pub async fn hashes(pool: &PgPool) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_file_scalar!("sql/store/key_hashes.sql").fetch_all(pool).await
+}
+
+/// Who owns this key, if anybody and if it is still good; notes that it was used.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn owner(pool: &PgPool, hash: &[u8]) -> sqlx::Result<Option<Owner>> {
+    let row = sqlx::query_file!("sql/store/key_owner.sql", hash).fetch_optional(pool).await?;
     Ok(row.map(|row| Owner(row.user_id.map(UserId))))
 }
 
@@ -39,9 +47,16 @@ pub async fn owner(pool: &PgPool, key: &str) -> sqlx::Result<Option<Owner>> {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn create(pool: &PgPool, user: Option<UserId>, name: &str, key: &str) -> sqlx::Result<Uuid> {
+pub async fn create(
+    pool: &PgPool,
+    user: Option<UserId>,
+    name: &str,
+    key: &str,
+    expires_at: Option<DateTime<Utc>>,
+) -> sqlx::Result<Uuid> {
     let id = new_id();
-    sqlx::query_file!("sql/store/key_create.sql", id, user.map(|u| u.0), name, hash(key)).execute(pool).await?;
+    let user = user.map(|user| user.0);
+    sqlx::query_file!("sql/store/key_create.sql", id, user, name, hash(key), expires_at).execute(pool).await?;
     Ok(id)
 }
 
@@ -55,22 +70,25 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
     /// To the minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// It opens nothing from then on; null: never.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A user's keys, newest first.
+/// A user's keys, newest first; of nobody: the admins'.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn list(pool: &PgPool, user: UserId) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_file_as!(Row, "sql/store/key_list.sql", user.0).fetch_all(pool).await
+pub async fn list(pool: &PgPool, user: Option<UserId>) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_file_as!(Row, "sql/store/key_list.sql", user.map(|user| user.0) as _).fetch_all(pool).await
 }
 
-/// Revokes a user's key; false: there is none.
+/// Revokes a user's key, or of nobody: an admin's; false: there is none.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn delete(pool: &PgPool, user: UserId, id: Uuid) -> sqlx::Result<bool> {
-    Ok(sqlx::query_file!("sql/store/key_delete.sql", user.0, id).execute(pool).await?.rows_affected() > 0)
+pub async fn delete(pool: &PgPool, user: Option<UserId>, id: Uuid) -> sqlx::Result<bool> {
+    let deleting = sqlx::query_file!("sql/store/key_delete.sql", user.map(|user| user.0) as _, id);
+    Ok(deleting.execute(pool).await?.rows_affected() > 0)
 }
 
 /// Whether there is any admin key.
