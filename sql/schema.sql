@@ -616,6 +616,7 @@ CREATE TABLE public.prospects (
     CONSTRAINT prospects_status_known CHECK ((status = ANY (ARRAY['INITIAL'::text, 'RESCHEDULED'::text, 'BOOKED'::text, 'NOT_INTERESTED'::text, 'DO_NOT_CALL'::text, 'FAILED'::text]))),
     CONSTRAINT prospects_time_zone_length CHECK ((char_length(time_zone) <= 255)),
     CONSTRAINT prospects_updated_at_computable CHECK (public.is_computable(updated_at)),
+    CONSTRAINT prospects_variables_fit_a_call CHECK ((octet_length((variables)::text) <= 60000)),
     CONSTRAINT prospects_variables_readable CHECK (public.json_is_bounded(variables))
 )
 WITH (fillfactor='70');
@@ -1803,6 +1804,7 @@ CREATE TABLE public.suppressions (
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     by_status boolean DEFAULT false NOT NULL,
     reason text,
+    asked boolean DEFAULT false NOT NULL,
     CONSTRAINT suppressions_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT suppressions_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
 );
@@ -1810,6 +1812,8 @@ CREATE TABLE public.suppressions (
 COMMENT ON TABLE public.suppressions IS 'Numbers that must not be called (do-not-call), by a user or, under the operator, by anybody. The claim itself looks here.';
 
 COMMENT ON COLUMN public.suppressions.by_status IS 'It stands for a phone number''s status, and goes with it.';
+
+COMMENT ON COLUMN public.suppressions.asked IS 'The callee asked for it during a call: no tenant takes it off, and an admin only with a reason, which is kept.';
 
 CREATE TABLE public.user_turns (
     user_id uuid NOT NULL,
@@ -2653,6 +2657,7 @@ CREATE TABLE public.schedules (
     hours jsonb NOT NULL,
     closed_dates date[] DEFAULT '{}'::date[] NOT NULL,
     external_id text,
+    CONSTRAINT schedules_closed_dates_are_a_list CHECK (((array_position(closed_dates, NULL::date) IS NULL) AND (COALESCE(array_ndims(closed_dates), 1) = 1))),
     CONSTRAINT schedules_closed_dates_computable CHECK ((('1900-01-01'::date <= ALL (closed_dates)) AND ('9999-12-31'::date >= ALL (closed_dates)))),
     CONSTRAINT schedules_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT schedules_updated_at_computable CHECK (public.is_computable(updated_at))
@@ -3152,6 +3157,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('16', 'refusals in a row', true, E'\\x390925614078935f6169fa8cc5ca1c7cf4914c74ed1e8a2e0c600d602635c75c90543716234fa8afd08989e6baa42c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('18', 'keys end', true, E'\\x08699eb8ed1167802e0e6725106c96c918910d1f3829d007fbd2c7cdc06e1326c7d815b78cd175dbcbb51b59e49b4f2e', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('19', 'opt outs and bounds', true, E'\\x72c6f1401f77b2dcf90f6edcaa95182827e6785a5d3a713ba7acae2e50b08abb3c4cdb6af16ef0fdfbc285b73ad9dd2e', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -368,6 +368,16 @@ pub enum LogFormat {
     Pretty,
 }
 
+/// Settings that are secrets.
+const SECRETS: [&str; 6] = [
+    "auth.admin_key",
+    "provider.http.api_key",
+    "telnyx.api_key",
+    "ultravox.api_key",
+    "ultravox.webhook_secret",
+    "webhooks.secret",
+];
+
 /// Short names, as users of calling platforms know them, and the keys they set.
 const SHORT_NAMES: &[(&str, &str)] = &[
     ("PORT", "server.port"),
@@ -419,7 +429,7 @@ pub fn from_parts(file: Option<&Path>, environment: &BTreeMap<String, String>) -
         figment = figment.merge(Toml::file(path));
     }
     for (name, key) in SHORT_NAMES {
-        if let Some(value) = environment.get(*name).filter(|value| !value.is_empty()) {
+        if let Some(value) = environment.get(*name).filter(|value| !value.trim().is_empty()) {
             figment = figment.merge(Serialized::default(key, typed(key, value)));
         }
     }
@@ -429,6 +439,10 @@ pub fn from_parts(file: Option<&Path>, environment: &BTreeMap<String, String>) -
     for (name, value) in environment {
         if let Some(key) = name.strip_prefix("OUTDIAL_").filter(|key| key.contains("__")) {
             let key = key.to_lowercase().replace("__", ".");
+            // A blank one takes no secret of the file away.
+            if SECRETS.contains(&key.as_str()) && value.trim().is_empty() {
+                continue;
+            }
             figment = figment.merge(Serialized::default(&key, typed(&key, value)));
         }
     }

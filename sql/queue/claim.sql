@@ -86,12 +86,17 @@ metered as materialized (
   from (select distinct user_id from lanes where id = any (array(select id from lane_ids))) u
   cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
 ),
+-- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim.
+countable as materialized (
+  select user_id from subscriptions where user_id = any (array(select user_id from metered)) for no key update skip locked
+),
 looked as materialized (
   select
     l.id, l.user_id, l.campaign_id,
     coalesce(u.n, 0) as user_live,
     -- least() passes over nulls: no limit, no quota.
-    least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0), m.calls) as user_room,
+    least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0),
+      case when m.user_id is null or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
     (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
     (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials
   from lanes l
@@ -164,7 +169,8 @@ picked as materialized (
     ) in_user
     where user_room is null or nth_of_user <= user_room
   ) in_all
-  where nth <= (select n from room)
+  -- Some to spare: a call that somebody holds must not take the room of another.
+  where nth <= (select n + 10 from room)
 ),
 -- The minutes each of them reserves, by position; null: not metered.
 picks as materialized (
@@ -174,12 +180,6 @@ picks as materialized (
     array_agg(m.day order by p.nth) as days
   from picked p
   left join metered m on m.user_id = p.user_id
-),
--- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim, as a held call is.
-countable as materialized (
-  select user_id from subscriptions
-  where user_id = any (array(select user_id from metered)) and user_id = any (array(select user_id from picked))
-  for no key update skip locked
 ),
 claimed as (
   update calls c
@@ -194,7 +194,8 @@ claimed as (
   where c.id = any (array(
     select k.id from calls k
     where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
-      and (k.user_id <> all (array(select user_id from metered)) or k.user_id = any (array(select user_id from countable)))
+    order by array_position((select ids from picks), k.id)
+    limit (select n from room)
     for update skip locked
   ))
   -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.

@@ -19,8 +19,9 @@ after as materialized (
          then greatest(f.opens_at, clock()) else 'infinity' end as next_at
   from fresh f
   join lanes l on l.id = f.id
-  -- One that somebody holds stays due.
-  for no key update of l skip locked
+  join user_turns t on t.user_id = l.user_id
+  -- One that somebody holds stays due; where none may be passed over, they are held already (hold_lanes.sql).
+  for no key update of l, t skip locked
 ),
 opened as (
   update lanes l

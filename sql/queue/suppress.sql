@@ -1,11 +1,13 @@
 -- Put numbers onto a user's do-not-call list (the operator's: everybody's), and end the calls that wait for them.
 -- $1 user_id uuid   $2 phones text[]   $3 reason text?   $4 by_status bool: for a phone number's status
+-- $5 asked bool: by the callee, during a call
 -- Needs the admission lock, shared. Used by queue::do_not_call.
 with listed as (
-  -- Who is on it for another reason stays for that reason.
-  insert into suppressions as s (phone, user_id, reason, by_status)
-  select distinct p.phone, $1::uuid, $3::text, $4::bool from unnest($2::text[]) as p(phone)
-  on conflict (phone, user_id) do update set reason = excluded.reason, by_status = false where s.by_status and not excluded.by_status
+  -- Who is on it for another reason stays for that reason; one that weighs more takes its place.
+  insert into suppressions as s (phone, user_id, reason, by_status, asked)
+  select distinct p.phone, $1::uuid, $3::text, $4::bool, $5::bool from unnest($2::text[]) as p(phone)
+  on conflict (phone, user_id) do update set reason = excluded.reason, by_status = false, asked = excluded.asked
+  where (s.by_status and not excluded.by_status) or (excluded.asked and not s.asked)
 ),
 gone as (
   update calls

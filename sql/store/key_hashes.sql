@@ -1,3 +1,3 @@
--- The hashes of all keys, to tell those that are none without asking for each.
+-- The hashes of all keys that are still good, and whose they are, to tell those that are none without asking for each.
 -- Used by store::keys::hashes.
-select hash from api_keys
+select hash, user_id from api_keys where expires_at is null or expires_at > clock()

@@ -4,7 +4,7 @@
 //! ([`crate::api::keyless`]). On any other bind a key is needed, unless the service was told to run open by name. A key that is given is
 //! always checked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,12 +16,13 @@ use axum::http::request::Parts;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sqlx::PgPool;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::api::Api;
 use crate::api::error::Error;
 use crate::api::keyless::Keyless;
+use crate::db::fault::within;
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::store::keys::{self, Owner};
 
@@ -57,40 +58,64 @@ impl Rates {
 }
 
 /// The keys there are, so that guesses cost no query each. A hint: whether a known one is still good is asked every time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Known {
-    /// The first bytes of their hashes: two keys that share them cost a guess its query, no more.
-    starts: RwLock<HashSet<[u8; 8]>>,
-    /// When the last look began. Whoever finds nothing waits here for one look, which answers all who wait.
+    /// By the first bytes of their hashes: two keys that share them cost a guess its query, no more.
+    owners: RwLock<HashMap<[u8; 8], Owner>>,
+    /// When the last look began. Who finds nothing waits here for one look, which answers all who wait.
     looked: Mutex<Option<Instant>>,
+    /// So many wait at once: guesses must not hold connections.
+    waiting: Semaphore,
 }
 
 /// What is not known is looked for again so long after the last look at the earliest.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const WAITING_MAX: usize = 16;
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { owners: RwLock::default(), looked: Mutex::default(), waiting: Semaphore::new(WAITING_MAX) }
+    }
+}
 
 impl Known {
-    /// Whether there may be a key of this hash. A new one is found by a look that began after it was asked for.
-    async fn has(&self, pool: &PgPool, hash: &[u8]) -> sqlx::Result<bool> {
-        let Some(start) = hash.first_chunk::<8>() else { return Ok(false) };
-        if self.contains(*start) {
-            return Ok(true);
+    /// Whose key of this hash it may be; none: nobody's. A new one is found by a look that began after it was asked for, unless too many
+    /// wait for that look already.
+    async fn of(&self, pool: &PgPool, patience: Duration, hash: &[u8]) -> sqlx::Result<Option<Owner>> {
+        let Some(start) = hash.first_chunk::<8>() else { return Ok(None) };
+        if let Some(owner) = self.get(*start) {
+            return Ok(Some(owner));
         }
+        let Ok(_waiting) = self.waiting.try_acquire() else { return Ok(None) };
         let asked = Instant::now();
         let mut looked = self.looked.lock().await;
         if looked.is_none_or(|at| at < asked) {
-            let wait = looked.map_or(Duration::ZERO, |at| (at + LOOK_AGAIN).saturating_duration_since(asked));
+            let wait = looked.map_or(Duration::ZERO, |at| (at + LOOK_AGAIN).saturating_duration_since(Instant::now()));
             tokio::time::sleep(wait).await;
-            let began = Instant::now();
-            let hashes = keys::hashes(pool).await?;
-            let starts = hashes.iter().filter_map(|hash| hash.first_chunk::<8>().copied()).collect();
-            *self.starts.write().unwrap_or_else(PoisonError::into_inner) = starts;
-            *looked = Some(began);
+            *looked = Some(Instant::now());
+            let hashes = within(patience, keys::hashes(pool)).await?;
+            let owners = hashes.into_iter().filter_map(|(hash, owner)| Some((*hash.first_chunk::<8>()?, owner)));
+            *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners.collect();
         }
-        Ok(self.contains(*start))
+        Ok(self.get(*start))
     }
 
-    fn contains(&self, start: [u8; 8]) -> bool {
-        self.starts.read().unwrap_or_else(PoisonError::into_inner).contains(&start)
+    /// A key that was made here is known at once.
+    pub fn add(&self, key: &str, owner: Owner) {
+        if let Some(start) = keys::hash(key).first_chunk::<8>() {
+            self.owners.write().unwrap_or_else(PoisonError::into_inner).insert(*start, owner);
+        }
+    }
+
+    /// It opens nothing any more.
+    fn forget(&self, hash: &[u8]) {
+        if let Some(start) = hash.first_chunk::<8>() {
+            self.owners.write().unwrap_or_else(PoisonError::into_inner).remove(start);
+        }
+    }
+
+    fn get(&self, start: [u8; 8]) -> Option<Owner> {
+        self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&start).copied()
     }
 }
 
@@ -172,15 +197,20 @@ impl Caller {
         if api.who.admin_key.as_ref() == Some(&hash) {
             return Ok(Self::Admin);
         }
-        let is_known = api.who.known.has(&api.db.gate, &hash).await?;
-        match if is_known { keys::owner(&api.db.gate, &hash).await? } else { None } {
+        let unknown = || Error::unauthorized("this key is unknown, or its time is over");
+        let patience = api.limits.patience;
+        let maybe = api.who.known.of(&api.db.gate, patience, &hash).await?.ok_or_else(unknown)?;
+        if let Owner(Some(user)) = maybe {
+            // However many keys it has; before anything is asked.
+            api.who.rates.admit(user.0.as_bytes())?;
+        }
+        match within(patience, keys::owner(&api.db.gate, &hash)).await? {
             Some(Owner(None)) => Ok(Self::Admin),
-            Some(Owner(Some(user))) => {
-                // However many keys it has.
-                api.who.rates.admit(user.0.as_bytes())?;
-                Ok(Self::User(user))
+            Some(Owner(Some(user))) => Ok(Self::User(user)),
+            None => {
+                api.who.known.forget(&hash);
+                Err(unknown())
             }
-            None => Err(Error::unauthorized("this key is unknown, or its time is over")),
         }
     }
 }

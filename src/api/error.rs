@@ -305,8 +305,9 @@ impl IntoResponse for Error {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outdial\""));
         }
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            // The rest of the body is not read, so the connection is of no further use.
+        let is_over = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT, StatusCode::UNAUTHORIZED];
+        if is_over.contains(&self.status) {
+            // The rest of the body is not read, or who guesses must begin anew: the connection is of no further use.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

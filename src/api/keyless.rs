@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, ORIGIN, TRANSFER_ENCODING, VIA};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, Method};
 
 use crate::api::error::Error;
 use crate::config;
@@ -26,13 +26,13 @@ pub struct Keyless {
 }
 
 impl Keyless {
-    /// Those of loopback, and by the settings: what is listed, the host of the public URL, and the address it listens on.
+    /// Those of loopback, and by the settings: what is listed, and the address it listens on. Not the public URL's: a proxy may ask for
+    /// that, and add nothing that shows it.
     #[must_use]
     pub fn of(server: &config::Server) -> Self {
-        let public = server.public_url.parse::<Uri>().ok().and_then(|url| Some(url.host()?.to_owned()));
         let bound = Some(server.bind).filter(|bind| !bind.is_unspecified()).map(|bind| bind.to_string());
         let listed = server.hosts.split(',').map(|name| name.trim().to_owned());
-        let names = listed.chain(public).chain(bound).filter(|name| !name.is_empty());
+        let names = listed.chain(bound).filter(|name| !name.is_empty());
         Self { names: names.map(|name| bare(&name)).collect() }
     }
 
@@ -78,20 +78,25 @@ impl Keyless {
         };
         let ours = host.filter(|host| {
             let name = bare(host.host());
-            !host.as_str().contains('@') && (is_loopback(&name) || self.names.contains(&name))
+            let rest = host.as_str().strip_prefix(host.host()).unwrap_or("@");
+            let is_port =
+                |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            (rest.is_empty() || is_port(rest)) && (is_loopback(&name) || self.names.contains(&name))
         });
-        ours.ok_or_else(|| refused("its Host is no name of this service"))
+        ours.ok_or_else(|| refused("its Host is no name of this service (server.hosts lists more)"))
     }
 }
 
 fn refused(why: &str) -> Error {
     Error::forbidden(&format!(
-        "a request without a key must come from this machine itself, and {why}: send a key, or list the name in server.hosts"
+        "what has neither key nor signature must come from this machine itself, and {why}: send a key; a webhook needs a signature (WEBHOOK_SECRET) or the URL we sent"
     ))
 }
 
 fn is_of_a_proxy(name: &str) -> bool {
-    name == FORWARDED.as_str() || name == VIA.as_str() || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    const OF_PROXIES: [&str; 6] =
+        ["x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "true-client-ip", "x-original-host"];
+    name == FORWARDED.as_str() || name == VIA.as_str() || name.starts_with("x-forwarded") || OF_PROXIES.contains(&name)
 }
 
 /// A name without the brackets of IPv6 and the dot of the root.
@@ -175,6 +180,10 @@ mod tests {
             vec![("host", "localhost.evil.example")],
             vec![("host", "127.0.0.1.evil.example")],
             vec![("host", "localhost@evil.example")],
+            vec![("host", "[::1].evil.example")],
+            vec![("host", "calls.example")],
+            vec![local, ("x-forwarded", "for=10.0.0.1")],
+            vec![local, ("cf-connecting-ip", "10.0.0.1")],
             vec![("host", "192.168.1.7")],
             vec![local, ("host", "evil.example")],
             vec![local, ("origin", "http://evil.example")],
@@ -210,6 +219,6 @@ mod tests {
             [("OUTDIAL_SERVER__HOSTS", " one.example , Two.Example"), ("SERVICE_URL", "https://calls.example/x")];
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let server = config::from_parts(None, &settings).expect("settings").server;
-        assert_eq!(Keyless::of(&server).names, ["one.example", "two.example", "calls.example", "127.0.0.1"]);
+        assert_eq!(Keyless::of(&server).names, ["one.example", "two.example", "127.0.0.1"]);
     }
 }

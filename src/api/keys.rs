@@ -14,7 +14,7 @@ use crate::api::faults::Faults;
 use crate::api::owner::user_in_path;
 use crate::api::{Api, State};
 use crate::domain::ids::UserId;
-use crate::store::keys::{self, Row};
+use crate::store::keys::{self, Owner, Row};
 
 /// `POST /users/{id}/keys`, `POST /keys`
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -82,6 +82,7 @@ async fn create(
     }
     let key = keys::fresh();
     let id = keys::create(pool, user, &name, &key, input.expires_at).await?;
+    api.who.known.add(&key, Owner(user));
     Ok((StatusCode::CREATED, axum::Json(Data::of(NewKey { id, key }))))
 }
 

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::auth::Caller;
@@ -22,7 +22,7 @@ use crate::api::paging::{Asked, PageQuery};
 use crate::api::{Api, State};
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::domain::phone::PhoneNumber;
-use crate::queue;
+use crate::queue::{self, Unsuppressed};
 use crate::store::{Named, phone_numbers, suppressions};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -221,12 +221,35 @@ async fn list(api: &Api, user: UserId, query: &PageQuery) -> Result<Page<suppres
     Ok(asked.page(rows, total, |row| row.number.clone()))
 }
 
-async fn remove(api: &Api, user: UserId, number: &str) -> Result<StatusCode, Error> {
+/// Why a number leaves a list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Why {
+    /// Needed where the callee asked not to be called, and only an admin may give it: it stands in the audit log with the entry.
+    #[param(max_length = 255)]
+    pub reason: Option<String>,
+}
+
+async fn remove(api: &Api, caller: Caller, user: UserId, number: &str, why: &Why) -> Result<StatusCode, Error> {
     let number = PhoneNumber::parse(number).map_err(|_| Error::not_found("number"))?;
-    if queue::unsuppress(&api.db.work, user, &number).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Error::not_found("number"))
+    let mut faults = Faults::default();
+    if let Some(reason) = &why.reason {
+        faults.check_name("reason", reason);
+    }
+    faults.none()?;
+    let is_admin = caller.require_admin().is_ok();
+    let removal = why.reason.as_deref().filter(|_| is_admin).map(|reason| queue::Removal { admin: "admin", reason });
+    match queue::unsuppress(&api.db.work, user, &number, removal).await? {
+        Unsuppressed::Done => Ok(StatusCode::NO_CONTENT),
+        Unsuppressed::NotListed => Err(Error::not_found("number")),
+        Unsuppressed::Asked if is_admin => Err(Error::invalid_field(
+            "reason",
+            "is needed: the callee asked not to be called; the reason stands in the audit log",
+        )),
+        Unsuppressed::Asked => Err(Error::forbidden(
+            "the callee asked not to be called: only an admin takes the number off, with a reason",
+        )),
     }
 }
 
@@ -258,18 +281,19 @@ pub async fn list_suppressions_of_user(
 
 /// Takes a number off a user's do-not-call list.
 #[utoipa::path(delete, path = "/users/{id}/suppressions/{number}", tag = "campaigns",
-    params(("id" = String, Path, description = "Id or external id"), ("number" = String, Path, description = "E.164, the plus as %2B")),
+    params(("id" = String, Path, description = "Id or external id"), ("number" = String, Path, description = "E.164, the plus as %2B"), Why),
     responses((status = 204, description = "Off the list"), Problems))]
 pub async fn unsuppress_for_user(
     state: State,
     caller: Caller,
     Path((id, number)): Path<(String, String)>,
+    Query(why): Query<Why>,
 ) -> Result<StatusCode, Error> {
     if id.contains('\0') {
         return Err(Error::not_found("user"));
     }
     let user = user_in_path(&state.0, caller, &id).await?;
-    remove(&state.0, user, &number).await
+    remove(&state.0, caller, user, &number, &why).await
 }
 
 /// Puts a number onto everybody's do-not-call list. Needs an admin key.
@@ -298,9 +322,14 @@ pub async fn list_suppressions(
 
 /// Takes a number off everybody's do-not-call list. Needs an admin key.
 #[utoipa::path(delete, path = "/suppressions/{number}", tag = "campaigns",
-    params(("number" = String, Path, description = "E.164, the plus as %2B")),
+    params(("number" = String, Path, description = "E.164, the plus as %2B"), Why),
     responses((status = 204, description = "Off the list"), Problems))]
-pub async fn unsuppress_for_all(state: State, caller: Caller, Id(number): Id) -> Result<StatusCode, Error> {
+pub async fn unsuppress_for_all(
+    state: State,
+    caller: Caller,
+    Id(number): Id,
+    Query(why): Query<Why>,
+) -> Result<StatusCode, Error> {
     caller.require_admin()?;
-    remove(&state.0, OPERATOR, &number).await
+    remove(&state.0, caller, OPERATOR, &number, &why).await
 }

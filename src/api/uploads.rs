@@ -16,6 +16,7 @@ use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::Id;
 use crate::api::{Api, State, usage};
+use crate::db::fault::within;
 use crate::domain::ids::{CampaignId, UploadId, UserId, new_id};
 use crate::store::uploads::{self, Row};
 
@@ -51,11 +52,11 @@ pub async fn receive(
     let _room = body::room_for_pieces(api, body::tenant_of(&request), 2 * PART_BYTES).await?;
     let body = request.into_body();
     let id = UploadId(new_id());
-    uploads::create(&api.db.work, id, user, campaign).await?;
+    within(api.limits.patience, uploads::create(&api.db.work, id, user, campaign)).await?;
     let kept = keep(api, id, user, body).await;
     if kept.is_err() {
         // Should this fail too, the scheduler drops it within a day.
-        let _ = uploads::discard(&api.db.work, id).await;
+        let _ = within(api.limits.patience, uploads::discard(&api.db.work, id)).await;
     }
     kept
 }
@@ -73,16 +74,17 @@ async fn keep(api: &Api, id: UploadId, user: UserId, body: Body) -> Result<Recei
         piece.extend_from_slice(&chunk);
         if piece.len() >= PART_BYTES {
             usage::admit_bytes(api, user, piece.len()).await?;
-            uploads::keep_part(pool, id, nth, &piece).await?;
+            within(api.limits.patience, uploads::keep_part(pool, id, nth, &piece)).await?;
             nth += 1;
             piece.clear();
         }
     }
     if !piece.is_empty() {
         usage::admit_bytes(api, user, piece.len()).await?;
-        uploads::keep_part(pool, id, nth, &piece).await?;
+        within(api.limits.patience, uploads::keep_part(pool, id, nth, &piece)).await?;
     }
-    uploads::received(pool, id, i64::try_from(bytes).unwrap_or(i64::MAX)).await?;
+    let received = uploads::received(pool, id, i64::try_from(bytes).unwrap_or(i64::MAX));
+    within(api.limits.patience, received).await?;
     Ok(Receipt { upload_id: id.0 })
 }
 
@@ -97,10 +99,10 @@ pub async fn get_upload(state: State, caller: Caller, Id(id): Id, headers: Heade
     if !accepts.contains("text/csv") {
         return Ok(axum::Json(Data::of(row)).into_response());
     }
-    let pool = api.db.read.clone();
+    let (pool, patience) = (api.db.read.clone(), api.limits.patience);
     let pieces = futures::stream::try_unfold(0, move |from_row| {
         let pool = pool.clone();
-        async move { uploads::verdicts(&pool, id, from_row).await }
+        async move { within(patience, uploads::verdicts(&pool, id, from_row)).await }
     });
     let header = futures::stream::once(async { Ok("row,number,status,callId,reason\n".to_owned()) });
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(header.chain(pieces))).into_response())

@@ -13,6 +13,7 @@ use crate::api::error::{Error, Problems};
 use crate::api::extract::Id;
 use crate::api::owner::user_in_path;
 use crate::api::{Api, State};
+use crate::db::fault::within;
 use crate::domain::ids::UserId;
 use crate::store::usage::{self, Usage};
 
@@ -33,7 +34,7 @@ impl Known {
         if let Some(usage) = fresh {
             return Ok(usage);
         }
-        let usage = usage::of(&api.db.gate, user).await?;
+        let usage = within(api.limits.patience, usage::of(&api.db.read, user)).await?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
@@ -103,5 +104,5 @@ pub async fn admit_answer(api: &Api, user: UserId) -> Result<(), Error> {
     responses((status = 200, description = "What is used, and what may be", body = Data<Usage>), Problems))]
 pub async fn get_usage(state: State, caller: Caller, Id(id): Id) -> Result<axum::Json<Data<Usage>>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
-    Ok(axum::Json(Data::of(usage::of(&state.0.db.gate, user).await?)))
+    Ok(axum::Json(Data::of(usage::of(&state.0.db.read, user).await?)))
 }

@@ -225,6 +225,11 @@ pub async fn receive_telnyx(state: State, Query(url): Query<OurUrl>, request: Re
     let rules = &state.0.webhooks;
     let native = &rules.native;
     let ours = named_by_our_url(rules, &url);
+    if url.attempt_id.is_some()
+        && let Err(error) = ours
+    {
+        return Err(error);
+    }
     if !native.telnyx_public_key.is_empty() {
         let signed = telnyx::webhook::Headers {
             timestamp: text_of(&headers, "telnyx-timestamp"),

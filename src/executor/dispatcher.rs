@@ -37,6 +37,10 @@ const STUCK_PAUSE: Duration = Duration::from_millis(5);
 /// Calls remembered; those that ended elsewhere are forgotten with the rest, and read anew.
 const MEMORY_MAX: usize = 10_000;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
+/// Lanes are not tidied for so long after one was held by another session: to wait for it again and again would be everybody's wait.
+const TEND_PAUSE: Duration = Duration::from_secs(1);
+/// A turn that has nothing to do but what is paused waits so long.
+const PAUSED_WAIT: Duration = Duration::from_millis(200);
 /// No claims for so long after one that failed for what it read, or panicked; settling goes on.
 const POISON_PAUSE: Duration = Duration::from_secs(1);
 /// No claims for so long after one that failed for any other reason: the next turn, which comes after [`OUTAGE_PAUSE`], settles alone.
@@ -67,6 +71,8 @@ pub struct Dispatcher {
     commit_in_doubt: bool,
     /// No claims before this: the last one failed for what it read.
     claims_after: Instant,
+    /// No tidying before this: another session holds a lane.
+    tends_after: Instant,
 }
 
 /// Where a turn failed.
@@ -122,6 +128,7 @@ impl Dispatcher {
             memory: Memory::new(),
             commit_in_doubt: false,
             claims_after: Instant::now(),
+            tends_after: Instant::now(),
         }
     }
 
@@ -273,6 +280,7 @@ impl Dispatcher {
                 let tended = match within(patience, self.tend(&claim, claimed)).await {
                     Err(error) if fault::is_of_the_rows(&error) => {
                         tracing::warn!(%error, "another session holds a lane; it is tidied another time");
+                        self.tends_after = Instant::now() + TEND_PAUSE;
                         self.kept.discard().await;
                         None
                     }
@@ -374,7 +382,8 @@ impl Dispatcher {
 
     /// Tidies the lanes the claim looked at, where there is something to tidy.
     async fn tend(&mut self, claim: &Claim, claimed: usize) -> sqlx::Result<Option<Tended>> {
-        let Some(line) = self.line.as_ref().filter(|_| claim.wants_tending(claimed)) else {
+        let may_tend = claim.wants_tending(claimed) && Instant::now() >= self.tends_after;
+        let Some(line) = self.line.as_ref().filter(|_| may_tend) else {
             return Ok(None);
         };
         let room = self.room(line, claim.room);
@@ -413,6 +422,9 @@ impl Dispatcher {
         let next = in_secs(tended.map_or(claim.next_in_secs, |tended| tended.next_in_secs));
         if !next.is_zero() {
             return Next::Wait { at_most: next, full: false };
+        }
+        if claimed == 0 && Instant::now() < self.tends_after {
+            return Next::Wait { at_most: PAUSED_WAIT, full: false };
         }
         if claimed == 0 && tended.is_none_or(|tended| tended.moved == 0) {
             return Next::Wait { at_most: STUCK_PAUSE, full: false };

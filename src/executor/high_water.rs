@@ -4,12 +4,17 @@
 //! Read at the start, before anything is dialed; written with the renewal of the lease. **Invariant:** a file that cannot be written
 //! stops nothing, and is said once.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use uuid::Uuid;
+
+/// A file that is not written within this is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file, if there is one.
 #[derive(Debug, Default)]
@@ -44,30 +49,52 @@ impl HighWater {
         Ok(Some(attempt))
     }
 
-    /// Writes it down, if it is news.
+    /// Forgets what was written: this database is a new one.
+    pub fn forget(&self) {
+        if let Some(path) = &self.path {
+            // Where it cannot be removed, a person is asked once more than needed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Writes it down, if it is news: ids are ordered by their time. A disk that hangs keeps nobody waiting.
     pub async fn note(&self, attempt: Option<Uuid>) {
-        let (Some(path), Some(attempt)) = (&self.path, attempt) else { return };
+        let (Some(path), Some(attempt)) = (self.path.clone(), attempt) else { return };
         if self.is_written(attempt) {
             return;
         }
-        // Whole or not at all, whenever the process ends.
-        let fresh = path.with_extension("new");
-        let writing = async {
-            tokio::fs::write(&fresh, format!("{attempt}\n")).await?;
-            tokio::fs::rename(&fresh, path).await
+        let writing = tokio::task::spawn_blocking(move || write(&path, attempt));
+        let done = match tokio::time::timeout(PATIENCE, writing).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(panicked)) => Err(std::io::Error::other(panicked)),
+            Err(late) => Err(late.into()),
         };
-        match writing.await {
+        match done {
             Ok(()) => *self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(attempt),
             Err(error) if !self.complained.swap(true, Ordering::Relaxed) => {
-                tracing::error!(%error, path = %path.display(), "cannot write down the newest attempt: an older database put back would not be recognised");
+                tracing::error!(%error, path = ?self.path, "cannot write down the newest attempt: an older database put back would not be recognised");
             }
             Err(_) => {}
         }
     }
 
     fn is_written(&self, attempt: Uuid) -> bool {
-        *self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == Some(attempt)
+        let written = self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        written.is_some_and(|written| written >= attempt)
     }
+}
+
+/// Whole or not at all, whenever the process or the machine ends; never older than what is there.
+fn write(path: &Path, attempt: Uuid) -> std::io::Result<()> {
+    let there = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<Uuid>().ok());
+    if there.is_some_and(|there| there >= attempt) {
+        return Ok(());
+    }
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = std::fs::File::create(&fresh)?;
+    writeln!(file, "{attempt}")?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! the transaction of its claim where it claims. What Postgres will not take is found by halves and set aside alone
 //! ([`crate::outcome::conclude`]); what it cannot take now is kept.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -81,7 +81,9 @@ struct Lines {
     /// The last batch was a part.
     suspected_last: bool,
     /// Things alone whose rows somebody holds: each is tried again after a while.
-    held_back: Vec<(Instant, Pending)>,
+    held_back: VecDeque<(Instant, Pending)>,
+    /// Attempts whose rows somebody holds, and until when nothing about them is tried: no batch is spoiled twice by them.
+    held: HashMap<AttemptId, Instant>,
     /// What somebody waits for, or what frees a slot.
     urgent: VecDeque<Pending>,
     /// Acceptances, which may ride with whatever is written next.
@@ -97,6 +99,18 @@ struct Pending {
 
 /// What somebody holds a row of is tried again after so long.
 const HELD_BACK: Duration = Duration::from_secs(1);
+
+impl Lines {
+    /// Until when nothing about this attempt is tried; forgets those whose time is over.
+    fn held_until(&mut self, attempt: Option<AttemptId>) -> Option<Instant> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        self.held.retain(|_, until| *until > now);
+        self.held.get(&attempt?).copied()
+    }
+}
 
 /// Who said it, and what they are told.
 #[derive(Debug)]
@@ -168,10 +182,16 @@ impl Inbox {
 
     fn put(&self, heard: Heard, sender: Sender) {
         let pending = Pending { heard: heard.storable(), since: Instant::now(), sender };
-        if pending.heard.can_wait() && matches!(pending.sender, Sender::Trusts(None)) {
-            self.lock().patient.push_back(pending);
+        let mut lines = self.lock();
+        if let Some(until) = lines.held_until(pending.heard.attempt()) {
+            match pending.sender {
+                Sender::Waits(answer) => drop(answer.send(Err(NotStored))),
+                Sender::Trusts(_) => lines.held_back.push_back((until, pending)),
+            }
+        } else if pending.heard.can_wait() && matches!(pending.sender, Sender::Trusts(None)) {
+            lines.patient.push_back(pending);
         } else {
-            self.lock().urgent.push_back(pending);
+            lines.urgent.push_back(pending);
             self.arrived.notify_one();
         }
     }
@@ -213,10 +233,12 @@ impl Inbox {
         let mut lines = self.lock();
         let mut batch = Batch::default();
         let now = Instant::now();
-        let (due, later) =
-            std::mem::take(&mut lines.held_back).into_iter().partition::<Vec<_>, _>(|(at, _)| now >= *at);
-        lines.held_back = later;
-        lines.suspects.extend(due.into_iter().map(|(_, item)| vec![item]));
+        // One at a time: each may cost everybody the wait for its row.
+        if lines.suspects.is_empty()
+            && let Some((_, item)) = lines.held_back.pop_front_if(|(at, _)| now >= *at)
+        {
+            lines.suspects.push_back(vec![item]);
+        }
         let turn_of_others = lines.suspected_last && !(lines.urgent.is_empty() && lines.patient.is_empty());
         let part = if turn_of_others { None } else { lines.suspects.pop_front() };
         lines.suspected_last = part.is_some();
@@ -294,8 +316,11 @@ impl Batch {
     /// Somebody holds a row of it: those who wait are told, the rest is tried again after a while, and keeps nobody waiting meanwhile.
     pub fn held_back(self, inbox: &Inbox) {
         let again = Instant::now() + HELD_BACK;
+        let about: Vec<AttemptId> = self.heard.iter().filter_map(Heard::attempt).collect();
         let back = self.told_to_say_it_again();
-        inbox.lock().held_back.extend(back.into_iter().map(|item| (again, item)));
+        let mut lines = inbox.lock();
+        lines.held.extend(about.into_iter().map(|attempt| (attempt, again)));
+        lines.held_back.extend(back.into_iter().map(|item| (again, item)));
     }
 
     /// Tells those who wait; gives back what must not be lost.

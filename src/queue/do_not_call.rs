@@ -1,7 +1,7 @@
 //! Do-not-call lists, and what a user knows of numbers: a number that comes onto a list ends what waits for it, in one transaction.
 //!
 //! A number's status `do_not_call` stands on the list too, where the claim looks, marked as such: a change of the status takes only
-//! its own entry away, never that of a person who asked.
+//! its own entry away, never that of a person who asked; nor does a tenant.
 
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -18,20 +18,31 @@ use crate::queue::{feed, unpark};
 pub async fn suppress(pool: &PgPool, user: UserId, numbers: &[PhoneNumber], reason: Option<&str>) -> sqlx::Result<i64> {
     let phones: Vec<String> = numbers.iter().map(|number| number.as_str().to_owned()).collect();
     let mut transaction = feed(pool).await?;
-    let ended = suppress_on(&mut transaction, user, &phones, reason, false).await?;
+    let ended = suppress_on(&mut transaction, user, &phones, reason, Because::Listed).await?;
     transaction.commit().await?;
     Ok(ended)
 }
 
-/// [`suppress`] in a transaction that holds the admission lock; `by_status`: it stands for a phone number's status.
+/// Why a number must not be called; what stands further below weighs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Its status as a phone number says so: goes with the status.
+    Status,
+    Listed,
+    /// The callee asked for it during a call: stays.
+    Asked,
+}
+
+/// [`suppress`] in a transaction that holds the admission lock.
 pub(super) async fn suppress_on(
     connection: &mut PgConnection,
     user: UserId,
     phones: &[String],
     reason: Option<&str>,
-    by_status: bool,
+    because: Because,
 ) -> sqlx::Result<i64> {
-    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, phones, reason, by_status)
+    let (by_status, asked) = (because == Because::Status, because == Because::Asked);
+    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, phones, reason, by_status, asked)
         .fetch_one(&mut *connection)
         .await?;
     // Calls of others may have been parked behind one that ended.
@@ -39,17 +50,44 @@ pub(super) async fn suppress_on(
     Ok(ended)
 }
 
-/// Takes a number off a list, and its status with it; false: it was not on it.
+/// An admin who takes off what a callee asked for, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Removal<'a> {
+    pub admin: &'a str,
+    pub reason: &'a str,
+}
+
+/// What became of a number that was to leave a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsuppressed {
+    Done,
+    /// It was not on it.
+    NotListed,
+    /// The callee asked for it: it stays.
+    Asked,
+}
+
+/// Takes a number off a list, and its status with it. What a callee asked for needs a [`Removal`].
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn unsuppress(pool: &PgPool, user: UserId, number: &PhoneNumber) -> sqlx::Result<bool> {
+pub async fn unsuppress(
+    pool: &PgPool,
+    user: UserId,
+    number: &PhoneNumber,
+    removal: Option<Removal<'_>>,
+) -> sqlx::Result<Unsuppressed> {
+    let (admin, reason) = removal.map(|removal| (removal.admin, removal.reason)).unzip();
     let mut transaction = feed(pool).await?;
-    let done = sqlx::query_file_scalar!("sql/queue/unsuppress.sql", user.0, number.as_str())
+    let row = sqlx::query_file!("sql/queue/unsuppress.sql", user.0, number.as_str(), admin, reason)
         .fetch_one(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok(match (row.done, row.listed) {
+        (true, _) => Unsuppressed::Done,
+        (false, true) => Unsuppressed::Asked,
+        (false, false) => Unsuppressed::NotListed,
+    })
 }
 
 /// The status whose numbers are never dialed.
@@ -100,7 +138,7 @@ pub async fn change_number(
 
 async fn follow_status(connection: &mut PgConnection, user: UserId, phone: &str, status: &str) -> sqlx::Result<()> {
     if status == DO_NOT_CALL {
-        suppress_on(connection, user, &[phone.to_owned()], Some("the phone number's status"), true).await?;
+        suppress_on(connection, user, &[phone.to_owned()], Some("the phone number's status"), Because::Status).await?;
     } else {
         sqlx::query_file!("sql/queue/unsuppress_status.sql", user.0, phone).execute(connection).await?;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
@@ -117,9 +117,11 @@ pub struct Enqueuer {
     queue: mpsc::Sender<Waiter>,
 }
 
-/// A request whose lane another session holds is tried again after so long, and so often; then it is told to come again.
+/// A request whose lane another session holds is tried again after so long, for so long; then it is told to come again.
 const HELD_PAUSE: Duration = Duration::from_millis(500);
-const HELD_TRIES: usize = 6;
+const HELD_FOR_MAX: Duration = Duration::from_secs(6);
+/// So many requests wait beside the others at most.
+const HELD_MAX: usize = 100;
 /// Requests that may wait for the next insert.
 const BACKLOG_MAX: usize = 4096;
 /// Inserts under way at once.
@@ -141,13 +143,13 @@ impl Enqueuer {
         // A task each, so that one line's commit and the other's insert overlap.
         let serving = async move {
             let mut lines = JoinSet::new();
-            let held = TaskTracker::new();
+            let (held, turn) = (TaskTracker::new(), Arc::<Mutex<()>>::default());
             for _ in 0..LINES {
                 let line = Line {
                     kept: Kept::of(pool.clone()),
                     doorbell: doorbell.clone(),
                     patience,
-                    beside: Beside { pool: pool.clone(), turn: Arc::default(), tasks: held.clone() },
+                    beside: Beside { pool: pool.clone(), turn: Arc::clone(&turn), tasks: held.clone() },
                 };
                 lines.spawn(line.run(Arc::clone(&receiver), stop.clone()));
             }
@@ -255,18 +257,20 @@ impl Line {
     /// Tries again by itself, a few times.
     fn set_beside(&self, (calls, answer): Waiter) {
         let (pool, turn, doorbell) = (self.beside.pool.clone(), Arc::clone(&self.beside.turn), self.doorbell.clone());
-        let patience = self.patience;
+        if self.beside.tasks.len() >= HELD_MAX {
+            let _ = answer.send(Err(Arc::new(held_too_long())));
+            return;
+        }
+        let (patience, deadline) = (self.patience, Instant::now() + HELD_FOR_MAX);
         self.beside.tasks.spawn(async move {
-            let mut tried = 0;
             let done = loop {
                 tokio::time::sleep(HELD_PAUSE).await;
-                let enqueued = {
-                    let _turn = turn.lock().await;
-                    within(patience, enqueue(&pool, &calls)).await
-                };
-                tried += 1;
-                match enqueued {
-                    Err(error) if fault::is_of_the_rows(&error) && tried < HELD_TRIES && !answer.is_closed() => {}
+                let _turn = turn.lock().await;
+                if answer.is_closed() || Instant::now() > deadline {
+                    break Err(held_too_long());
+                }
+                match within(patience, enqueue(&pool, &calls)).await {
+                    Err(error) if fault::is_of_the_rows(&error) => {}
                     done => break done,
                 }
             };
@@ -274,6 +278,11 @@ impl Line {
             let _ = answer.send(done.map_err(Arc::new));
         });
     }
+}
+
+/// What stands for 503.
+fn held_too_long() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::WouldBlock, "another session holds the lane"))
 }
 
 fn refuse(waiters: &mut Vec<Waiter>, error: sqlx::Error) {

@@ -26,7 +26,7 @@ pub mod windows;
 pub use adopt::{Adopted, adopt, newest_dial};
 pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
 pub use claim::{Claim, Claimed, Looked, Room, Tended, Unreadable, claim, look_again, tend};
-pub use do_not_call::{change_number, keep_number, suppress, unsuppress};
+pub use do_not_call::{Removal, Unsuppressed, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};

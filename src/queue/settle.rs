@@ -12,7 +12,7 @@ use crate::domain::disposition::Disposition;
 use crate::domain::ids::{AttemptId, CallId, CampaignId, LaneId, UserId};
 use crate::domain::raw_json::RawJson;
 use crate::domain::word::Weight;
-use crate::queue::do_not_call::suppress_on;
+use crate::queue::do_not_call::{Because, suppress_on};
 use crate::queue::{Wake, unpark, wake};
 
 /// What a decision rests on: the attempt and its call as they are under the admission lock.
@@ -258,7 +258,7 @@ pub async fn settle(
     }
     for (user, phone) in not_to_call {
         // Whoever asks not to be called is not called again by what waits already.
-        suppress_on(connection, user, &[phone], Some("asked during a call"), false).await?;
+        suppress_on(connection, user, &[phone], Some("asked during a call"), Because::Asked).await?;
     }
     unpark(connection, &parked_behind).await?;
     if !users.is_empty() {

@@ -66,7 +66,7 @@ pub async fn change_and_admit(pool: &PgPool) -> sqlx::Result<Transaction<'static
 pub async fn commit(pool: &PgPool, mut change: Transaction<'_, Postgres>, scope: Scope) -> sqlx::Result<()> {
     let lanes = lanes_in(&mut change, &scope).await?;
     if lanes.len() <= CHUNK {
-        write(&mut change, &lanes).await?;
+        write(&mut change, &lanes, Held::AreWaitedFor).await?;
         return change.commit().await;
     }
     sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *change).await?;
@@ -88,7 +88,7 @@ pub async fn reopen_due(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
 async fn reopen(pool: &PgPool, lanes: &[Uuid]) -> sqlx::Result<()> {
     for chunk in lanes.chunks(CHUNK) {
         let mut transaction = change(pool).await?;
-        write(&mut transaction, chunk).await?;
+        write(&mut transaction, chunk, Held::StayDue).await?;
         transaction.commit().await?;
     }
     Ok(())
@@ -108,8 +108,17 @@ async fn lanes_in(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<
     Ok(lanes.into_iter().flatten().collect())
 }
 
+/// What becomes of lanes that another session holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Their windows are over, or theirs alone: they are written by the next tick.
+    StayDue,
+    /// They may be open by a rule that holds no longer: all are written, or none.
+    AreWaitedFor,
+}
+
 /// Computes windows, then takes the admission lock and writes them. Needs the lock of windows.
-async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()> {
+async fn write(connection: &mut PgConnection, lanes: &[Uuid], held: Held) -> sqlx::Result<()> {
     let now = clock(connection).await?;
     let rules = rules_of(connection, lanes).await?;
     let rows: Vec<(Uuid, Row)> = rules
@@ -121,6 +130,9 @@ async fn write(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<()
     }
     let ids: Vec<Uuid> = rows.iter().map(|(lane, _)| *lane).collect();
     sqlx::query_file!("sql/queue/lock_admission.sql").execute(&mut *connection).await?;
+    if held == Held::AreWaitedFor {
+        sqlx::query_file!("sql/queue/hold_lanes.sql", &ids).fetch_all(&mut *connection).await?;
+    }
     sqlx::query_file!(
         "sql/queue/open_lanes.sql",
         &ids,
@@ -301,7 +313,7 @@ pub async fn lanes_for(
                     .await?
             }
         };
-        write(&mut transaction, &ids).await?;
+        write(&mut transaction, &ids, Held::StayDue).await?;
         transaction.commit().await?;
         lanes = lanes_of(pool, whose).await?;
     }

@@ -162,15 +162,32 @@ async fn read(
 }
 
 /// Hands on the pieces of the body, in order.
-async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Vec<u8>>, patience: Duration) -> sqlx::Result<()> {
+async fn feed(pool: PgPool, taken: Taken, pieces: mpsc::Sender<Piece>, patience: Duration) -> sqlx::Result<()> {
     for nth in 0.. {
-        let Some(piece) = within(patience, uploads::part(&pool, taken.id, nth)).await? else { break };
-        if pieces.send(piece).await.is_err() {
-            break;
+        match within(patience, uploads::part(&pool, taken.id, nth)).await {
+            Ok(None) => break,
+            Ok(Some(piece)) => {
+                if pieces.send(Ok(piece)).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                // The parser must not take the break for the end of the file: a number cut off may be somebody else's.
+                let _ = pieces.send(Err(BrokenOff)).await;
+                return Err(error);
+            }
         }
     }
     Ok(())
 }
+
+/// A piece of the file, or that the next cannot be had now: what came so far is not all.
+type Piece = Result<Vec<u8>, BrokenOff>;
+
+#[derive(Clone, Copy, Debug)]
+struct BrokenOff;
+
+const BROKEN_OFF: &str = "the file breaks off here for now";
 
 /// Verdicts for rows, in their order; a row that Postgres will not take is found by halves and spoils itself alone.
 async fn admit(
@@ -253,7 +270,7 @@ const READ_AHEAD: usize = 8 << 10;
 
 /// Reads pieces as one stream of bytes; refuses a record without end.
 struct Pieces {
-    received: mpsc::Receiver<Vec<u8>>,
+    received: mpsc::Receiver<Piece>,
     current: Vec<u8>,
     read: usize,
     /// Bytes handed out since the last whole record, shared with the parser.
@@ -264,7 +281,8 @@ impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         while self.read >= self.current.len() {
             match self.received.blocking_recv() {
-                Some(piece) => (self.current, self.read) = (piece, 0),
+                Some(Ok(piece)) => (self.current, self.read) = (piece, 0),
+                Some(Err(BrokenOff)) => return Err(std::io::Error::other(BROKEN_OFF)),
                 None => return Ok(0),
             }
         }
@@ -294,13 +312,16 @@ enum Column {
 }
 
 /// Rows, in chunks; whoever listens may stop listening.
-fn parse(received: mpsc::Receiver<Vec<u8>>, chunks: &mpsc::Sender<Chunk>) -> Result<(), String> {
+fn parse(received: mpsc::Receiver<Piece>, chunks: &mpsc::Sender<Chunk>) -> Result<(), String> {
     let since_record = Rc::new(Cell::new(0));
     let mut pieces = Pieces { received, current: Vec::new(), read: 0, since_record: Rc::clone(&since_record) };
     // The header line tells the delimiter: whole, however the body was cut.
     while !pieces.current.contains(&b'\n') && pieces.current.len() < HEADER_BYTES_MAX {
-        let Some(piece) = pieces.received.blocking_recv() else { break };
-        pieces.current.extend(piece);
+        match pieces.received.blocking_recv() {
+            Some(Ok(piece)) => pieces.current.extend(piece),
+            Some(Err(BrokenOff)) => return Err(BROKEN_OFF.to_owned()),
+            None => break,
+        }
     }
     let bom = if pieces.current.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     pieces.read = bom;
@@ -316,13 +337,15 @@ fn parse(received: mpsc::Receiver<Vec<u8>>, chunks: &mpsc::Sender<Chunk>) -> Res
         return Err("the file is empty".to_owned());
     }
     let columns = columns_of(&record)?;
+    let names_bytes = record.as_slice().len();
     let (mut rows, mut bytes, mut nth) = (Vec::with_capacity(CHUNK), 0, 0_u64);
     loop {
         since_record.set(0);
         nth += 1;
         let more = reader.read_byte_record(&mut record).map_err(|error| format!("row {nth}: {error}"))?;
         if more {
-            bytes += record.as_slice().len();
+            // Each row carries the names of its columns.
+            bytes += record.as_slice().len() + names_bytes;
             rows.push(row_of(&columns, &record));
         }
         // The same rows in the same chunks, whoever reads the file.
@@ -401,11 +424,24 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// Where the database fails in the midst of a file, what was cut there is no row: a number cut off may be somebody else's. (The version
+    /// before took the break for the end, and enqueued the half number.)
+    #[test]
+    fn a_break_is_not_the_end() {
+        let (pieces, received) = mpsc::channel(10);
+        pieces.try_send(Ok(b"number\n+14155550100\n+1415555".to_vec())).expect("room");
+        pieces.try_send(Err(BrokenOff)).expect("room");
+        drop(pieces);
+        let (chunks, mut parsed) = mpsc::channel(10);
+        assert!(parse(received, &chunks).expect_err("it broke off").contains(BROKEN_OFF));
+        assert!(parsed.try_recv().is_err(), "rows were handed on");
+    }
+
     fn rows_of(text: &[u8]) -> Result<Vec<Recruit>, String> {
         let (pieces, received) = mpsc::channel(text.len().max(1));
         // Cut anywhere: a piece ends in the middle of a line or a character.
         for piece in text.chunks(7) {
-            pieces.try_send(piece.to_vec()).expect("room");
+            pieces.try_send(Ok(piece.to_vec())).expect("room");
         }
         drop(pieces);
         let (chunks, mut parsed) = mpsc::channel(100);

@@ -188,7 +188,9 @@ impl Service {
             }
         };
         let high_water = Arc::new(HighWater::at(newest_attempt_file(config, server.is_some())?));
-        if let Some(attempt) = high_water.read()?.filter(|_| settled.has_calls) {
+        if !settled.has_calls {
+            high_water.forget();
+        } else if let Some(attempt) = high_water.read()? {
             vitals.committed(attempt);
         }
         lease.renew(&db.work, role.as_str(), &surroundings::host()).await.context("registering this process")?;

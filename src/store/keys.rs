@@ -26,12 +26,13 @@ pub fn fresh() -> String {
     format!("od_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
-/// The hashes of all keys.
+/// The hashes of all keys that are still good, and whose they are.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn hashes(pool: &PgPool) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_file_scalar!("sql/store/key_hashes.sql").fetch_all(pool).await
+pub async fn hashes(pool: &PgPool) -> sqlx::Result<Vec<(Vec<u8>, Owner)>> {
+    let rows = sqlx::query_file!("sql/store/key_hashes.sql").fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.hash, Owner(row.user_id.map(UserId)))).collect())
 }
 
 /// Who owns this key, if anybody and if it is still good; notes that it was used.

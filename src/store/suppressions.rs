@@ -15,6 +15,8 @@ pub struct Row {
     #[schema(example = "+14155550100")]
     pub number: String,
     pub reason: Option<String>,
+    /// The callee asked for it during a call.
+    pub asked: bool,
     pub created_at: DateTime<Utc>,
 }
 

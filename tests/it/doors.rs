@@ -56,9 +56,8 @@ fn port_of(service: &TestService) -> u16 {
     service.base.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-const HALF_HEAD: &str = "GET /api/v1/calls HTTP/1.1\r\nHost: x\r\nX-Slow: ";
-const HALF_BODY: &str =
-    "POST /api/v1/calls HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"to\":";
+const HALF_HEAD: &str = "GET /api/v1/calls HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+const HALF_BODY: &str = "POST /api/v1/calls HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"to\":";
 
 /// 300 clients send half a head, or nothing; others are answered meanwhile, and those 300 are shown out.
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +75,7 @@ async fn half_sent_heads_are_closed() {
         assert_eq!(rest(&mut stream).await, "");
     }
     // A connection that was used and is used no more goes the same way.
-    let mut idle = send(port_of(&service), "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut idle = send(port_of(&service), "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(rest(&mut idle).await.ends_with("ok"));
     service.finish().await;
 }
@@ -88,7 +87,7 @@ async fn half_sent_bodies_are_answered() {
     let (_, campaign) = service.post("/api/v1/campaigns", json!({"name": "c", "scriptId": "s", "paused": true})).await;
     let campaign = campaign["data"]["id"].as_str().expect("an id");
     let file = format!(
-        "POST /api/v1/campaigns/{campaign}/phone-numbers HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nnumber\n\r\n"
+        "POST /api/v1/campaigns/{campaign}/phone-numbers HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nnumber\n\r\n"
     );
     for half in [HALF_BODY, &file, &HALF_BODY.replace("/calls", "/calls/batch").replace(" 100", " 60000000")] {
         let mut stream = send(port_of(&service), half).await;
@@ -129,7 +128,7 @@ async fn answers_nobody_reads_are_given_up() {
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         let address = format!("127.0.0.1:{}", port_of(&service)).parse().expect("an address");
         let mut stream = socket.connect(address).await.expect("connect");
-        stream.write_all(b"GET /api/v1/calls?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("write");
+        stream.write_all(b"GET /api/v1/calls?limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
         let mut start = [0; 12];
         stream.read_exact(&mut start).await.expect("it begins");
         assert_eq!(&start, b"HTTP/1.1 200");
@@ -220,7 +219,7 @@ async fn it_stops_whatever_clients_do() {
     let service = TestService::start(&[("OUTDIAL_SERVER__DRAIN_SECS", "1")]).await;
     let port = port_of(&service);
     let mut streams = Vec::new();
-    for half in ["", HALF_HEAD, HALF_BODY, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"] {
+    for half in ["", HALF_HEAD, HALF_BODY, "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         for _ in 0..10 {
             streams.push(send(port, half).await);
         }

@@ -585,3 +585,55 @@ async fn tokens() {
     assert_eq!(one.end(&service).await, ends("COMPLETED", "COMPLETED"));
     service.finish().await;
 }
+
+/// Who asked during a call not to be called stays on the list: a tenant takes it off in no way, an admin only with a reason, which is kept.
+/// What the tenant listed itself it may take off. (The version before deleted it at the tenant's wish, without a trace.)
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_callee_asked_for_stays() {
+    let service = TestService::start(&[SLOW]).await;
+    service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
+    let (_, key) = service.post("/api/v1/users/ann/keys", json!({})).await;
+    let key = key["data"]["key"].as_str().expect("a key").to_owned();
+    let number = "%2B14155550100";
+    // It was on the list by the tenant already.
+    let call = json!({"to": "+14155550100", "scriptId": "s", "userId": "ann", "ignoreWindow": true});
+    let (_, made) = service.post("/api/v1/calls", call.clone()).await;
+    let live = Live::of(&service, made["data"]["id"].as_str().expect("an id"), 1).await;
+    assert_eq!(service.post("/api/v1/users/ann/suppressions", json!({"number": "+14155550100"})).await.0, 201);
+    let word = json!({"eventType": "call.completed", "conversationId": live.conversation, "duration": 5, "outcome": {"type": "DO_NOT_CALL"}});
+    assert_eq!(service.post(OUTCOME, word).await.0, 200);
+    let asked = "select count(*) from suppressions where asked";
+    assert_eq!(service.test_db.count(asked).await, 1);
+    let take_off = async |path: String, key: Option<&str>| -> u16 {
+        let request = service.client.delete(format!("{}/api/v1{path}", service.base));
+        let request = match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        send(request).await.status
+    };
+    for path in [
+        format!("/users/ann/suppressions/{number}"),
+        format!("/users/ann/suppressions/{number}?reason=she%20called%20us"),
+    ] {
+        assert_eq!(take_off(path.clone(), Some(&key)).await, 403, "{path}");
+    }
+    // Nor by a phone number's status.
+    for body in [json!({"number": "+14155550100", "userId": "ann", "externalId": "n", "status": "do_not_call"})] {
+        assert_eq!(service.post("/api/v1/phone-numbers", body).await.0, 201);
+    }
+    let patch = service.client.patch(format!("{}/api/v1/phone-numbers/n?userId=ann", service.base));
+    assert_eq!(send(patch.bearer_auth(&key).json(&json!({"status": "valid"}))).await.status, 200);
+    assert_eq!(take_off(format!("/users/ann/suppressions/{number}"), None).await, 400, "an admin says why");
+    assert_eq!(service.test_db.count(asked).await, 1);
+    let (status, again) = service.post("/api/v1/calls", call).await;
+    assert_eq!((status, &again["code"]), (409, &json!("do_not_call")), "{again}");
+    assert_eq!(take_off(format!("/users/ann/suppressions/{number}?reason=she%20called%20us"), None).await, 204);
+    let kept = "select count(*) from audit_log where action = 'unsuppress' and subject = '+14155550100'
+                and before ->> 'reason' = 'asked during a call' and after ->> 'reason' = 'she called us'";
+    assert_eq!((service.test_db.count(asked).await, service.test_db.count(kept).await), (0, 1));
+    // A list of its own is the tenant's.
+    assert_eq!(service.post("/api/v1/users/ann/suppressions", json!({"number": "+14155550101"})).await.0, 201);
+    assert_eq!(take_off("/users/ann/suppressions/%2B14155550101".to_owned(), Some(&key)).await, 204);
+    service.finish().await;
+}
