@@ -79,6 +79,23 @@ impl Default for Known {
 }
 
 impl Known {
+    /// Knows what there is from the start: clients that come all at once are no guesses.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn now(pool: &PgPool) -> sqlx::Result<Self> {
+        let known = Self::default();
+        known.look(pool).await?;
+        Ok(known)
+    }
+
+    async fn look(&self, pool: &PgPool) -> sqlx::Result<()> {
+        let hashes = keys::hashes(pool).await?;
+        let owners = hashes.into_iter().filter_map(|(hash, owner)| Some((*hash.first_chunk::<8>()?, owner)));
+        *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners.collect();
+        Ok(())
+    }
+
     /// Whose key of this hash it may be; none: nobody's. A new one is found by a look that began after it was asked for, unless too many
     /// wait for that look already.
     async fn of(&self, pool: &PgPool, patience: Duration, hash: &[u8]) -> sqlx::Result<Option<Owner>> {
@@ -93,9 +110,7 @@ impl Known {
             let wait = looked.map_or(Duration::ZERO, |at| (at + LOOK_AGAIN).saturating_duration_since(Instant::now()));
             tokio::time::sleep(wait).await;
             *looked = Some(Instant::now());
-            let hashes = within(patience, keys::hashes(pool)).await?;
-            let owners = hashes.into_iter().filter_map(|(hash, owner)| Some((*hash.first_chunk::<8>()?, owner)));
-            *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners.collect();
+            within(patience, self.look(pool)).await?;
         }
         Ok(self.get(*start))
     }

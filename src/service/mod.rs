@@ -239,7 +239,7 @@ impl Service {
             known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
-                known: auth::Known::default(),
+                known: auth::Known::now(&db.gate).await.context("reading the keys there are")?,
                 keyless_is_operator: keyless,
                 keyless: Keyless::of(&config.server),
                 admin_key: config.auth.admin_key().map(keys::hash),
