@@ -73,6 +73,10 @@ impl Faults {
             return None;
         }
         match RawJson::checked(given) {
+            Ok(json) if json.written_len() > bytes_max => {
+                self.add(path, format!("may have at most {bytes_max} bytes as JSON with its numbers written out"));
+                None
+            }
             Ok(json) => Some(json),
             Err((inner, fault)) if inner.is_empty() => self.check(path, Err(fault)),
             Err((inner, fault)) => self.check(&format!("{path}.{inner}"), Err(fault)),

@@ -120,7 +120,9 @@ where
                 }
                 let answer = match work(seed).await {
                     Ok(answer) => answer,
-                    Err(error) if error.status().is_server_error() => {
+                    Err(error)
+                        if error.status().is_server_error() || error.status() == StatusCode::TOO_MANY_REQUESTS =>
+                    {
                         // No final answer: a repeat runs again, with the same ids.
                         idempotency::release(pool, user, &name).await?;
                         return Err(error);

@@ -105,6 +105,17 @@ impl RawJson {
         self.as_str().len()
     }
 
+    /// Bytes it takes where its numbers are written out, as Postgres writes them: `1e63` takes 64.
+    #[must_use]
+    pub fn written_len(&self) -> usize {
+        let mut written = self.len();
+        all_numbers(self.as_str(), |number| {
+            written += if number.contains(['e', 'E']) { NUMBER_CHARS_MAX } else { 0 };
+            true
+        });
+        written
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_str().is_empty()
@@ -139,6 +150,11 @@ fn not_json(error: &serde_json::Error) -> (String, Fault) {
 
 /// Whether every number keeps to its bounds. Postgres writes numbers out: `1e9999` would come back as ten thousand characters.
 fn numbers_fit(text: &str) -> bool {
+    all_numbers(text, fits)
+}
+
+/// Whether this holds for each number in a text of JSON; stops at the first for which it does not.
+fn all_numbers(text: &str, mut holds: impl FnMut(&str) -> bool) -> bool {
     let (mut in_text, mut escaped) = (false, false);
     let mut number = String::new();
     for char in text.chars().chain([' ']) {
@@ -153,7 +169,7 @@ fn numbers_fit(text: &str) -> bool {
                 number.push(char);
             }
             _ => {
-                if !number.is_empty() && !fits(&number) {
+                if !number.is_empty() && !holds(&number) {
                     return false;
                 }
                 number.clear();

@@ -168,7 +168,9 @@ pub(super) fn checked(row: &mut Recruit) -> Result<PhoneNumber, Reason> {
         return Err(Reason::InvalidExternalId);
     }
     row.name = row.name.take().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    if RawJson::of(&row.variables).len() > OBJECT_BYTES_MAX {
+    // The name becomes one of them.
+    let name_len = row.name.as_deref().map_or(0, str::len);
+    if RawJson::of(&row.variables).written_len() + name_len > OBJECT_BYTES_MAX {
         return Err(Reason::VariablesTooLarge);
     }
     Ok(phone)

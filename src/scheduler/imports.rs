@@ -87,7 +87,13 @@ pub async fn read_next(pool: &PgPool, doorbell: &Doorbell, limits: Limits) -> sq
         within(patience, uploads::finish(pool, taken.id, Some(error))).await?;
         return Ok(true);
     }
-    let outcome = read(pool, doorbell, taken, &target, limits).await?;
+    let outcome = match read(pool, doorbell, taken, &target, limits).await {
+        Err(error) if !fault::is_of_the_values(&error) && !fault::is_of_the_statement(&error) => {
+            within(patience, uploads::put_back(pool, taken.id)).await?;
+            return Err(error);
+        }
+        read => read?,
+    };
     if let Some(outcome) = outcome {
         let error = outcome.as_ref().err().map(String::as_str);
         within(patience, uploads::finish(pool, taken.id, error)).await?;

@@ -103,6 +103,15 @@ pub async fn give_back(pool: &PgPool, id: UploadId) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Puts an upload back that could not be read for a fault of the database's, not of its own.
+///
+/// # Errors
+/// Postgres is away; its lease runs out by itself, and the take counts.
+pub async fn put_back(pool: &PgPool, id: UploadId) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/upload_put_back.sql", id.0).execute(pool).await?;
+    Ok(())
+}
+
 /// Drops a body that was never received whole.
 ///
 /// # Errors

@@ -169,6 +169,17 @@ async fn what_is_known_of_a_person_fits_a_call() {
     let request = service.client.post(format!("{}/api/v1/users/ann/prospects", service.base));
     let (status, answer) = support::answer(request.header("content-type", "application/json").body(body)).await;
     assert_eq!(status, 400, "{answer}");
+    // In a list it spoils itself alone.
+    let good = r#"{"to":"+14155550101","scriptId":"s","scheduledAt":"2030-01-01T00:00:00Z"}"#;
+    let long = format!(r#"{{"to":"+14155550102","scriptId":"s","metadata":{variables}}}"#);
+    let request = service.client.post(format!("{}/api/v1/calls/batch", service.base));
+    let request = request.header("content-type", "application/json").body(format!(r#"{{"calls":[{good},{long}]}}"#));
+    let (status, report) = support::answer(request).await;
+    assert_eq!((status, report["data"]["accepted"].as_i64()), (201, Some(1)), "{report}");
+    service.post("/api/v1/campaigns", json!({"externalId": "c", "name": "c", "scriptId": "s", "paused": true})).await;
+    let numbers = json!({"numbers": ["+14155550103", {"number": "+14155550104", "name": "x".repeat(70_000)}]});
+    let (status, report) = service.post("/api/v1/campaigns/c/phone-numbers", numbers).await;
+    assert_eq!((status, report["data"]["accepted"].as_i64()), (201, Some(1)), "{report}");
     let refused_by = refused(
         service.test_db.pool(),
         "insert into prospects (id, user_id, phone, variables)

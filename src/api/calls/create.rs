@@ -63,9 +63,10 @@ async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>
     allow_ignoring_windows(caller, &input.body)?;
     // Faults are found before the key is used up: a corrected request may come under the same key.
     let draft = input.body.read(CallId(Uuid::nil()), user, api.limits.max_attempts, Utc::now())?;
-    usage::admit_calls(api, user, 1).await?;
     let inner = Arc::clone(api);
     once(api, caller.itself(), key, &input.hash, move |seed| async move {
+        // Within: a repeat is given the first answer, whatever waits by then.
+        usage::admit_calls(&inner, user, 1).await?;
         let mut call = [NewCall { id: CallId(seed), ..draft }];
         if windows::place(&inner.db.work, &mut call).await? == [true] {
             return Err(never_opens());

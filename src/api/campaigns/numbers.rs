@@ -164,8 +164,8 @@ pub async fn add_numbers(
     match extract::aside(whole, move |whole| OneOrList::<NumberInput>::read(whole, shape)).await? {
         OneOrList::List(rows) => {
             let hash = rows.hash.clone();
-            usage::admit_calls(&state.0, UserId(campaign.user_id), rows.len()).await?;
             once(api, caller.itself(), key, &hash, move |seed| async move {
+                usage::admit_calls(&inner, UserId(campaign.user_id), rows.len()).await?;
                 let report = add_list(&inner, &campaign, seed, rows).await?;
                 inner.doorbell.ring();
                 Answer::json(StatusCode::CREATED, &Data::of(report))
