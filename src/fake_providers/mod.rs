@@ -151,7 +151,7 @@ impl Manners {
             undelivered: 10,
             tools_unheard: 20,
             flat: 20,
-            unanswered: 10,
+            unanswered: 3,
             page_rows_max: 4,
             ..Self::gentle(seed, speed)
         }
