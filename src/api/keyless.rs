@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, ORIGIN, TRANSFER_ENCODING, VIA};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method};
@@ -94,9 +94,17 @@ fn refused(why: &str) -> Error {
 }
 
 fn is_of_a_proxy(name: &str) -> bool {
-    const OF_PROXIES: [&str; 6] =
-        ["x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "true-client-ip", "x-original-host"];
-    name == FORWARDED.as_str() || name == VIA.as_str() || name.starts_with("x-forwarded") || OF_PROXIES.contains(&name)
+    const OF_PROXIES: [&str; 8] = [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "cf-connecting-ip",
+        "true-client-ip",
+        "x-original-host",
+    ];
+    name.starts_with("x-forwarded") || OF_PROXIES.contains(&name)
 }
 
 /// A name without the brackets of IPv6 and the dot of the root.

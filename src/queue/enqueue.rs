@@ -228,10 +228,10 @@ impl Line {
 
     /// Enqueues what these ask for and tells them; where it fails they are as they were.
     async fn enqueue_all(&mut self, waiters: &mut Vec<Waiter>) -> sqlx::Result<()> {
-        let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
-        if together.is_empty() && waiters.is_empty() {
+        if waiters.is_empty() {
             return Ok(());
         }
+        let together: Vec<NewCall> = waiters.iter().flat_map(|(calls, _)| calls.iter().cloned()).collect();
         let mut verdicts = enqueue_kept(&mut self.kept, &together, self.patience).await?.into_iter();
         self.doorbell.ring();
         for (calls, answer) in waiters.drain(..) {
