@@ -1018,6 +1018,28 @@ $$;
 
 COMMENT ON FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) IS 'Puts an event into the outbox for each endpoint of the user that wants it.';
 
+CREATE FUNCTION public.unheld_users(users uuid[]) RETURNS SETOF uuid
+    LANGUAGE sql
+    AS $$
+  with turns as materialized (
+    select user_id from user_turns where user_id = any (users) for no key update skip locked
+  ),
+  -- Those that wake_user would write.
+  asleep as materialized (
+    select id, user_id from lanes
+    where user_id = any (array(select user_id from turns)) and blocked_on in ('user', 'quota')
+    for no key update skip locked
+  )
+  select t.user_id
+  from turns t
+  where not exists (
+    select from lanes l
+    where l.user_id = t.user_id and l.blocked_on in ('user', 'quota') and l.id <> all (array(select id from asleep))
+  )
+$$;
+
+COMMENT ON FUNCTION public.unheld_users(users uuid[]) IS 'Those of the users whom wake_user can wake without waiting for another session; takes hold of their rows. Needs the admission lock.';
+
 CREATE FUNCTION public.unsorted_lane("user" uuid) RETURNS uuid
     LANGUAGE plpgsql
     AS $$
@@ -3158,6 +3180,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('17', 'tenants storage', true, E'\\x88d9e840808fb4953c5014c19813eb95bafd87ed4beb5d5e2ea4007f7e7c15d6faf693600190fb0a72768d1731c99422', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('18', 'keys end', true, E'\\x08699eb8ed1167802e0e6725106c96c918910d1f3829d007fbd2c7cdc06e1326c7d815b78cd175dbcbb51b59e49b4f2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('19', 'opt outs and bounds', true, E'\\x72c6f1401f77b2dcf90f6edcaa95182827e6785a5d3a713ba7acae2e50b08abb3c4cdb6af16ef0fdfbc285b73ad9dd2e', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('20', 'unheld users', true, E'\\x2e9b995c75fa6935ca15872a9379c329346df57ca51323f2665a54889b352461fd6438e609d1d1fcd71897b08a1a65e0', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

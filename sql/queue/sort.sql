@@ -1,11 +1,22 @@
--- Move calls into the lanes they belong to, and wake those.
+-- Move calls into the lanes they belong to, and wake those. A call or a lane that somebody holds is left for another time.
 -- $1 call_ids uuid[]   $2 lane_ids uuid[]
 -- Needs the admission lock, shared. Used by queue::windows.
-with item as materialized (
-  select * from unnest($1::uuid[], $2::uuid[]) as i(id, lane_id)
+with unheld as materialized (
+  select l.id
+  from lanes l
+  join user_turns t on t.user_id = l.user_id
+  where l.id = any ($2)
+  for no key update of l, t skip locked
+),
+item as materialized (
+  select i.id, i.lane_id
+  from unnest($1::uuid[], $2::uuid[]) as i(id, lane_id)
+  where i.lane_id in (select id from unheld)
 ),
 was as materialized (
-  select c.id, c.lane_id from calls c where c.id = any ($1) and c.state = 'waiting' for update
+  select c.id, c.lane_id from calls c
+  where c.id = any (array(select id from item)) and c.state = 'waiting'
+  for update skip locked
 ),
 moved as (
   update calls c

@@ -563,6 +563,69 @@ async fn a_row_in_somebodys_session_holds_up_itself() {
     service.finish().await;
 }
 
+/// Housekeeping passes over what somebody's session keeps locked, at once, and does the rest: periods and days begin, calls expire, calls
+/// by plain SQL find their lane. (95e55f8: the whole step failed at each tick for as long as the session was open.)
+#[tokio::test(flavor = "multi_thread")]
+async fn housekeeping_passes_over_what_somebody_holds() {
+    let test_db = TestDb::new().await;
+    test_db
+        .run(
+            "delete from legal_hours;
+            insert into users (id, name, external_id, time_zone) select uuid_v7(), n, n, 'UTC' from unnest('{ann,bob}'::text[]) n;
+            insert into plans (id, name, minutes, duration_days, per_day) values (uuid_v7(), 'p', 100, 30, 10);
+            insert into subscriptions (user_id, plan_id, minutes_left, period_ends_at)
+              select u.id, p.id, 5, clock() from users u, plans p where u.external_id in ('ann', 'bob');
+            insert into user_settings (user_id, opens, closes, script_initial, script_follow_up)
+              select id, '00:00', '00:00', 'a', 'b' from users where external_id in ('ann', 'bob')",
+        )
+        .await;
+    for rows in [
+        "user_turns where user_id = (select id from users where external_id = 'ann')",
+        "lanes where user_id = (select id from users where external_id = 'ann')",
+        "subscriptions where user_id = (select id from users where external_id = 'ann')",
+        "prospects where user_id = (select id from users where external_id = 'ann')",
+        "calls where user_id = (select id from users where external_id = 'ann')",
+        "users where external_id = 'ann'",
+    ] {
+        test_db
+            .run(
+                "delete from calls; delete from prospects;
+                update subscriptions set period_ends_at = clock() - interval '1 second', day_ends_at = clock() - interval '1 second', minutes_left = 5;
+                update lanes set blocked_on = 'quota', next_at = 'infinity', urgent_at = 'infinity' where country = '?' and closed_by is null;
+                insert into prospects (id, user_id, name, phone, status)
+                  select uuid_v7(), id, 'Jo', '+14155550100', 'INITIAL' from users where external_id in ('ann', 'bob');
+                select ops.enqueue('+14155550101', 's', \"user\" => n) from unnest('{ann,bob}'::text[]) n;
+                select ops.enqueue('+14155550102', 's', \"user\" => n, expires_at => clock() + interval '1 hour') from unnest('{ann,bob}'::text[]) n;
+                update calls c set prospect_id = p.id from prospects p where p.user_id = c.user_id and c.expires_at is not null;
+                update prospects p set call_id = c.id from calls c where c.prospect_id = p.id;
+                update calls set expires_at = clock() - interval '1 second' where expires_at is not null",
+            )
+            .await;
+        let mut psql = PgConnection::connect_with(&test_db.options).await.expect("connect");
+        let held = format!("begin; select * from {rows} for update");
+        psql.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(held))).await.expect(rows);
+        let began = Instant::now();
+        queue::refill(test_db.pool(), 100).await.expect(rows);
+        queue::turn_days(test_db.pool(), 100).await.expect(rows);
+        queue::expire(test_db.pool(), 100).await.expect(rows);
+        queue::windows::sort(test_db.pool(), 100).await.expect(rows);
+        queue::windows::reopen_due(test_db.pool(), 100).await.expect(rows);
+        assert!(began.elapsed() < Duration::from_secs(1), "{rows}: {:?}", began.elapsed());
+        let left = "select count(*) from users u join subscriptions s on s.user_id = u.id join calls c on c.user_id = u.id join lanes l on l.id = c.lane_id
+            where u.external_id = 'bob'
+              and (s.minutes_left <> 100 or s.day_ends_at <= clock() or (c.expires_at is null and l.country = '?') or (c.expires_at is not null and c.state <> 'expired'))";
+        assert_eq!(test_db.count(left).await, 0, "{rows}");
+        psql.execute("rollback").await.expect("rollback");
+        queue::refill(test_db.pool(), 100).await.expect(rows);
+        queue::turn_days(test_db.pool(), 100).await.expect(rows);
+        queue::expire(test_db.pool(), 100).await.expect(rows);
+        queue::windows::sort(test_db.pool(), 100).await.expect(rows);
+        let left = "select count(*) from users u join subscriptions s on s.user_id = u.id join calls c on c.user_id = u.id join lanes l on l.id = c.lane_id
+            where s.minutes_left <> 100 or s.day_ends_at <= clock() or (c.expires_at is null and l.country = '?') or (c.expires_at is not null and c.state <> 'expired')";
+        assert_eq!(test_db.count(left).await, 0, "{rows}: once it is free");
+    }
+}
+
 /// With the roles api and worker alone, what a killed worker was dialing is rescued by the next worker, what a frozen one was, too, and
 /// it is said which role is missing. (95e55f8: its slots were lost for good, and health said ok.)
 #[tokio::test(flavor = "multi_thread")]
