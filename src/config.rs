@@ -67,6 +67,7 @@ pub struct Server {
     pub key_requests_per_second: u32,
     pub reads_per_tenant: usize,
     pub bodies_bytes_max: usize,
+    pub answers_bytes_max: usize,
     pub connections_max: usize,
     pub header_timeout_secs: u64,
     pub idle_timeout_secs: u64,
@@ -95,6 +96,7 @@ pub struct Database {
     pub statement_timeout_secs: u64,
     pub lock_timeout_secs: u64,
     pub idle_in_transaction_timeout_secs: u64,
+    pub migrate_timeout_secs: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -799,6 +801,9 @@ impl Server {
             bail!(
                 "server.bodies_bytes_max must be at least server.body_bytes_max and server.list_body_bytes_max ({largest}), and at most 1 TiB: a body that has no room is never read"
             );
+        }
+        if self.answers_bytes_max < 1 {
+            bail!("server.answers_bytes_max must be at least 1: no read would begin");
         }
         Ok(())
     }

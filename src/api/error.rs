@@ -193,7 +193,7 @@ impl Error {
     /// 503: there is no room for another large body.
     #[must_use]
     pub fn overloaded() -> Self {
-        let detail = "too many large bodies at once; try again";
+        let detail = "large bodies or answers take all the room at the moment; try again";
         let full = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
         Self { retry_after_secs: Some(5), ..full }
     }

@@ -3,6 +3,7 @@
 //! A handler parses, makes one call into a lower floor, and shapes the answer. **Invariant:** no SQL here, and no database text
 //! reaches a client. Writes run to their end even if the client hangs up ([`Api::detached`]).
 
+pub mod answers;
 pub mod auth;
 pub mod body;
 pub mod calls;
@@ -35,6 +36,7 @@ pub mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::FromRequestParts;
 use axum::http::{Method, Request, Response, header};
 use axum::response::IntoResponse;
@@ -46,6 +48,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::api::answers::Answers;
 use crate::api::auth::{Caller, SecuritySchemes};
 use crate::api::body::{Budget, BytesMax, Keeping};
 use crate::api::error::Error;
@@ -73,6 +76,8 @@ pub struct Api {
     pub reads: Shares,
     /// Room for bodies.
     pub bodies: Budget,
+    /// Room for what was read.
+    pub answers: Answers,
     /// What tenants have waiting and stored.
     pub known: usage::Known,
     pub about: About,
@@ -271,8 +276,9 @@ pub fn router(api: Arc<Api>, operations_only: bool) -> Router {
 /// How long a read waits for its tenant's other reads.
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A tenant's reads take turns, a few at once, so that one who asks for much leaves the connections to Postgres to others. Writes and
-/// pages without a key (health, documentation) wait for nobody.
+/// A tenant's reads take turns, a few at once, so that one who asks for much leaves the connections to Postgres to others; and what may
+/// be answered at length begins while there is room for answers. Short writes and pages without a key (health, documentation) wait for
+/// nobody.
 async fn take_turns(
     state: State,
     request: Request<axum::body::Body>,
@@ -282,19 +288,42 @@ async fn take_turns(
     let open = |path: &str| path.starts_with("/health") || path.starts_with("/api-docs");
     let route = request.extensions().get::<axum::extract::MatchedPath>();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read || route.is_none_or(|route| open(route.as_str())) {
+    let is_open = route.is_none_or(|route| open(route.as_str()));
+    if is_open || !is_read && is_short(&api.limits, &request) {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
-    let caller = match Caller::from_request_parts(&mut parts, &api).await {
-        Ok(caller) => caller,
-        Err(error) => return error.into_response(),
+    let turn = if is_read {
+        let caller = match Caller::from_request_parts(&mut parts, &api).await {
+            Ok(caller) => caller,
+            Err(error) => return error.into_response(),
+        };
+        let turn = api.reads.take(caller.into(), 1, TURN_PATIENCE).await;
+        if turn.is_none() {
+            return Error::too_much_at_once().into_response();
+        }
+        turn
+    } else {
+        None
     };
-    let Some(turn) = api.reads.take(caller.into(), 1, TURN_PATIENCE).await else {
-        return Error::too_much_at_once().into_response();
+    let Some(mut room) = api.answers.room(TURN_PATIENCE).await else {
+        return Error::overloaded().into_response();
     };
-    // What was read is in memory until the client has it: the turn lasts as long.
-    next.run(Request::from_parts(parts, body)).await.map(|body| Keeping::body(body, turn))
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(bytes) = response.body().size_hint().exact() {
+        room.weighs(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    // What is answered is in memory until the client has it: the turn and the room last as long.
+    response.map(|body| Keeping::body(body, (turn, room)))
+}
+
+/// Whether a request, and what is answered, is small.
+fn is_short(limits: &Limits, request: &Request<axum::body::Body>) -> bool {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => length <= limits.body_bytes_max,
+        None => matches!(*request.method(), Method::GET | Method::DELETE),
+    }
 }
 
 /// Tells 503 when the database has not answered in time, where the request itself cannot take long: a connection that swallows what is
@@ -305,12 +334,7 @@ async fn answer_in_time(
     next: axum::middleware::Next,
 ) -> Response<axum::body::Body> {
     let api = state.0;
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let is_short = match length.and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) => length <= api.limits.body_bytes_max,
-        None => matches!(*request.method(), Method::GET | Method::DELETE),
-    };
-    if !is_short {
+    if !is_short(&api.limits, &request) {
         return next.run(request).await;
     }
     match tokio::time::timeout(api.limits.patience * 3, next.run(request)).await {

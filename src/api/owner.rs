@@ -3,11 +3,16 @@
 use crate::api::Api;
 use crate::api::auth::Caller;
 use crate::api::error::Error;
+use crate::db::fault::within;
 use crate::domain::ids::UserId;
 use crate::store::users;
 
 fn unknown() -> Error {
     Error::invalid_field("userId", "there is no such user")
+}
+
+async fn user_named(api: &Api, named: &str) -> Result<Option<UserId>, Error> {
+    Ok(within(api.limits.patience, users::find(&api.db.gate, named)).await?)
 }
 
 /// The user something new is for: the caller itself, or whom an admin names.
@@ -18,7 +23,7 @@ pub async fn owner_of(api: &Api, caller: Caller, named: Option<&str>) -> Result<
     let Some(named) = named else {
         return Ok(caller.itself());
     };
-    match (users::find(&api.db.gate, named).await?, caller) {
+    match (user_named(api, named).await?, caller) {
         (Some(user), Caller::Admin) => Ok(user),
         (Some(user), Caller::User(own)) if user == own => Ok(user),
         _ => Err(unknown()),
@@ -52,7 +57,7 @@ pub async fn scope_in_path(api: &Api, caller: Caller, whose: Option<&str>) -> Re
 /// # Errors
 /// 404 when there is none, or it is another's.
 pub async fn user_in_path(api: &Api, caller: Caller, named: &str) -> Result<UserId, Error> {
-    let user = users::find(&api.db.gate, named).await?.ok_or_else(|| Error::not_found("user"))?;
+    let user = user_named(api, named).await?.ok_or_else(|| Error::not_found("user"))?;
     match caller {
         Caller::User(own) if own != user => Err(Error::not_found("user")),
         _ => Ok(user),

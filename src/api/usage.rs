@@ -4,7 +4,7 @@
 //! not on the last call.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::auth::Caller;
@@ -23,31 +23,33 @@ const KNOWN_MAX: usize = 10_000;
 
 /// What is remembered of tenants.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<HashMap<UserId, (Instant, Usage)>>);
+pub struct Known(Mutex<HashMap<UserId, Tenant>>);
+
+/// One tenant's, and when it was looked up. Whoever looks holds it meanwhile: the others wait for that look.
+type Tenant = Arc<tokio::sync::Mutex<Option<(Instant, Usage)>>>;
 
 impl Known {
-    async fn of(&self, api: &Api, user: UserId) -> Result<Usage, Error> {
-        let fresh = {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(&user).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, usage)| *usage)
-        };
-        if let Some(usage) = fresh {
-            return Ok(usage);
-        }
-        let usage = within(api.limits.patience, usage::of(&api.db.read, user)).await?;
+    fn of(&self, user: UserId) -> Tenant {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(user, (Instant::now(), usage));
-        Ok(usage)
+        Arc::clone(known.entry(user).or_default())
     }
+}
 
-    fn add(&self, user: UserId, more: impl FnOnce(&mut Usage)) {
-        if let Some((_, usage)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&user) {
-            more(usage);
+/// Has what a user uses looked at, and what comes in added to it.
+async fn admit(api: &Api, user: UserId, add: impl FnOnce(&mut Usage) -> Result<(), Error>) -> Result<(), Error> {
+    let tenant = api.known.of(user);
+    let mut known = tenant.lock().await;
+    let usage = match known.take() {
+        Some((at, usage)) if at.elapsed() < REMEMBERED => known.insert((at, usage)),
+        _ => {
+            let usage = within(api.limits.patience, usage::of(&api.db.read, user)).await?;
+            known.insert((Instant::now(), usage))
         }
-    }
+    };
+    add(&mut usage.1)
 }
 
 /// Lets so many more calls of a user wait.
@@ -56,15 +58,17 @@ impl Known {
 /// 429 when the user has as many waiting as it may.
 pub async fn admit_calls(api: &Api, user: UserId, more: usize) -> Result<(), Error> {
     let more = i64::try_from(more).unwrap_or(i64::MAX);
-    let usage = api.known.of(api, user).await?;
-    if usage.calls_left() < more {
-        return Err(Error::quota(format!(
-            "the user has {} calls waiting, and may have {} (quota.waiting_calls_max): wait until some are dialed, or cancel some",
-            usage.waiting_calls, usage.waiting_calls_max
-        )));
-    }
-    api.known.add(user, |usage| usage.waiting_calls = usage.waiting_calls.saturating_add(more));
-    Ok(())
+    admit(api, user, |usage| {
+        if usage.calls_left() < more {
+            return Err(Error::quota(format!(
+                "the user has {} calls waiting, and may have {} (quota.waiting_calls_max): wait until some are dialed, or cancel some",
+                usage.waiting_calls, usage.waiting_calls_max
+            )));
+        }
+        usage.waiting_calls = usage.waiting_calls.saturating_add(more);
+        Ok(())
+    })
+    .await
 }
 
 /// Lets so many more bytes of a user's file be stored.
@@ -73,15 +77,17 @@ pub async fn admit_calls(api: &Api, user: UserId, more: usize) -> Result<(), Err
 /// 429 when the user has stored as much as it may.
 pub async fn admit_bytes(api: &Api, user: UserId, more: usize) -> Result<(), Error> {
     let more = i64::try_from(more).unwrap_or(i64::MAX);
-    let usage = api.known.of(api, user).await?;
-    if usage.upload_bytes_max - usage.upload_bytes < more {
-        return Err(Error::quota(format!(
-            "the user's files take {} bytes, and may take {} (quota.upload_bytes_max): wait until they are read",
-            usage.upload_bytes, usage.upload_bytes_max
-        )));
-    }
-    api.known.add(user, |usage| usage.upload_bytes = usage.upload_bytes.saturating_add(more));
-    Ok(())
+    admit(api, user, |usage| {
+        if usage.upload_bytes_max - usage.upload_bytes < more {
+            return Err(Error::quota(format!(
+                "the user's files take {} bytes, and may take {} (quota.upload_bytes_max): wait until they are read",
+                usage.upload_bytes, usage.upload_bytes_max
+            )));
+        }
+        usage.upload_bytes = usage.upload_bytes.saturating_add(more);
+        Ok(())
+    })
+    .await
 }
 
 /// Lets another answer be kept for the caller.
@@ -89,14 +95,16 @@ pub async fn admit_bytes(api: &Api, user: UserId, more: usize) -> Result<(), Err
 /// # Errors
 /// 429 when as much is kept as may be.
 pub async fn admit_answer(api: &Api, user: UserId) -> Result<(), Error> {
-    let usage = api.known.of(api, user).await?;
-    if usage.kept_answer_bytes >= usage.kept_answer_bytes_max {
-        return Err(Error::quota(format!(
+    admit(api, user, |usage| {
+        if usage.kept_answer_bytes < usage.kept_answer_bytes_max {
+            return Ok(());
+        }
+        Err(Error::quota(format!(
             "the answers kept for Idempotency-Keys take {} bytes, and may take {} (quota.kept_answer_bytes_max): send no key, or wait until some are a day old",
             usage.kept_answer_bytes, usage.kept_answer_bytes_max
-        )));
-    }
-    Ok(())
+        )))
+    })
+    .await
 }
 
 /// What a user has waiting and stored, and how much that may be.

@@ -69,8 +69,12 @@ impl Doorbell {
 
     async fn listen(&self, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.listen(CHANNEL).await?;
+        let connecting = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        };
+        let mut listener = within(HEARTBEAT, connecting).await?;
         // What was rung between the last connection and this one is lost: look.
         self.local.notify_one();
         loop {

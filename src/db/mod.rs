@@ -163,11 +163,20 @@ impl Kept {
 /// Brings the schema up to date. sqlx takes an advisory lock, so that processes which start together take turns.
 ///
 /// # Errors
-/// A migration that fails or was changed after it ran; a database that is newer than this program.
-pub async fn migrate(options: &PgConnectOptions) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect_with(options).await.context("connecting to Postgres to migrate")?;
-    MIGRATIONS.run(&mut connection).await.context("migrating the database")?;
-    connection.close().await.context("closing the migration's connection")
+/// A migration that fails or was changed after it ran; a database that is newer than this program, or does not answer in time.
+pub async fn migrate(options: &PgConnectOptions, settings: &config::Database) -> anyhow::Result<()> {
+    let patience = Duration::from_secs(settings.acquire_timeout_secs);
+    let connecting = fault::within(patience, PgConnection::connect_with(options));
+    let mut connection = connecting.await.context("connecting to Postgres to migrate")?;
+    let secs = settings.migrate_timeout_secs;
+    let migrating = tokio::time::timeout(Duration::from_secs(secs), MIGRATIONS.run(&mut connection));
+    migrating
+        .await
+        .with_context(|| {
+            format!("the schema was not up to date after {secs} s; database.migrate_timeout_secs gives it longer")
+        })?
+        .context("migrating the database")?;
+    fault::within(patience, connection.close()).await.context("closing the migration's connection")
 }
 
 /// Connection options from the settings, and the embedded server when there is no URL.

@@ -32,7 +32,7 @@ use crate::config::Config;
 
 /// Of a connection: a request's head must fit, and much of a body is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// A head, or a body, that nothing came of for so long may have to make room for somebody else.
+/// A head, or a body, that nothing came of for so long, or an answer that nothing was read of, may have to make room for somebody else.
 const HEAD_MAY_TAKE: Duration = Duration::from_secs(1);
 const BODY_MAY_TAKE: Duration = Duration::from_secs(5);
 /// How often room is looked for while somebody waits at the door.
@@ -177,12 +177,12 @@ impl Watch {
     fn spared(&self) -> Option<(u8, Duration)> {
         let state = self.state();
         let waited = state.since.elapsed();
-        let readily = match state.phase {
-            _ if state.unread_since.is_some() => None,
-            Phase::Idle => Some(2),
-            Phase::New | Phase::Head => (waited >= HEAD_MAY_TAKE).then_some(1),
-            Phase::Body => (waited >= BODY_MAY_TAKE).then_some(0),
-            Phase::Busy => None,
+        let readily = match (state.unread_since, state.phase) {
+            (Some(since), _) => (since.elapsed() >= BODY_MAY_TAKE).then_some(0),
+            (None, Phase::Idle) => Some(2),
+            (None, Phase::New | Phase::Head) => (waited >= HEAD_MAY_TAKE).then_some(1),
+            (None, Phase::Body) => (waited >= BODY_MAY_TAKE).then_some(0),
+            (None, Phase::Busy) => None,
         };
         readily.map(|readily| (readily, waited))
     }

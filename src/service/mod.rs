@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::answers::Answers;
 use crate::api::body::Budget;
 use crate::api::keyless::Keyless;
 use crate::api::shares::Shares;
@@ -122,7 +123,7 @@ pub async fn prepare_database(config: &Config, patience: Duration) -> anyhow::Re
     let (options, server) = db::locate(&config.database).await?;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        match db::migrate(&options).await {
+        match db::migrate(&options, &config.database).await {
             Ok(()) => break,
             Err(error) if tokio::time::Instant::now() < deadline && !is_migration_fault(&error) => {
                 tracing::warn!(error = format!("{error:#}"), "waiting for Postgres");
@@ -148,15 +149,17 @@ impl Service {
     pub async fn start(config: &Config, role: Role, db: Db, server: Option<embedded::Server>) -> anyhow::Result<Self> {
         let _ = telemetry::registry();
         let keyless = admit_keyless(config, &db).await?;
-        let settled = installation::settle_in(
+        let patience = statement_patience(config);
+        let key = random_key();
+        let settling_in = installation::settle_in(
             &db.work,
-            &random_key(),
+            &key,
             config.calls.max_concurrent,
             config.provider.kind.as_str(),
             config.provider.dials_per_second,
             &config.quota,
-        )
-        .await?;
+        );
+        let settled = within(patience, settling_in).await.context("looking at the database")?;
         let token_key = settled.token_key;
         if let Some(reason) = settled.held_for {
             tracing::error!(
@@ -170,7 +173,6 @@ impl Service {
         let doorbell = Doorbell::default();
         let inbox = Inbox::new(Duration::from_millis(config.executor.answer_flush_ms));
         let rules = rules_of(config);
-        let patience = statement_patience(config);
 
         spawn(&mut tasks, "doorbell", doorbell.clone().ring_others(db.work.clone(), stop.rest.clone()));
         spawn(&mut tasks, "listener", doorbell.clone().hear_others(db.options.clone(), stop.claiming.clone()));
@@ -239,7 +241,7 @@ impl Service {
             known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
-                known: auth::Known::now(&db.gate).await.context("reading the keys there are")?,
+                known: within(patience, auth::Known::now(&db.gate)).await.context("reading the keys there are")?,
                 keyless_is_operator: keyless,
                 keyless: Keyless::of(&config.server),
                 admin_key: config.auth.admin_key().map(keys::hash),
@@ -267,6 +269,7 @@ impl Service {
                 config.server.bodies_bytes_max,
                 config.server.list_body_bytes_max.max(config.server.body_bytes_max),
             ),
+            answers: Answers::new(config.server.answers_bytes_max),
             about: About { role: role.as_str().to_owned(), provider: config.provider.kind.as_str().to_owned() },
             writes: writes.clone(),
         });

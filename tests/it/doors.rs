@@ -152,6 +152,48 @@ async fn answers_nobody_reads_are_given_up() {
     service.finish().await;
 }
 
+/// What is answered is in memory until it is read: while clients take their time over much, reads wait for room, writes and health go on,
+/// and a client that takes next to nothing is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_fill_no_memory() {
+    let test_db = TestDb::new().await;
+    test_db
+        .run(
+            "insert into calls (id, user_id, lane_id, state, due_at, ended_at, phone, script_id, dials_max, metadata)
+             select uuid_v7(), id, id, 'failed', now(), now(), '+1' || (2000000000 + g), repeat('s', 20000), 3, jsonb_build_object('m', repeat('m', 40000))
+             from generate_series(1, 500) g, (select id from users order by id limit 1) u",
+        )
+        .await;
+    let tight =
+        [QUICK[0], ("OUTDIAL_SERVER__ANSWERS_BYTES_MAX", "1000000"), ("OUTDIAL_SERVER__BODY_TIMEOUT_SECS", "8")];
+    let service = TestService::start_on(test_db, Role::Api, &tight).await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let address = format!("127.0.0.1:{}", port_of(&service)).parse().expect("an address");
+    let mut slow = socket.connect(address).await.expect("connect");
+    slow.write_all(b"GET /api/v1/calls?limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+    let mut start = [0; 12];
+    slow.read_exact(&mut start).await.expect("it begins");
+    let (status, problem) = service.get("/api/v1/calls?limit=1").await;
+    assert_eq!((status, problem["code"].as_str()), (503, Some("overloaded")), "{problem}");
+    assert_eq!(service.get("/health").await.0, 200);
+    assert_eq!(service.post("/api/v1/calls", json!({"to": "+14155550199", "scriptId": "s"})).await.0, 201);
+    // A little, again and again: no pause is too long. What the sockets hold already is sent even after it was given up.
+    let reading = tokio::spawn(async move {
+        let mut piece = [0; 2048];
+        while matches!(slow.read(&mut piece).await, Ok(1..)) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let deadline = Instant::now() + LATE;
+    while service.get("/api/v1/calls?limit=1").await.0 != 200 {
+        assert!(Instant::now() < deadline, "the room never came back");
+    }
+    reading.abort();
+    service.test_db.run("truncate calls, tallies, tally_deltas cascade").await;
+    service.finish().await;
+}
+
 /// A process that may open 256 files is met by 320 half-sent requests: it still dials, and answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_descriptors_are_enough() {

@@ -5,7 +5,7 @@ use std::process::Command;
 use outdial::db::embedded;
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::support::{TestDb, TestService};
+use crate::support::{TestDb, TestService, config};
 use outdial::service::Role;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/schema.sql");
@@ -33,7 +33,7 @@ async fn a_loaded_schema_serves() {
     let mut connection = PgConnection::connect_with(&options).await.expect("connect");
     let schema = std::fs::read_to_string(PATH).expect("sql/schema.sql");
     connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(schema))).await.expect("load");
-    outdial::db::migrate(&options).await.expect("nothing left to migrate");
+    outdial::db::migrate(&options, &config(&[]).database).await.expect("nothing left to migrate");
     let loaded = test_db.on(&empty);
     let service = TestService::start_on(loaded, Role::All, &[]).await;
     let (status, body) =
@@ -64,7 +64,7 @@ async fn an_upgrade_sets_aside_what_was_let_in() {
             select uuid_v7(), id, repeat('e', 300), repeat('n', 300), '+14155550106' from users limit 1;
     "#;
     connection.execute(sqlx::raw_sql(poison)).await.expect("let in");
-    outdial::db::migrate(&options).await.expect("the upgrade");
+    outdial::db::migrate(&options, &config(&[]).database).await.expect("the upgrade");
     let ended = "select coalesce(string_agg(external_id, ' ' order by external_id), '') from calls \
                  where state = 'failed' and disposition = 'UNREADABLE'";
     let ended: String = sqlx::query_scalar(ended).fetch_one(&mut connection).await.expect("calls");

@@ -47,7 +47,9 @@ async fn server() -> &'static PgConnectOptions {
             let options = server.options().clone();
             let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.expect("connect");
             admin.execute(sqlx::raw_sql("create database outdial_template")).await.expect("template");
-            db::migrate(&options.clone().database(TEMPLATE)).await.expect("migrate the template");
+            db::migrate(&options.clone().database(TEMPLATE), &config(&[]).database)
+                .await
+                .expect("migrate the template");
             (options, server)
         })
         .await;

@@ -20,6 +20,7 @@ use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::{owner_of, scope_in_path, the_one};
 use crate::api::paging::PageQuery;
 use crate::api::{Api, State, schedules};
+use crate::db::fault::within;
 use crate::domain::ids::{CallId, CampaignId, ScheduleId, UserId};
 use crate::queue::{self, CampaignChanges, NewCampaign};
 use crate::store::Named;
@@ -151,7 +152,9 @@ async fn schedule_of(api: &Api, user: UserId, named: &str) -> Result<ScheduleId,
 /// 404, or 409 when an external id fits several users' campaigns.
 pub async fn find(api: &Api, caller: Caller, id: &str, whose: &Whose) -> Result<Row, Error> {
     let scope = scope_in_path(api, caller, whose.user_id.as_deref()).await?;
-    the_one(campaigns::find(&api.db.read, &Named::from(id), scope).await?, "campaign")
+    let named = Named::from(id);
+    let finding = campaigns::find(&api.db.read, &named, scope);
+    the_one(within(api.limits.patience, finding).await?, "campaign")
 }
 
 async fn shown(api: &Api, id: CampaignId) -> Result<Row, Error> {
