@@ -160,6 +160,19 @@ impl Kept {
     }
 }
 
+/// Does some of a piece of work at a time, each in a transaction of its own, until less is found than may be done at once: what is given up
+/// for want of time has not been for nothing.
+///
+/// # Errors
+/// The work's own.
+pub async fn bit_by_bit<F>(at_once: i64, some: impl Fn(i64) -> F) -> sqlx::Result<()>
+where
+    F: Future<Output = sqlx::Result<u64>>,
+{
+    while some(at_once).await? >= at_once.unsigned_abs() {}
+    Ok(())
+}
+
 /// Brings the schema up to date. sqlx takes an advisory lock, so that processes which start together take turns.
 ///
 /// # Errors

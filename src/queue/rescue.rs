@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::db::bit_by_bit;
 use crate::domain::call::AttemptState;
 use crate::domain::ids::{AttemptId, CallId, InstanceId};
 use crate::domain::raw_json::RawJson;
@@ -208,8 +209,14 @@ pub async fn delete_strays(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
 /// # Errors
 /// Postgres is away.
 pub async fn fold_tallies(pool: &PgPool) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/fold_tallies.sql").execute(pool).await?;
-    sqlx::query_file!("sql/queue/fold_later.sql", FOLD_MAX).execute(pool).await?;
+    bit_by_bit(FOLD_MAX, |limit| async move {
+        Ok(sqlx::query_file_scalar!("sql/queue/fold_tallies.sql", limit).fetch_one(pool).await?.unsigned_abs())
+    })
+    .await?;
+    bit_by_bit(FOLD_MAX, |limit| async move {
+        Ok(sqlx::query_file_scalar!("sql/queue/fold_later.sql", limit).fetch_one(pool).await?.unsigned_abs())
+    })
+    .await?;
     sqlx::query_file!("sql/queue/prune_later.sql", FOLD_MAX).execute(pool).await?;
     Ok(())
 }

@@ -9,8 +9,9 @@ use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::db::bit_by_bit;
 use crate::domain::ids::UserId;
-use crate::store::Slice;
+use crate::store::{ROWS_AT_ONCE, Slice};
 
 /// Events an endpoint may want.
 pub const EVENTS: &[&str] = &[
@@ -23,8 +24,6 @@ pub const EVENTS: &[&str] = &[
     "endpoint.disabled",
 ];
 
-/// Deliveries given up or dropped by one statement: none may take longer because more wait.
-const BATCH_MAX: i64 = 5000;
 /// Endpoints one take looks at.
 const LOOKED_MAX: i64 = 1000;
 
@@ -118,12 +117,12 @@ pub async fn delete(pool: &PgPool, user: UserId, id: Uuid) -> sqlx::Result<bool>
 async fn give_up(pool: &PgPool, endpoint: Uuid, reason: Option<&str>) -> sqlx::Result<()> {
     let error = reason
         .map_or_else(|| "the endpoint was deleted".to_owned(), |reason| format!("the endpoint is disabled ({reason})"));
-    loop {
-        let given_up = sqlx::query_file!("sql/store/delivery_give_up.sql", endpoint, error, BATCH_MAX);
-        if given_up.execute(pool).await?.rows_affected() < BATCH_MAX.unsigned_abs() {
-            return Ok(());
-        }
-    }
+    let error = &error;
+    bit_by_bit(ROWS_AT_ONCE, |limit| async move {
+        let given_up = sqlx::query_file!("sql/store/delivery_give_up.sql", endpoint, error, limit);
+        Ok(given_up.execute(pool).await?.rows_affected())
+    })
+    .await
 }
 
 /// Gives up what still waits for endpoints that are disabled or deleted.
@@ -322,11 +321,13 @@ pub async fn settle(
     Ok(Some(disabled.reason))
 }
 
-/// Drops deliveries that ended so many days ago, some of them at a time; the next round is soon.
+/// Drops deliveries that ended so many days ago.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool, days: i32) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/delivery_prune.sql", days, BATCH_MAX).execute(pool).await?;
-    Ok(())
+    bit_by_bit(ROWS_AT_ONCE, |limit| async move {
+        Ok(sqlx::query_file!("sql/store/delivery_prune.sql", days, limit).execute(pool).await?.rows_affected())
+    })
+    .await
 }

@@ -6,7 +6,9 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::db::bit_by_bit;
 use crate::domain::ids::{UserId, new_id};
+use crate::store::ROWS_AT_ONCE;
 
 /// What a key means for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub async fn release(pool: &PgPool, user: UserId, key: &str) -> sqlx::Result<()>
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool, hours: i32) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/idempotency_prune.sql", hours).execute(pool).await?;
-    Ok(())
+    bit_by_bit(ROWS_AT_ONCE, |limit| async move {
+        Ok(sqlx::query_file!("sql/store/idempotency_prune.sql", hours, limit).execute(pool).await?.rows_affected())
+    })
+    .await
 }

@@ -26,6 +26,9 @@ use uuid::Uuid;
 
 use crate::domain::ids::UserId;
 
+/// Rows that what tidies the tables takes in one transaction.
+const ROWS_AT_ONCE: i64 = 5000;
+
 /// What a path or body names: our id, or the client's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::db::bit_by_bit;
 use crate::domain::ids::{CampaignId, UploadId, UserId};
 
 /// An upload as it is shown.
@@ -177,11 +178,16 @@ pub async fn verdicts(pool: &PgPool, id: UploadId, from_row: i64) -> sqlx::Resul
     Ok(next.map(|next| (rows.into_iter().map(|row| row.verdicts).collect(), next)))
 }
 
+/// Uploads dropped in one transaction: each may have thousands of parts.
+const UPLOADS_AT_ONCE: i64 = 10;
+
 /// Drops what was never received whole, and uploads older than so many days.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn prune(pool: &PgPool, days: i32) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/store/upload_prune.sql", days).execute(pool).await?;
-    Ok(())
+    bit_by_bit(UPLOADS_AT_ONCE, |limit| async move {
+        Ok(sqlx::query_file_scalar!("sql/store/upload_prune.sql", days, limit).fetch_one(pool).await?.unsigned_abs())
+    })
+    .await
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use outdial::queue;
 use outdial::service::{Role, reconcile};
-use outdial::store::installation;
+use outdial::store::{self, installation};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tokio::net::{UnixListener, UnixStream};
@@ -624,6 +624,35 @@ async fn housekeeping_passes_over_what_somebody_holds() {
             where s.minutes_left <> 100 or s.day_ends_at <= clock() or (c.expires_at is null and l.country = '?') or (c.expires_at is not null and c.state <> 'expired')";
         assert_eq!(test_db.count(left).await, 0, "{rows}: once it is free");
     }
+}
+
+/// What tidies the tables does a little at a time, each little for good, and all of it: a backlog that takes longer than a step may is
+/// smaller each time. (95e55f8: one statement for all, given up each time.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_backlog_is_tidied() {
+    let test_db = TestDb::new().await;
+    test_db
+        .run(
+            "insert into idempotency_keys (user_id, key, fingerprint, seed, started_at, status, body)
+               select id, 'k' || g, '\\x00', uuid_v7(), clock() - interval '2 days', 201, '{}' from users, generate_series(1, 12000) g where external_id = 'operator';
+            insert into stray_events (id, key, word, received_at, provider_call_id)
+               select gen_random_uuid(), 'k' || g, '{}', clock() - interval '10 days', 'p' from generate_series(1, 12000) g;
+            insert into tally_deltas (lane_id, user_id, what, n)
+               select l.id, l.user_id, 'PENDING', case when g % 2 = 0 then 1 else -1 end from lanes l, generate_series(1, 50000) g where l.id = l.user_id;
+            create table taken (n bigint);
+            create function note_taken() returns trigger language plpgsql as $$ begin insert into taken select count(*) from gone; return null; end $$;
+            create trigger t after delete on idempotency_keys referencing old table as gone for each statement execute function note_taken();
+            create trigger t after delete on stray_events referencing old table as gone for each statement execute function note_taken();
+            create trigger t after delete on tally_deltas referencing old table as gone for each statement execute function note_taken()",
+        )
+        .await;
+    store::idempotency::prune(test_db.pool(), 24).await.expect("prune");
+    store::strays::prune(test_db.pool(), 7).await.expect("prune");
+    queue::fold_tallies(test_db.pool()).await.expect("fold");
+    let left = "select (select count(*) from idempotency_keys) + (select count(*) from stray_events) + (select count(*) from tally_deltas)";
+    assert_eq!(test_db.count(left).await, 0);
+    assert!(test_db.count("select max(n) from taken").await <= 20_000, "by one statement");
+    test_db.assert_sound().await;
 }
 
 /// With the roles api and worker alone, what a killed worker was dialing is rescued by the next worker, what a frozen one was, too, and
