@@ -133,15 +133,19 @@ begin
     cross join lateral (
       select
         t.reason, t.n,
-        (select min(c.due_at)
+        case when t.reason = 'FREQUENCY_CAP' then (
+          select min(c.due_at) from public.calls c
+          where c.lane_id = j.lane_id and c.capped_until = c.due_at and c.due_at >= e.at and c.due_at < j.closes_at and c.state = 'waiting')
+        else (select min(c.due_at)
          from generate_series(0, 4) as r(rank)
          cross join lateral (
            select c.due_at from public.calls c
            where c.lane_id = j.lane_id and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= e.at and c.due_at < j.closes_at
+             and c.capped_until is distinct from c.due_at
            order by c.due_at
            limit 1
          ) c
-         where public.later_reason(r.rank::smallint) = t.reason) as clears_at
+         where public.later_reason(r.rank::smallint) = t.reason) end as clears_at
       from public.later_from(j.lane_id, e.at) t
       union all
       select r.reason, r.n * t.n, null
@@ -285,15 +289,33 @@ $$;
 
 COMMENT ON FUNCTION public.attempts_settle_minutes() IS 'Takes the minutes of an ended attempt, gives back its day where it was no dial, and wakes what waited for them.';
 
+CREATE FUNCTION public.attempts_take_back_dial() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if new.dialed then
+    -- It rang after all.
+    insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
+    values (new.user_id, new.phone, new.claimed_at, new.id, new.call_id)
+    on conflict do nothing;
+  else
+    delete from dials where user_id = new.user_id and phone = new.phone and dialed_at = new.claimed_at and attempt_id = new.id;
+  end if;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.attempts_take_back_dial() IS 'An attempt that ended without a dial leaves the ledger.';
+
 CREATE FUNCTION public.calls_count_later() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
   if old.state = 'waiting' and old.due_at > clock() then
-    insert into later_deltas (lane_id, due_at, reason, n) values (old.lane_id, old.due_at, later_reason(old.rank), -1);
+    insert into later_deltas (lane_id, due_at, reason, n) values (old.lane_id, old.due_at, case when old.capped_until = old.due_at then 'FREQUENCY_CAP' else later_reason(old.rank) end, -1);
   end if;
   if new.state = 'waiting' and new.due_at > clock() then
-    insert into later_deltas (lane_id, due_at, reason, n) values (new.lane_id, new.due_at, later_reason(new.rank), 1);
+    insert into later_deltas (lane_id, due_at, reason, n) values (new.lane_id, new.due_at, case when new.capped_until = new.due_at then 'FREQUENCY_CAP' else later_reason(new.rank) end, 1);
   end if;
   return null;
 end
@@ -387,6 +409,23 @@ $$;
 
 COMMENT ON FUNCTION public.calls_tell_prospects() IS 'A prospect follows its newest call: BOOKED, RESCHEDULED, NOT_INTERESTED, DO_NOT_CALL or FAILED.';
 
+CREATE FUNCTION public.capped_until("user" uuid, number text, call uuid, rank smallint, at timestamp with time zone, per_day integer, gap_secs double precision) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select nullif(greatest(
+    coalesce((select d.dialed_at + interval '24 hours' from dials d
+      where per_day > 0 and d.user_id = "user" and d.phone = number and d.dialed_at > at - interval '24 hours'
+      order by d.dialed_at desc offset greatest(per_day, 1) - 1 limit 1), '-infinity'),
+    -- A call's own retries keep their delay, a callback the callee asked for keeps its time.
+    coalesce((select d.dialed_at + make_interval(secs => gap_secs) from dials d
+      where gap_secs > 0 and rank <> 0 and d.user_id = "user" and d.phone = number
+        and d.dialed_at > at - make_interval(secs => gap_secs) and d.call_id <> call
+      order by d.dialed_at desc limit 1), '-infinity')), '-infinity')
+  where not exists (select from test_numbers t where t.phone = number)
+$$;
+
+COMMENT ON FUNCTION public.capped_until("user" uuid, number text, call uuid, rank smallint, at timestamp with time zone, per_day integer, gap_secs double precision) IS 'Until when a number has been dialed often enough, by the ledger; null: it may be dialed.';
+
 CREATE FUNCTION public.clock() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, statement_timestamp()) $$;
@@ -464,7 +503,12 @@ CREATE FUNCTION public.enqueue(ids uuid[], user_ids uuid[], lane_ids uuid[], cam
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
+declare
+  givens text[] := phones;
 begin
+  if array_to_string(phones, ' ') like '%+549%' then
+    phones := array(select identity_of(p.phone) from unnest(phones) with ordinality as p(phone, nth) order by p.nth);
+  end if;
   -- A statement of its own, before the one that reads: that one sees what was committed by then.
   perform admission_lock(true);
   -- Two creators that each refuse duplicates must not both see none. Sorted, so that they never wait for each other.
@@ -504,7 +548,7 @@ begin
   created as (
     insert into calls (
       id, user_id, lane_id, campaign_id, state, rank, priority, due_at, created_at, updated_at, expires_at,
-      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, prospect_id
+      phone, script_id, metadata, variables, external_id, time_zone, ignore_window, dials_max, prospect_id, given
     )
     select
       i.id, i.user_id, i.lane_id, i.campaign_id,
@@ -512,13 +556,13 @@ begin
              and exists (select from attempts a where a.phone = i.phone and a.ended_at is null)
            then 'parked'::call_state else 'waiting' end,
       i.rank, i.priority, coalesce(i.due_at, n.at), n.at, n.at, i.expires_at,
-      i.phone, i.script_id, i.metadata, i.variables, i.external_id, i.time_zone, i.ignore_window, i.dials_max, i.prospect_id
+      i.phone, i.script_id, i.metadata, i.variables, i.external_id, i.time_zone, i.ignore_window, i.dials_max, i.prospect_id, nullif(givens[i.nth], i.phone)
     from item i
     cross join now n
     where not i.suppressed and i.twin_id is null
       and (i.prospect_id is null or exists (
         select from prospects p
-        where p.id = i.prospect_id and p.phone = i.phone and p.status in ('INITIAL', 'RESCHEDULED') and p.deleted_at is null))
+        where p.id = i.prospect_id and identity_of(p.phone) = i.phone and p.status in ('INITIAL', 'RESCHEDULED') and p.deleted_at is null))
     order by i.nth
     on conflict do nothing
     returning id, user_id, lane_id, campaign_id, prospect_id, state, rank, due_at, created_at
@@ -659,9 +703,9 @@ begin
     end if;
     return;
   end if;
-  if (c.phone, c.time_zone, c.variables) is distinct from (p.phone, p.time_zone, prospect_variables(p)) then
+  if (coalesce(c.given, c.phone), c.time_zone, c.variables) is distinct from (p.phone, p.time_zone, prospect_variables(p)) then
     -- Where the number rings is found out anew.
-    update calls set state = 'waiting', phone = p.phone, time_zone = p.time_zone, variables = prospect_variables(p),
+    update calls set state = 'waiting', phone = identity_of(p.phone), given = nullif(p.phone, identity_of(p.phone)), time_zone = p.time_zone, variables = prospect_variables(p),
       lane_id = unsorted_lane(p.user_id), updated_at = clock()
     where id = c.id;
     insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
@@ -683,6 +727,12 @@ CREATE FUNCTION public.id_of_user("user" text) RETURNS uuid
     AS $$ select id from users where external_id = "user" or id::text = "user" $$;
 
 COMMENT ON FUNCTION public.id_of_user("user" text) IS 'The user with this id, or this id of the platform.';
+
+CREATE FUNCTION public.identity_of(phone text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$ select case when phone ~ '^\+549[0-9]{10}$' then '+54' || substr(phone, 5) else phone end $_$;
+
+COMMENT ON FUNCTION public.identity_of(phone text) IS 'By what two numbers in canonical form are the same: Argentine mobiles are dialed with a 9 from abroad, which lists leave out. The rule of domain::phone.';
 
 CREATE FUNCTION public.json_fault(value jsonb, wanted text DEFAULT 'object'::text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -712,6 +762,15 @@ $$;
 
 COMMENT ON FUNCTION public.known_user("user" text) IS 'id_of_user, or an error that names the field.';
 
+CREATE FUNCTION public.lanes_reopen("user" uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
+  where ("user" is null or user_id = "user") and country <> '?' and id <> '00000000-0000-7000-8000-000000000001'
+$$;
+
+COMMENT ON FUNCTION public.lanes_reopen("user" uuid) IS 'Closes the lanes of a user (null: of all) until their windows are written anew: the rules have changed. Needs the admission lock.';
+
 CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURNS TABLE(reason text, n numeric)
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -740,6 +799,11 @@ CREATE FUNCTION public.later_from(lane uuid, at timestamp with time zone) RETURN
       select count(*) as n from calls c
       where c.lane_id = lane and c.state = 'waiting' and c.rank = r.rank::smallint and c.due_at >= at and c.due_at < e.whole_at
     ) c
+    union all
+    select v.reason, v.n
+    from calls c
+    cross join lateral (values ('FREQUENCY_CAP', 1), (later_reason(c.rank), -1)) as v(reason, n)
+    where c.lane_id = lane and c.capped_until = c.due_at and c.due_at >= at and c.due_at < e.whole_at and c.state = 'waiting'
   ) part
   group by part.reason
   having sum(part.n) <> 0
@@ -930,7 +994,7 @@ begin
     return null;
   end if;
   if new.status = 'DO_NOT_CALL' then
-    insert into suppressions (phone, user_id, reason) values (new.phone, new.user_id, 'prospect') on conflict do nothing;
+    insert into suppressions (phone, user_id, reason) values (identity_of(new.phone), new.user_id, 'prospect') on conflict do nothing;
   end if;
   select * into c from calls where prospect_id = new.id and state in ('waiting', 'parked', 'live') for update;
   if c.state in ('waiting', 'parked') then
@@ -960,6 +1024,38 @@ CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
 $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
+
+CREATE FUNCTION public.settle_rules(obeys_hours boolean, obeys_destinations boolean, sorts_operator boolean, countries text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_variable
+declare
+  operator constant uuid := '00000000-0000-7000-8000-000000000001';
+begin
+  perform pg_advisory_xact_lock(7003);
+  perform admission_lock(false);
+  if exists (select from installation i
+             where (i.obeys_hours, i.obeys_destinations, i.sorts_operator, i.countries)
+               is not distinct from (obeys_hours, obeys_destinations, sorts_operator, countries)) then
+    return;
+  end if;
+  update installation i set obeys_hours = settle_rules.obeys_hours, obeys_destinations = settle_rules.obeys_destinations,
+    sorts_operator = settle_rules.sorts_operator, countries = settle_rules.countries;
+  perform lanes_reopen(null);
+  if sorts_operator then
+    update lanes set country = '?', zones = '{own}', opens_at = '-infinity', closes_at = 'epoch', refresh_at = 'infinity',
+      blocked_on = 'window', closed_by = 'ZONE_UNKNOWN', next_at = 'infinity', urgent_at = 'infinity'
+    where id = operator;
+  else
+    update lanes set country = '', zones = '{}', opens_at = '-infinity', closes_at = 'infinity', refresh_at = 'infinity',
+      blocked_on = null, closed_by = null, next_at = clock(), urgent_at = urgent_of(id)
+    where id = operator;
+    update user_turns set next_at = least(next_at, clock()) where user_id = operator and blocked_on is null;
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION public.settle_rules(obeys_hours boolean, obeys_destinations boolean, sorts_operator boolean, countries text[]) IS 'Puts the rules a process was started with in force: lanes are closed until their windows are written by them.';
 
 CREATE FUNCTION public.span_start(at timestamp with time zone, secs integer) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1125,13 +1221,23 @@ CREATE FUNCTION public.users_reopen() RETURNS trigger
 begin
   perform admission_lock(true);
   update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
-  where user_id = new.id and campaign_id is null and country not in ('?', '*')
-    and exists (select from user_settings s where s.user_id = new.id and s.opens is not null);
+  where user_id = new.id and campaign_id is null and country not in ('?', '*') and id <> '00000000-0000-7000-8000-000000000001'
+    and ((select obeys_hours from installation) or exists (select from user_settings s where s.user_id = new.id and s.opens is not null));
   return null;
 end
 $$;
 
 COMMENT ON FUNCTION public.users_reopen() IS 'A user whose zone changes: its lanes are closed until their windows are written anew.';
+
+CREATE FUNCTION public.users_reopen_destinations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform admission_lock(true);
+  perform lanes_reopen(new.id);
+  return null;
+end
+$$;
 
 CREATE FUNCTION public.uuid_v7() RETURNS uuid
     LANGUAGE sql
@@ -1245,6 +1351,11 @@ CREATE TABLE public.installation (
     waiting_calls_max bigint DEFAULT 1000000 NOT NULL,
     upload_bytes_max bigint DEFAULT '2147483648'::bigint NOT NULL,
     kept_answer_bytes_max bigint DEFAULT 268435456 NOT NULL,
+    obeys_hours boolean DEFAULT false NOT NULL,
+    obeys_destinations boolean DEFAULT false NOT NULL,
+    sorts_operator boolean DEFAULT false NOT NULL,
+    countries text[],
+    placed_by integer DEFAULT 0 NOT NULL,
     CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
     CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
     CONSTRAINT installation_only_row CHECK (only_row)
@@ -1269,6 +1380,16 @@ COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then
 COMMENT ON COLUMN public.installation.hold_lifted_at IS 'A person has looked: what is missing of the attempts before then holds no more.';
 
 COMMENT ON COLUMN public.installation.waiting_calls_max IS 'What each tenant may have, as the newest process was told; for views.';
+
+COMMENT ON COLUMN public.installation.obeys_hours IS 'Single calls of users without hours of their own, the operator among them, keep to the legal hours.';
+
+COMMENT ON COLUMN public.installation.obeys_destinations IS 'Calls keep to the countries and kinds of numbers their user may have called.';
+
+COMMENT ON COLUMN public.installation.sorts_operator IS 'The operator''s single calls go into the lanes of their zones, like everybody''s.';
+
+COMMENT ON COLUMN public.installation.countries IS 'Where users without a list of their own may call; null: anywhere.';
+
+COMMENT ON COLUMN public.installation.placed_by IS 'By which edition of our rules what waits was put into its lanes (queue::windows::PLACED_BY).';
 
 CREATE TABLE public.provider_rates (
     provider text NOT NULL,
@@ -1572,6 +1693,9 @@ CREATE TABLE public.calls (
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     variables jsonb DEFAULT '{}'::jsonb NOT NULL,
     prospect_id uuid,
+    given text,
+    capped_until timestamp with time zone,
+    CONSTRAINT calls_capped_until_computable CHECK (public.is_computable(capped_until)),
     CONSTRAINT calls_dials_max_range CHECK (((dials_max >= 1) AND (dials_max <= 1000))),
     CONSTRAINT calls_dials_within_attempts CHECK (((dials >= 0) AND (dials <= attempt_number))),
     CONSTRAINT calls_due_at_computable CHECK (public.is_computable(due_at)),
@@ -1613,6 +1737,10 @@ COMMENT ON COLUMN public.calls.cancel_requested_at IS 'Cancel asked while live: 
 COMMENT ON COLUMN public.calls.time_zone IS 'The callee''s zone as given with the call.';
 
 COMMENT ON COLUMN public.calls.prospect_id IS 'The person it is for, where that is a prospect.';
+
+COMMENT ON COLUMN public.calls.given IS 'The number as it is dialed, where that is not its identity (phone); null: phone itself.';
+
+COMMENT ON COLUMN public.calls.capped_until IS 'Its due time was set by the rule on how often a number is dialed; without meaning where due_at is another by now.';
 
 CREATE TABLE public.campaigns (
     id uuid NOT NULL,
@@ -1673,10 +1801,12 @@ CREATE TABLE public.lanes (
     closed_by text,
     country text DEFAULT ''::text NOT NULL,
     zones text[] DEFAULT '{}'::text[] NOT NULL,
+    destination text DEFAULT 'ORDINARY'::text NOT NULL,
     CONSTRAINT lanes_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['pause'::text, 'window'::text, 'campaign'::text, 'user'::text, 'quota'::text]))),
     CONSTRAINT lanes_blocked_sleeps CHECK (((blocked_on IS NULL) OR ((next_at = 'infinity'::timestamp with time zone) AND (urgent_at = 'infinity'::timestamp with time zone)))),
-    CONSTRAINT lanes_closed_by_known CHECK ((closed_by = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text]))),
+    CONSTRAINT lanes_closed_by_known CHECK ((closed_by = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text, 'DESTINATION_NOT_ALLOWED'::text, 'INVALID_NUMBER'::text]))),
     CONSTRAINT lanes_closes_at_computable CHECK ((public.is_computable(closes_at) OR (closes_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_destination_known CHECK ((destination = ANY (ARRAY['ORDINARY'::text, 'PREMIUM'::text, 'SHARED_COST'::text, 'SATELLITE'::text, 'UNASSIGNED'::text, 'IMPOSSIBLE'::text]))),
     CONSTRAINT lanes_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone))),
     CONSTRAINT lanes_opens_at_computable CHECK ((public.is_computable(opens_at) OR (opens_at = '-infinity'::timestamp with time zone))),
     CONSTRAINT lanes_opens_before_it_closes CHECK ((opens_at < closes_at)),
@@ -1703,6 +1833,8 @@ COMMENT ON COLUMN public.lanes.closed_by IS 'What keeps it closed until opens_at
 COMMENT ON COLUMN public.lanes.country IS 'ISO 3166 country of the people called, for its legal hours; empty: unknown.';
 
 COMMENT ON COLUMN public.lanes.zones IS 'Candidate time zones of the people called; empty: none are needed.';
+
+COMMENT ON COLUMN public.lanes.destination IS 'The kind of number of all its calls: domain::place::Destination.';
 
 CREATE TABLE public.later_deltas (
     lane_id uuid NOT NULL,
@@ -1827,6 +1959,7 @@ CREATE TABLE public.suppressions (
     by_status boolean DEFAULT false NOT NULL,
     reason text,
     asked boolean DEFAULT false NOT NULL,
+    canonical boolean DEFAULT false NOT NULL,
     CONSTRAINT suppressions_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT suppressions_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
 );
@@ -1837,19 +1970,25 @@ COMMENT ON COLUMN public.suppressions.by_status IS 'It stands for a phone number
 
 COMMENT ON COLUMN public.suppressions.asked IS 'The callee asked for it during a call: no tenant takes it off, and an admin only with a reason, which is kept.';
 
+COMMENT ON COLUMN public.suppressions.canonical IS 'The service has seen to it that the number stands here in its canonical form.';
+
 CREATE TABLE public.user_turns (
     user_id uuid NOT NULL,
     next_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     blocked_on text,
+    probed_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT user_turns_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['user'::text, 'quota'::text]))),
     CONSTRAINT user_turns_blocked_sleeps CHECK (((blocked_on IS NULL) OR (next_at = 'infinity'::timestamp with time zone))),
-    CONSTRAINT user_turns_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone)))
+    CONSTRAINT user_turns_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT user_turns_probed_at_computable CHECK ((public.is_computable(probed_at) OR (probed_at = '-infinity'::timestamp with time zone)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
 COMMENT ON TABLE public.user_turns IS 'The ring of users: whose lanes are looked at next. Fairness is between users, not lanes.';
 
 COMMENT ON COLUMN public.user_turns.next_at IS 'Never later than the earliest next_at of the user''s lanes, unless blocked_on says why.';
+
+COMMENT ON COLUMN public.user_turns.probed_at IS 'When a call of this user was last the one that had to prove that the provider is back.';
 
 CREATE TABLE public.users (
     id uuid NOT NULL,
@@ -1861,6 +2000,10 @@ CREATE TABLE public.users (
     email text,
     time_zone text,
     clerk_id text,
+    allowed_countries text[],
+    allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
+    CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
+    CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
     CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
     CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
@@ -1875,6 +2018,10 @@ COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this us
 COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
 
 COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
+
+COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
 
 CREATE VIEW ops.broken AS
  SELECT 'live call without its open attempt'::text AS what,
@@ -2003,12 +2150,19 @@ UNION ALL
           GROUP BY t_1.lane_id, t_1.reason, (date_trunc('second'::text, t_1.due_at))
          HAVING (sum(t_1.n) <> (0)::numeric)) t
      FULL JOIN ( SELECT calls.lane_id,
-            public.later_reason(calls.rank) AS reason,
+                CASE
+                    WHEN (calls.capped_until = calls.due_at) THEN 'FREQUENCY_CAP'::text
+                    ELSE public.later_reason(calls.rank)
+                END AS reason,
             date_trunc('second'::text, calls.due_at) AS due_at,
             count(*) AS n
            FROM public.calls
           WHERE ((calls.state = 'waiting'::public.call_state) AND (calls.campaign_id IS NOT NULL) AND (calls.due_at >= (date_trunc('second'::text, public.clock()) + '00:00:10'::interval)))
-          GROUP BY calls.lane_id, (public.later_reason(calls.rank)), (date_trunc('second'::text, calls.due_at))) c ON (((c.lane_id = t.lane_id) AND (c.reason = t.reason) AND (c.due_at = t.due_at))))
+          GROUP BY calls.lane_id,
+                CASE
+                    WHEN (calls.capped_until = calls.due_at) THEN 'FREQUENCY_CAP'::text
+                    ELSE public.later_reason(calls.rank)
+                END, (date_trunc('second'::text, calls.due_at))) c ON (((c.lane_id = t.lane_id) AND (c.reason = t.reason) AND (c.due_at = t.due_at))))
   WHERE (t.n IS DISTINCT FROM (c.n)::numeric);
 
 COMMENT ON VIEW ops.broken IS 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
@@ -2121,7 +2275,7 @@ CREATE VIEW ops.lanes AS
                 CASE
                     WHEN l.paused THEN 'CAMPAIGN_PAUSED'::text
                     WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
-                    WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text])) THEN l.closed_by
+                    WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text, 'DESTINATION_NOT_ALLOWED'::text, 'INVALID_NUMBER'::text])) THEN l.closed_by
                     ELSE NULL::text
                 END AS held_by,
                 CASE
@@ -2377,7 +2531,11 @@ CREATE VIEW ops.waiting AS
                     WHEN t.is_later THEN
                     CASE
                         WHEN (c.due_at >= l.closes_at) THEN 'WINDOW_CLOSED'::text
-                        ELSE public.later_reason(c.rank)
+                        ELSE
+                        CASE
+                            WHEN (c.capped_until = c.due_at) THEN 'FREQUENCY_CAP'::text
+                            ELSE public.later_reason(c.rank)
+                        END
                     END
                     WHEN (l.held_by IS NOT NULL) THEN l.held_by
                     WHEN (l.closed_by IS NOT NULL) THEN l.closed_by
@@ -2599,6 +2757,17 @@ COMMENT ON COLUMN public.deliveries.id IS 'The webhook-id: the same however ofte
 
 COMMENT ON COLUMN public.deliveries.call_id IS 'Events of one call arrive in order; null: it is about no call.';
 
+CREATE TABLE public.dials (
+    user_id uuid NOT NULL,
+    phone text NOT NULL,
+    dialed_at timestamp with time zone NOT NULL,
+    attempt_id uuid NOT NULL,
+    call_id uuid NOT NULL,
+    CONSTRAINT dials_dialed_at_computable CHECK (public.is_computable(dialed_at))
+);
+
+COMMENT ON TABLE public.dials IS 'Dials by user and number (its identity): what rules about how often somebody is called are read from.';
+
 CREATE VIEW public.later_spans AS
  SELECT s.secs,
     s.within_secs
@@ -2726,6 +2895,17 @@ CREATE TABLE public.stray_events (
 
 COMMENT ON TABLE public.stray_events IS 'Events about calls not known yet: kept, and swept until they match.';
 
+CREATE TABLE public.test_numbers (
+    phone text NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    note text,
+    CONSTRAINT test_numbers_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT test_numbers_note_length CHECK ((char_length(note) <= 255)),
+    CONSTRAINT test_numbers_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text))
+);
+
+COMMENT ON TABLE public.test_numbers IS 'Numbers of people who test: they may be called as often as somebody likes. An admin lists them.';
+
 CREATE TABLE public.time_zones (
     name text NOT NULL
 );
@@ -2816,6 +2996,9 @@ ALTER TABLE ONLY public.dead_letters
 
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.dials
+    ADD CONSTRAINT dials_pkey PRIMARY KEY (user_id, phone, dialed_at, attempt_id) INCLUDE (call_id);
 
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (attempt_id, key);
@@ -2910,6 +3093,9 @@ ALTER TABLE ONLY public.suppressions
 ALTER TABLE ONLY public.tallies
     ADD CONSTRAINT tallies_pkey PRIMARY KEY (lane_id, what);
 
+ALTER TABLE ONLY public.test_numbers
+    ADD CONSTRAINT test_numbers_pkey PRIMARY KEY (phone);
+
 ALTER TABLE ONLY public.time_zones
     ADD CONSTRAINT time_zones_pkey PRIMARY KEY (name);
 
@@ -2933,6 +3119,9 @@ ALTER TABLE ONLY public.user_turns
 
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_email_key UNIQUE (email);
+
+ALTER TABLE public.users
+    ADD CONSTRAINT users_external_id_is_no_uuid CHECK ((external_id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'::text)) NOT VALID;
 
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_external_id_key UNIQUE (external_id);
@@ -2964,6 +3153,8 @@ CREATE INDEX calls_by_campaign ON public.calls USING btree (campaign_id, id) WHE
 CREATE INDEX calls_by_phone ON public.calls USING btree (phone, id) WHERE (phone IS NOT NULL);
 
 CREATE INDEX calls_by_user ON public.calls USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX calls_capped ON public.calls USING btree (lane_id, due_at) WHERE (capped_until = due_at);
 
 CREATE INDEX calls_ended ON public.calls USING btree (state, id) WHERE (ended_at > '-infinity'::timestamp with time zone);
 
@@ -3015,7 +3206,7 @@ CREATE INDEX lanes_blocked ON public.lanes USING btree (blocked_on, user_id, cam
 
 CREATE INDEX lanes_of_campaign ON public.lanes USING btree (campaign_id) WHERE (campaign_id IS NOT NULL);
 
-CREATE UNIQUE INDEX lanes_of_user_key ON public.lanes USING btree (user_id, campaign_id, country, zones) NULLS NOT DISTINCT WHERE (zones IS NOT NULL);
+CREATE UNIQUE INDEX lanes_of_user_key ON public.lanes USING btree (user_id, campaign_id, country, zones, destination) NULLS NOT DISTINCT WHERE (zones IS NOT NULL);
 
 CREATE INDEX lanes_refresh ON public.lanes USING btree (refresh_at) WHERE (refresh_at < 'infinity'::timestamp with time zone);
 
@@ -3055,6 +3246,8 @@ CREATE INDEX subscriptions_period ON public.subscriptions USING btree (period_en
 
 CREATE INDEX suppressions_by_user ON public.suppressions USING btree (user_id, phone) WHERE (user_id IS NOT NULL);
 
+CREATE INDEX suppressions_uncanonical ON public.suppressions USING btree (phone, user_id) WHERE (NOT canonical);
+
 CREATE INDEX tallies_by_campaign ON public.tallies USING btree (campaign_id) WHERE (campaign_id IS NOT NULL);
 
 CREATE INDEX tallies_by_user ON public.tallies USING btree (user_id, campaign_id);
@@ -3072,6 +3265,8 @@ CREATE TRIGGER appointments_tell_endpoints AFTER INSERT ON public.appointments F
 CREATE TRIGGER attempts_make_appointments AFTER UPDATE OF disposition ON public.attempts FOR EACH ROW WHEN (((new.disposition = 'APPOINTMENT_SET'::text) AND (old.disposition IS DISTINCT FROM new.disposition))) EXECUTE FUNCTION public.attempts_make_appointments();
 
 CREATE TRIGGER attempts_settle_minutes AFTER UPDATE OF state, duration_secs, dialed ON public.attempts FOR EACH ROW WHEN (((new.reserved_minutes IS NOT NULL) AND (new.ended_at IS NOT NULL))) EXECUTE FUNCTION public.attempts_settle_minutes();
+
+CREATE TRIGGER attempts_take_back_dial AFTER UPDATE OF state, dialed ON public.attempts FOR EACH ROW WHEN (((new.ended_at IS NOT NULL) AND ((NOT new.dialed) OR ((old.ended_at IS NOT NULL) AND (NOT old.dialed))))) EXECUTE FUNCTION public.attempts_take_back_dial();
 
 CREATE TRIGGER calls_count_later AFTER UPDATE OF state, due_at, lane_id, rank ON public.calls FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (((old.state = 'waiting'::public.call_state) AND (old.due_at > public.clock())) OR ((new.state = 'waiting'::public.call_state) AND (new.due_at > public.clock()))) AND ((((old.state IS DISTINCT FROM new.state) OR (old.due_at IS DISTINCT FROM new.due_at)) OR (old.lane_id IS DISTINCT FROM new.lane_id)) OR (old.rank IS DISTINCT FROM new.rank)))) EXECUTE FUNCTION public.calls_count_later();
 
@@ -3124,6 +3319,8 @@ CREATE TRIGGER user_settings_reopen AFTER INSERT OR UPDATE OF opens, closes, zon
 CREATE TRIGGER users_get_a_lane AFTER INSERT ON public.users FOR EACH ROW EXECUTE FUNCTION public.users_get_a_lane();
 
 CREATE TRIGGER users_reopen AFTER UPDATE OF time_zone ON public.users FOR EACH ROW WHEN ((old.time_zone IS DISTINCT FROM new.time_zone)) EXECUTE FUNCTION public.users_reopen();
+
+CREATE TRIGGER users_reopen_destinations AFTER UPDATE OF allowed_countries, allowed_destinations ON public.users FOR EACH ROW WHEN (((old.allowed_countries IS DISTINCT FROM new.allowed_countries) OR (old.allowed_destinations IS DISTINCT FROM new.allowed_destinations))) EXECUTE FUNCTION public.users_reopen_destinations();
 
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
@@ -3181,6 +3378,8 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('18', 'keys end', true, E'\\x08699eb8ed1167802e0e6725106c96c918910d1f3829d007fbd2c7cdc06e1326c7d815b78cd175dbcbb51b59e49b4f2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('19', 'opt outs and bounds', true, E'\\x72c6f1401f77b2dcf90f6edcaa95182827e6785a5d3a713ba7acae2e50b08abb3c4cdb6af16ef0fdfbc285b73ad9dd2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('20', 'unheld users', true, E'\\x2e9b995c75fa6935ca15872a9379c329346df57ca51323f2665a54889b352461fd6438e609d1d1fcd71897b08a1a65e0', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\xda83292a12cbfd7245c97f53bc3101aabe5fb1955b83e8c2fcb470f345866312b5e25b1e71995a846eb06de8dc35339b', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x3521b2cc7bbf2287fbb37fb44efe55369dcab875841fec0765849cedf54538e16ffd09d7f7ca958f4610bb36a2913dc1', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::domain::disposition::Disposition;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::place::Place;
 use crate::domain::retry::Policy;
 use crate::domain::webhook_key::{self, WebhookKey};
 
@@ -35,6 +36,7 @@ pub struct Config {
     pub auth: Auth,
     pub database: Database,
     pub calls: Calls,
+    pub rules: Rules,
     pub executor: Executor,
     pub retry: Retry,
     pub provider: Provider,
@@ -51,6 +53,67 @@ pub struct Config {
     /// Names that were set and have no effect: of other systems (`REDIS_*`).
     #[serde(skip)]
     pub unneeded: Vec<String>,
+}
+
+/// When, where and how often people are called.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    pub single_calls: Obedience,
+    pub destinations: Obedience,
+    pub countries: String,
+    pub frequency: Obedience,
+    pub dials_per_number_per_day: i32,
+    pub minutes_between_calls: i32,
+    pub callbacks_per_call: i16,
+}
+
+/// Whether a rule holds calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Obedience {
+    #[serde(rename = "")]
+    ByProvider,
+    Obey,
+    /// Dial, and say what the rule says.
+    Tell,
+}
+
+impl Obedience {
+    /// Whether the rule holds calls of this provider: where phones may ring it does, unless the settings say otherwise.
+    #[must_use]
+    pub fn holds(self, provider: ProviderKind) -> bool {
+        match self {
+            Self::ByProvider => provider != ProviderKind::Simulator,
+            Self::Obey => true,
+            Self::Tell => false,
+        }
+    }
+}
+
+impl Config {
+    /// The countries that users without a list of their own may call; none: any.
+    ///
+    /// # Errors
+    /// What is no code of a country.
+    pub fn countries(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let given: Vec<String> =
+            self.rules.countries.split(',').map(str::trim).filter(|code| !code.is_empty()).map(str::to_owned).collect();
+        if let Some(wrong) = given.iter().find(|code| *code != "*" && !is_country(code)) {
+            bail!("rules.countries: {wrong:?} is no ISO 3166 code of two capital letters, and not *");
+        }
+        if !given.is_empty() || self.provider.kind != ProviderKind::Ultravox {
+            return Ok(Some(given).filter(|given| !given.is_empty()));
+        }
+        let caller = PhoneNumber::parse(&self.telnyx.from_number).map(|number| Place::of(&number).country);
+        Ok(caller.ok().filter(|country| is_country(country)).map(|country| vec![country]))
+    }
+}
+
+/// Whether a text has the form of an ISO 3166 code.
+#[must_use]
+pub fn is_country(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -557,6 +620,7 @@ impl Config {
             );
         }
         self.server.check()?;
+        self.rules.check()?;
         self.webhooks.keys()?;
         self.ultravox.webhook_secrets()?;
         if let Some(Err(fault)) = self.auth.admin_key().map(|key| webhook_key::is_long(key.as_bytes())) {
@@ -783,6 +847,20 @@ impl Auth {
 fn listed(secrets: &SecretString) -> Vec<SecretString> {
     let all = secrets.expose_secret().split(',').map(str::trim);
     all.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
+}
+
+impl Rules {
+    fn check(&self) -> anyhow::Result<()> {
+        if self.dials_per_number_per_day < 0 || self.minutes_between_calls < 0 || self.callbacks_per_call < 0 {
+            bail!(
+                "rules.dials_per_number_per_day, rules.minutes_between_calls and rules.callbacks_per_call must not be negative"
+            );
+        }
+        if self.minutes_between_calls > 24 * 60 {
+            bail!("rules.minutes_between_calls must be at most a day (1440)");
+        }
+        Ok(())
+    }
 }
 
 impl Server {

@@ -10,14 +10,15 @@ with target as materialized (
 ),
 suppressed as materialized (
   select from target t
-  join suppressions s on s.phone = $3 and s.user_id in (t.user_id, '00000000-0000-7000-8000-000000000001')
+  join suppressions s on s.phone = identity_of($3) and s.user_id in (t.user_id, '00000000-0000-7000-8000-000000000001')
   limit 1
 ),
 amended as (
   update calls c
   set
     state = 'waiting',
-    phone = coalesce($3, c.phone),
+    phone = coalesce(identity_of($3), c.phone),
+    given = case when $3::text is null then c.given else nullif($3, identity_of($3)) end,
     lane_id = coalesce($9, c.lane_id),
     script_id = coalesce($4, c.script_id),
     metadata = coalesce($5, c.metadata),

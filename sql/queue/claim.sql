@@ -2,6 +2,7 @@
 -- $1 want int               $2 global_limit int     $3 instance uuid    $4 provider text
 -- $5 dial_guard_secs float8 $6 attempt_ids uuid[]   $7 lanes_max int    $8 lease_secs float8
 -- $9 rate float8: dials a second, 0 = any   $10 burst float8: tokens the bucket holds
+-- $11 dials_per_day int: to a number, 0 = any   $12 gap_secs float8: between different calls to a number, 0 = none
 -- Needs the admission lock, exclusive, taken by a statement before this one. One row always comes back: the summary;
 -- the claimed calls stand beside it, null when there is none. What it finds in its way (numbers on a call, expired calls,
 -- lanes with nothing due) it leaves to queue::tend, so that nobody waits for that.
@@ -138,6 +139,18 @@ free as materialized (
     and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
+    -- Dialed often enough (capped_until): in the ledger, or among those who test.
+    and ($11::int <= 0
+      or (select d.dialed_at from dials d
+          where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - interval '24 hours'
+          order by d.dialed_at desc offset greatest($11::int, 1) - 1 limit 1) is null
+      or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
+    and ($12::float8 <= 0 or c.rank = 0
+      or (select d.call_id from dials d
+          where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)
+            and d.call_id <> c.id
+          order by d.dialed_at desc limit 1) is null
+      or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
 ),
 one_of_number as materialized (
   select * from (
@@ -158,7 +171,9 @@ picked as materialized (
   select id, nth, user_id, nth_of_user
   from (
     select *, row_number() over (
-      order by not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
+      -- A probe is of whoever had none for longest: one user's calls that the provider bars must not be all probes.
+      order by (select probed_at from user_turns t where t.user_id = in_user.user_id and (select probes from asked) is not null),
+        not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
     from (
       select *, row_number() over (partition by user_id order by rank, due_at, id) as nth_of_user
       from (
@@ -203,7 +218,7 @@ claimed as (
     ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id,
     (select minutes from picks)[array_position((select ids from picks), c.id)] as reserved_minutes,
     (select days from picks)[array_position((select ids from picks), c.id)] as counted_on,
-    c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone,
+    c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone, c.given,
     c.script_id, c.metadata, c.variables, c.due_at, c.prospect_id
 ),
 attempted as (
@@ -213,6 +228,13 @@ attempted as (
   select
     c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
     n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on
+  from claimed c
+  cross join now n
+),
+-- The ledger of dials; what rang no phone leaves it again (a trigger).
+dialed as (
+  insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
+  select c.user_id, c.phone, n.at, c.attempt_id, c.id
   from claimed c
   cross join now n
 ),
@@ -240,10 +262,18 @@ lanes_rotated as (
     for no key update skip locked
   ))
 ),
+probing as materialized (
+  select from asked where probes is not null
+),
 turns_rotated as (
-  update user_turns set next_at = (select at from now)
+  update user_turns
+  set
+    next_at = case when exists (select from contended) then (select at from now) else next_at end,
+    probed_at = case when exists (select from probing) then (select at from now) else probed_at end
   where user_id = any (array(
-    select user_id from user_turns where user_id = any (array(select user_id from claimed where exists (select from contended)))
+    select user_id from user_turns
+    where user_id = any (array(
+      select user_id from claimed where exists (select from contended) or exists (select from probing)))
     for no key update skip locked
   ))
 ),
@@ -281,7 +311,7 @@ from (
 ) s
 left join (
   select
-    k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, k.phone, k.script_id, k.metadata, k.variables, k.due_at,
+    k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, coalesce(k.given, k.phone) as phone, k.script_id, k.metadata, k.variables, k.due_at,
     k.reserved_minutes, k.prospect_id, s.agent, s.retry_rules, g.retry_delay_secs,
     coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
   from claimed k

@@ -1,5 +1,6 @@
--- Move calls into the lanes they belong to, and wake those. A call or a lane that somebody holds is left for another time.
--- $1 call_ids uuid[]   $2 lane_ids uuid[]
+-- Move calls into the lanes they belong to, with their numbers in canonical form, and wake those lanes. A call or a lane that somebody
+-- holds is left for another time. A call whose number is in its campaign already, written otherwise, ends.
+-- $1 call_ids uuid[]   $2 lane_ids uuid[]   $3 numbers text[]
 -- Needs the admission lock, shared. Used by queue::windows.
 with unheld as materialized (
   select l.id
@@ -9,31 +10,46 @@ with unheld as materialized (
   for no key update of l, t skip locked
 ),
 item as materialized (
-  select i.id, i.lane_id
-  from unnest($1::uuid[], $2::uuid[]) as i(id, lane_id)
+  select i.id, i.lane_id, identity_of(i.number) as phone, nullif(i.number, identity_of(i.number)) as given
+  from unnest($1::uuid[], $2::uuid[], $3::text[]) as i(id, lane_id, number)
   where i.lane_id in (select id from unheld)
 ),
 was as materialized (
-  select c.id, c.lane_id from calls c
-  where c.id = any (array(select id from item)) and c.state = 'waiting'
+  select c.id, c.lane_id, c.campaign_id, c.state from calls c
+  where c.id = any (array(select id from item)) and c.state in ('waiting', 'parked')
   for update skip locked
 ),
+twice as materialized (
+  select w.id
+  from was w
+  join item i on i.id = w.id
+  where exists (select from calls t where t.campaign_id = w.campaign_id and t.phone = i.phone and t.id <> w.id)
+),
+ended as (
+  update calls
+  set state = 'canceled', disposition = 'CANCELED', ended_at = clock(), updated_at = clock()
+  where id = any (array(select id from twice)) and state in ('waiting', 'parked')
+  returning id, user_id, campaign_id, lane_id
+),
 moved as (
+  -- What was parked looks anew whether its number is free.
   update calls c
-  set lane_id = i.lane_id
+  set lane_id = i.lane_id, phone = i.phone, given = i.given, state = 'waiting'
   from item i
-  where c.id = any (array(select id from was)) and c.id = i.id
-  returning c.id, c.user_id, c.lane_id, c.due_at, c.rank
+  where c.id = any (array(select id from was where id <> all (array(select id from twice)))) and c.id = i.id
+  returning c.id, c.user_id, c.campaign_id, c.lane_id, c.due_at, c.rank
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-  select lane_id, user_id, null, 'PENDING', sum(n)
+  select lane_id, user_id, campaign_id, what, sum(n)
   from (
-    select w.lane_id, m.user_id, -1 as n from moved m join was w on w.id = m.id
+    select w.lane_id, m.user_id, m.campaign_id, 'PENDING' as what, -1 as n from moved m join was w on w.id = m.id
     union all
-    select m.lane_id, m.user_id, 1 from moved m
+    select lane_id, user_id, campaign_id, 'PENDING', 1 from moved
+    union all
+    select e.lane_id, e.user_id, e.campaign_id, v.what, v.n from ended e cross join (values ('PENDING', -1), ('CANCELED', 1)) as v(what, n)
   ) t
-  group by lane_id, user_id
+  group by lane_id, user_id, campaign_id, what
 ),
 due as materialized (
   select lane_id, user_id, min(due_at) as next_at, coalesce(min(due_at) filter (where rank < 2), 'infinity') as urgent_at

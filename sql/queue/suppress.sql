@@ -4,8 +4,8 @@
 -- Needs the admission lock, shared. Used by queue::do_not_call.
 with listed as (
   -- Who is on it for another reason stays for that reason; one that weighs more takes its place.
-  insert into suppressions as s (phone, user_id, reason, by_status, asked)
-  select distinct p.phone, $1::uuid, $3::text, $4::bool, $5::bool from unnest($2::text[]) as p(phone)
+  insert into suppressions as s (phone, user_id, reason, by_status, asked, canonical)
+  select distinct identity_of(p.phone), $1::uuid, $3::text, $4::bool, $5::bool, true from unnest($2::text[]) as p(phone)
   on conflict (phone, user_id) do update set reason = excluded.reason, by_status = false, asked = excluded.asked
   where (s.by_status and not excluded.by_status) or (excluded.asked and not s.asked)
 ),
@@ -17,7 +17,7 @@ gone as (
     from unnest($2::text[]) as p(phone)
     cross join lateral (
       select id from calls
-      where phone = p.phone and state in ('waiting', 'parked')
+      where phone = identity_of(p.phone) and state in ('waiting', 'parked')
         and (user_id = $1 or $1 = '00000000-0000-7000-8000-000000000001')
     ) c
   ))

@@ -1,6 +1,8 @@
 -- Tidy lanes a claim has looked at: park calls whose number is busy, drop what expired or was suppressed, and put lanes with
 -- nothing due to sleep until their next call, their opening, or until somebody wakes them.
+-- A number that was dialed often enough waits until it may be dialed again.
 -- $1 lane_ids uuid[]   $2 user_ids uuid[]   $3 dial_guard_secs float8   $4 each int: calls of a rank to look at
+-- $5 dials_per_day int, 0 = any   $6 gap_secs float8, 0 = none
 -- Needs the admission lock, exclusive. Used by queue::tend. Plan pinned by tests/it/plans.rs.
 with now as materialized (
   select clock() as at
@@ -46,7 +48,9 @@ judged as materialized (
     exists (select from suppressions s
             where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
     c.cancel_requested_at is not null as canceled,
-    exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy
+    exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy,
+    case when $5::int > 0 or $6::float8 > 0
+         then capped_until(c.user_id, c.phone, c.id, c.rank, (select at from now), $5::int, $6::float8) end as capped_until
   from candidates c
 ),
 dropped as (
@@ -70,9 +74,19 @@ parked as (
   where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed and not canceled))
   returning c.lane_id
 ),
+capped as (
+  update calls c
+  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = (select at from now)
+  from judged j
+  where c.id = any (array(
+      select id from judged where capped_until > (select at from now) and not busy and not expired and not suppressed and not canceled))
+    and c.id = j.id and c.state = 'waiting'
+  returning c.lane_id, c.due_at, c.rank
+),
 -- Lanes whose due calls are all gone now sleep until their next one.
 left_over as materialized (
-  select lane_id from judged where not busy and not expired and not suppressed and not canceled
+  select lane_id from judged
+  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= (select at from now))
   union
   select lane_id from candidates group by lane_id, rank having count(*) >= $4
 ),
@@ -82,13 +96,13 @@ lanes_after as materialized (
     case
       when l.blocked_on is not null then 'infinity'
       when l.opens_later then l.opens_at
-      when o.lane_id is null then coalesce(d.next_at, 'infinity')
+      when o.lane_id is null then least(d.next_at, (select min(k.due_at) from capped k where k.lane_id = l.id), 'infinity')
       else l.next_at
     end as next_at,
     case
       when l.blocked_on is not null then 'infinity'
       when l.opens_later and l.urgent_at < 'infinity' then l.opens_at
-      when o.lane_id is null then coalesce(d.urgent_at, 'infinity')
+      when o.lane_id is null then least(d.urgent_at, (select min(k.due_at) from capped k where k.lane_id = l.id and k.rank < 2), 'infinity')
       else urgent_of(l.id)
     end as urgent_at
   from looked l
@@ -148,7 +162,7 @@ tallied as (
 )
 select
   (select at from now) as "at!",
-  (select count(*) from parked) as "parked!",
+  (select count(*) from parked) + (select count(*) from capped) as "put_off!",
   array(select distinct phone from dropped) as "dropped!",
   nullif(least(
     (select min(next_at) from turns_after),

@@ -2,7 +2,7 @@
 -- and a script.
 -- $1 limit bigint
 -- Used by queue::windows.
-select c.id, c.user_id, c.phone, c.time_zone
+select c.id, c.user_id, coalesce(c.given, c.phone) as "phone!", c.time_zone, c.ignore_window
 from lanes l
 join calls c on c.lane_id = l.id and c.state = 'waiting'
 where l.country = '?'

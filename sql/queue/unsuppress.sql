@@ -3,7 +3,7 @@
 -- $1 user_id uuid   $2 phone text   $3 admin text?   $4 reason text?
 -- Needs the admission lock, shared. Used by queue::unsuppress.
 with listed as materialized (
-  select phone, user_id, created_at, reason, asked from suppressions where user_id = $1 and phone = $2 for update
+  select phone, user_id, created_at, reason, asked from suppressions where user_id = $1 and phone = identity_of($2) for update
 ),
 gone as (
   delete from suppressions s

@@ -18,7 +18,7 @@ from (
     and ($4::uuid is not null or $2::text is null or $2 in ('PENDING', 'IN_PROGRESS') or c.ended_at is not null)
     and ($1::uuid is not null or $4::uuid is not null or $2::text is null or $2 in ('PENDING', 'IN_PROGRESS') or c.ended_at > '-infinity')
     and ($1::uuid is not null or $4::uuid is not null or $2::text is null or $2 <> 'PENDING' or c.ended_at is null)
-    and ($3::text is null or c.phone = $3)
+    and ($3::text is null or c.phone = identity_of($3))
     and ($4::uuid is null or c.campaign_id = $4)
     and ($5::timestamptz is null or c.id >= ops.uuid_floor($5))
     and ($6::timestamptz is null or c.id < ops.uuid_floor($6))

@@ -9,6 +9,6 @@ where p.user_id = $1 and p.status in ('INITIAL', 'RESCHEDULED') and p.reschedule
   and (select c.id from calls c where c.prospect_id = p.id and c.state in ('waiting', 'parked', 'live')) is null
   and not exists (
     select from suppressions s
-    where s.phone = p.phone and s.user_id in (p.user_id, '00000000-0000-7000-8000-000000000001'))
+    where s.phone = identity_of(p.phone) and s.user_id in (p.user_id, '00000000-0000-7000-8000-000000000001'))
 order by p.status <> 'RESCHEDULED', p.refused_at is not null, coalesce(p.last_contacted_at, '-infinity'), p.reschedules, p.created_at, p.id
 limit $2

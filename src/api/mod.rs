@@ -99,6 +99,8 @@ pub struct Limits {
     pub look_again_after: Duration,
     /// Users may register endpoints on this machine and its network.
     pub allow_internal_endpoints: bool,
+    /// The operator's single calls go into the lanes of their zones.
+    pub sorts_operator: bool,
     /// Of a planning batch.
     pub planner: planner::Limits,
 }
@@ -391,6 +393,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         patience: Duration::ZERO,
         look_again_after: Duration::ZERO,
         allow_internal_endpoints: false,
+        sorts_operator: false,
         planner: planner::Limits { users: 0, calls_per_user: 0, interval_secs: 0.0 },
     };
     documented(&limits).split_for_parts().1

@@ -16,8 +16,10 @@ use crate::api::faults::{Faults, given};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::user_in_path;
 use crate::api::paging::PageQuery;
+use crate::config::is_country;
 use crate::domain::ids::UserId;
-use crate::store::users::{self, Row};
+use crate::domain::place::Destination;
+use crate::store::users::{self, Changes, Row};
 
 /// `POST /users`
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -40,6 +42,29 @@ pub struct UserChanges {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub email: Option<Option<String>>,
+    /// Countries the user may have called: ISO 3166 codes, or `*` for any; null: those of the installation (`rules.countries`).
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["US", "CA"]))]
+    pub allowed_countries: Option<Option<Vec<String>>>,
+    /// Kinds of numbers the user may have called beside ordinary ones: PREMIUM, SHARED_COST, SATELLITE, UNASSIGNED.
+    #[schema(example = json!(["SHARED_COST"]))]
+    pub allowed_destinations: Option<Vec<String>>,
+}
+
+const COUNTRIES_MAX: usize = 300;
+
+fn check_destinations(faults: &mut Faults, changes: &UserChanges) {
+    let countries = changes.allowed_countries.iter().flatten();
+    if countries.clone().any(|countries| countries.len() > COUNTRIES_MAX)
+        || countries.flatten().any(|code| code != "*" && !is_country(code))
+    {
+        faults.add("allowedCountries", "must be ISO 3166 codes of two capital letters, such as US, or *");
+    }
+    let is_known = |word: &String| Destination::ADMISSIBLE.iter().any(|kind| kind.as_str() == word);
+    if changes.allowed_destinations.iter().flatten().any(|word| !is_known(word)) {
+        let known: Vec<&str> = Destination::ADMISSIBLE.iter().map(|kind| kind.as_str()).collect();
+        faults.add("allowedDestinations", format!("must be of {}", known.join(", ")));
+    }
 }
 
 fn check_email(faults: &mut Faults, email: &str) {
@@ -113,16 +138,19 @@ pub async fn update_user(
 ) -> Result<axum::Json<Data<Row>>, Error> {
     caller.require_admin()?;
     let user = user_in_path(&state.0, caller, &id).await?;
-    let UserChanges { name, email } = changes.body;
     let mut faults = Faults::default();
-    if let Some(name) = &name {
+    if let Some(name) = &changes.body.name {
         faults.check_name("name", name);
     }
-    if let Some(Some(email)) = &email {
+    if let Some(Some(email)) = &changes.body.email {
         check_email(&mut faults, email);
     }
+    check_destinations(&mut faults, &changes.body);
     faults.none()?;
-    users::update(&state.0.db.work, user, name.as_deref(), email.as_ref().map(Option::as_deref)).await?;
+    let UserChanges { name, email, allowed_countries, allowed_destinations } = changes.body;
+    let changes = Changes { name, email, allowed_countries, allowed_destinations };
+    users::update(&state.0.db.work, user, &changes).await?;
+    state.0.doorbell.ring();
     let user = users::get(&state.0.db.work, user).await?.ok_or_else(|| Error::not_found("user"))?;
     Ok(axum::Json(Data::of(user)))
 }

@@ -17,7 +17,7 @@ use crate::api::extract::{self, Query};
 use crate::api::{Api, State};
 use crate::config::Causes;
 use crate::db::fault::within;
-use crate::domain::ids::AttemptId;
+use crate::domain::ids::{AttemptId, PROVIDER_ID_BYTES_MAX};
 use crate::domain::webhook_key::WebhookKey;
 use crate::domain::word::Word;
 use crate::outcome::Became;
@@ -130,7 +130,9 @@ async fn receive<T: serde::de::DeserializeOwned>(
 async fn commit(api: &Api, report: Report, body: Value) -> Result<Answer, Error> {
     let about = match (report.attempt_id, report.provider_call_id) {
         (Some(attempt), _) => Meant::Attempt(attempt),
-        (None, Some(id)) if !id.is_empty() && id.len() <= 500 && !id.contains('\0') => Meant::ProviderCall(id),
+        (None, Some(id)) if !id.is_empty() && id.len() <= PROVIDER_ID_BYTES_MAX && !id.contains('\0') => {
+            Meant::ProviderCall(id)
+        }
         _ => {
             return Err(Error::invalid_field(
                 "callId",

@@ -318,6 +318,7 @@ async fn one_claim(bench: &Bench) -> anyhow::Result<Duration> {
         lanes_max: bench.config.calls.lanes_per_claim,
         lease_secs: 15.0,
         dials_per_second: 0.0,
+        frequency: crate::queue::Frequency::default(),
     };
     let claim = crate::queue::claim(&mut transaction, room).await?;
     anyhow::ensure!(claim.calls.len() == NARROW, "the claim found {} calls", claim.calls.len());

@@ -104,7 +104,11 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
     let account = Account::choose()?;
     let place = Place::prepare(&settings.folder, &account)?;
     let deadline = Instant::now() + READY_TIMEOUT;
-    let options = PgConnectOptions::new_without_pgpass().socket(&place.socket).username("postgres").database(DATABASE);
+    let options = PgConnectOptions::new_without_pgpass()
+        .socket(&place.socket)
+        .username("postgres")
+        .database(DATABASE)
+        .options([("search_path", "public")]);
     let died = CancellationToken::new();
     loop {
         if let Some(lock) = place.try_own()? {

@@ -52,10 +52,9 @@ pub fn options_of(url: &str) -> anyhow::Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(&clean).map_err(|_| {
         anyhow::anyhow!("DATABASE_URL: not a Postgres URL, such as postgres://user:password@host:5432/name")
     })?;
-    Ok(match schemas.first().and_then(|pair| pair.strip_prefix("schema=")) {
-        Some(schema) if !schema.is_empty() && schema != "public" => options.options([("search_path", schema)]),
-        _ => options,
-    })
+    let schema = schemas.first().and_then(|pair| pair.strip_prefix("schema=")).filter(|schema| !schema.is_empty());
+    // Said, whatever the database's or the role's default is: views in another schema would stand before our tables.
+    Ok(options.options([("search_path", schema.unwrap_or("public"))]))
 }
 
 impl Db {

@@ -93,6 +93,8 @@ impl UserId {
 
 /// An external id, the client's own, has at most so many characters.
 pub const EXTERNAL_ID_CHARS_MAX: usize = 255;
+/// A provider's id of a call is kept up to this length: an index holds it.
+pub const PROVIDER_ID_BYTES_MAX: usize = 500;
 
 /// Whether a text looks like one of our ids, which no external id may.
 #[must_use]

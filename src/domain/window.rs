@@ -156,6 +156,10 @@ pub enum ClosedBy {
     LegalHours,
     ZoneUnknown,
     Never,
+    /// Its user may not have such numbers, or numbers of that country, called.
+    Destination,
+    /// No network takes its numbers.
+    InvalidNumber,
 }
 
 impl ClosedBy {
@@ -168,7 +172,15 @@ impl ClosedBy {
             Self::LegalHours => "LEGAL_HOURS",
             Self::ZoneUnknown => "ZONE_UNKNOWN",
             Self::Never => "WINDOW_NEVER_OPENS",
+            Self::Destination => "DESTINATION_NOT_ALLOWED",
+            Self::InvalidNumber => "INVALID_NUMBER",
         }
+    }
+
+    /// What a word means, where it says that a lane is closed for good by what its calls are; none: it may yet open.
+    #[must_use]
+    pub fn for_good(word: &str) -> Option<Self> {
+        [Self::Never, Self::Destination, Self::InvalidNumber].into_iter().find(|why| why.as_str() == word)
     }
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::disposition::Disposition;
+use crate::domain::ids::PROVIDER_ID_BYTES_MAX;
 
 /// A hangup cause, in whosever words, is kept up to so many characters.
 const CAUSE_CHARS_MAX: usize = 200;
@@ -214,15 +215,16 @@ impl Word {
         }
     }
 
-    /// The same, with what can be stored of it: no NUL characters, no times beyond the years 1900 to 9999.
+    /// The same, with what can be stored of it: no NUL characters, no times beyond the years 1900 to 9999, no ids that no index holds. A
+    /// call with such an id is found by our own.
     #[must_use]
     pub fn storable(self) -> Self {
         let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+        let id = |id: Option<String>| id.map(clean).filter(|id| id.len() <= PROVIDER_ID_BYTES_MAX);
         match self {
-            Self::Accepted { provider_call_id, carrier_call_id } => Self::Accepted {
-                provider_call_id: provider_call_id.map(clean),
-                carrier_call_id: carrier_call_id.map(clean),
-            },
+            Self::Accepted { provider_call_id, carrier_call_id } => {
+                Self::Accepted { provider_call_id: id(provider_call_id), carrier_call_id: id(carrier_call_id) }
+            }
             Self::Prepared { provider_call_id } => Self::Prepared { provider_call_id: clean(provider_call_id) },
             Self::Told { outcome } => Self::Told { outcome: outcome.storable() },
             Self::OneSideOver { by_carrier, hangup_cause } => {
@@ -235,7 +237,7 @@ impl Word {
             Self::Barred { reason, again_secs } => Self::Barred { reason: clean(reason), again_secs },
             Self::Ended(ended) => Self::Ended(Ended {
                 outcome: ended.outcome.map(Outcome::storable),
-                provider_call_id: ended.provider_call_id.map(clean),
+                provider_call_id: id(ended.provider_call_id),
                 hangup_cause: ended.hangup_cause.map(clean),
                 transcript: ended.transcript.map(clean),
                 ..ended

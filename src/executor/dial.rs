@@ -10,7 +10,7 @@ use crate::db::fault::within;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::script::{Agent, Script};
-use crate::domain::template::{Missing, render};
+use crate::domain::template::{Unfilled, render};
 use crate::domain::word::{Word, shortened};
 use crate::executor::Settings;
 use crate::executor::lease::Lease;
@@ -101,7 +101,11 @@ async fn scripted(line: &Line, mut call: Claimed) -> Result<(Claimed, Worded), W
     let stored = if line.provider.reads_scripts() { stored_script(line, &call).await? } else { None };
     match worded(&mut call, stored, line.provider.reads_scripts()) {
         Ok(worded) => Ok((call, worded)),
-        Err(Unspeakable::Missing(Missing { name })) => {
+        Err(Unspeakable::Unfilled(Unfilled::TooLong)) => {
+            tracing::warn!(call.id = %call.call_id, "a script grows too long when its names are filled in; not dialed");
+            Err(Word::Withheld { bar: "UNREADABLE".to_owned(), detail: Some(Unfilled::TooLong.to_string()) })
+        }
+        Err(Unspeakable::Unfilled(Unfilled::Missing { name })) => {
             tracing::warn!(call.id = %call.call_id, variable = name, "a script names what nobody knows; not dialed");
             Err(Word::Withheld { bar: "VARIABLE_MISSING".to_owned(), detail: Some(name) })
         }
@@ -120,14 +124,14 @@ struct Worded {
 
 /// Why nothing can be said.
 enum Unspeakable {
-    Missing(Missing),
+    Unfilled(Unfilled),
     /// A stored field is not what it must be.
     Unreadable(&'static str),
 }
 
-impl From<Missing> for Unspeakable {
-    fn from(missing: Missing) -> Self {
-        Self::Missing(missing)
+impl From<Unfilled> for Unspeakable {
+    fn from(unfilled: Unfilled) -> Self {
+        Self::Unfilled(unfilled)
     }
 }
 
@@ -310,11 +314,18 @@ async fn word_for(line: &Line, attempt: AttemptId, placed: Placed, sent: Instant
     }
 }
 
+/// What equal refusals have in common: their words, without numbers, ids of requests and whatever else differs each time.
+fn words_of(reason: &str) -> String {
+    let words = reason.split(|char: char| !char.is_alphanumeric() && char != '-');
+    let same = words.filter(|word| !word.is_empty() && !word.contains(|char: char| char.is_ascii_digit()));
+    same.collect::<Vec<_>>().join(" ").chars().take(REFUSAL_CHARS).collect()
+}
+
 /// A refusal that says nothing of the number, when it is one of several equal ones in a row: then it says something of what all these
 /// calls ask for, and they are held back instead of failed.
 async fn refused_in_a_row(line: &Line, attempt: AttemptId, reason: &str) -> Option<InARow> {
     line.pulse.sees_rows();
-    let words: String = reason.chars().filter(|char| !char.is_ascii_digit()).take(REFUSAL_CHARS).collect();
+    let words = words_of(reason);
     let counting = queue::refused_again(&line.pool, line.provider.name(), attempt, &words);
     let row = match within(line.settings.statement_patience, counting).await {
         Ok(row) => row?,
@@ -333,4 +344,18 @@ async fn refused_in_a_row(line: &Line, attempt: AttemptId, reason: &str) -> Opti
         );
     }
     (row.count >= most).then_some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Refusals that differ by ids and numbers alone are the same.
+    #[test]
+    fn refusals_are_told_by_their_words() {
+        let of =
+            |id: &str| words_of(&format!(r#"HTTP 422 {{"requestId":"{id}","error":"scriptId is unknown", "at": 17}}"#));
+        assert_eq!(of("8c6affad-0a1b-4c2d-8d3e-fa0123456789"), of("01a22c86-a1fe-7843-9656-5b73a6f4c6a8"));
+        assert_ne!(of("1"), words_of(r#"HTTP 422 {"requestId":"1","error":"voice is unknown", "at": 17}"#));
+    }
 }

@@ -341,6 +341,7 @@ impl Dispatcher {
             lanes_max: settings.lanes_per_claim,
             lease_secs: settings.lease.as_secs_f64(),
             dials_per_second: settings.dials_per_second,
+            frequency: settings.frequency,
         }
     }
 

@@ -13,13 +13,15 @@ pub mod pulse;
 
 use std::time::Duration;
 
-use crate::queue::Breaker;
+use crate::queue::{Breaker, Frequency};
 
 /// What the executor follows; see config.toml for each.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub global_limit: i32,
     pub dial_guard_secs: f64,
+    /// How often a user's calls may ring one phone.
+    pub frequency: Frequency,
     pub dials_per_second: f64,
     pub lanes_per_claim: i32,
     pub lease: Duration,

@@ -27,6 +27,8 @@ pub struct Rules {
     pub inquiry: Duration,
     /// Dials in one round, for a promised callback.
     pub max_attempts: i16,
+    /// Times the callee of one call may put it off.
+    pub callbacks_max: i16,
     /// The provider is asked for its record so long after a call has ended; none: it keeps none.
     pub record_after: Option<Duration>,
     /// How long nothing is dialed when the carrier turned a call away because our account is full,
@@ -313,10 +315,14 @@ fn becomes(state: CallState) -> CallChange {
     CallChange { becomes: state, due_in_secs: None, due_at: None, rank: None, dials_max: None }
 }
 
-/// A callback with a time is a promise: the same call waits for it, first in its lane.
+/// A callback with a time to come is a promise: the same call waits for it, first in its lane. A time that has passed is none, nor is the
+/// wish of somebody who has put the call off often enough: the call is complete, and its disposition says what was wished.
 fn promised(ended: &Ended, facts: &Facts, rules: &Rules, counts: bool) -> Option<CallChange> {
     let outcome = ended.outcome.as_ref().filter(|outcome| outcome.disposition == Disposition::CallbackRequested)?;
     let due_at = outcome.callback_time.filter(|_| !facts.cancel_requested)?;
+    if facts.promise.is_some_and(|promise| due_at <= promise.now || promise.before >= rules.callbacks_max) {
+        return None;
+    }
     Some(CallChange {
         due_at: Some(due_at),
         rank: Some(rank::PROMISED),

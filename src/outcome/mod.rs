@@ -19,7 +19,7 @@ use crate::domain::disposition::Disposition;
 use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, new_id, splitmix};
 use crate::domain::raw_json::RawJson;
-use crate::domain::word::Word;
+use crate::domain::word::{Outcome, Word};
 use crate::outcome::decide::{Rules, decide};
 use crate::outcome::inbox::{Batch, Heard, Inbox, Meant};
 use crate::queue::{self, Event, Facts, Settled, Settlement, Stray};
@@ -80,6 +80,7 @@ pub async fn settle(
             distinct(left.iter().map(|(_, attempt)| attempt).filter(|attempt| !memory.contains_key(attempt)));
         refresh(connection, &forgotten, memory).await?;
         let (round, later) = first_of_each(&left);
+        learn_of_promises(connection, &round, heard, memory).await?;
         let batch = decide_round(&round, heard, memory, rules, &mut report);
         left = write(connection, batch, &std::mem::take(&mut events), memory, &mut report).await?;
         left.extend(later);
@@ -113,6 +114,34 @@ async fn leave_the_full_alone(
         }
         None => Ok(()),
     }
+}
+
+/// Where a word, or what was told before it, wishes for another call: what that is judged by.
+async fn learn_of_promises(
+    connection: &mut PgConnection,
+    round: &[(usize, AttemptId)],
+    heard: &[Heard],
+    memory: &mut Memory,
+) -> sqlx::Result<()> {
+    let wishes = round.iter().filter(|(nth, attempt)| {
+        let told = memory.get(attempt).and_then(|facts| facts.told.as_ref()).and_then(RawJson::read::<Outcome>);
+        let outcome = match heard.get(*nth).map(|heard| &heard.word) {
+            Some(Word::Told { outcome }) => Some(outcome),
+            Some(Word::Ended(ended)) => ended.outcome.as_ref(),
+            _ => None,
+        };
+        [told.as_ref(), outcome].into_iter().flatten().any(|outcome| outcome.callback_time.is_some())
+    });
+    let wishes = distinct(wishes.map(|(_, attempt)| attempt));
+    if wishes.is_empty() {
+        return Ok(());
+    }
+    for (attempt, promise) in queue::promises(connection, &wishes).await? {
+        if let Some(facts) = memory.get_mut(&attempt) {
+            facts.promise = Some(promise);
+        }
+    }
+    Ok(())
 }
 
 /// Reads facts anew.

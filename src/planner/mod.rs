@@ -17,8 +17,8 @@ use crate::domain::hours::{Day, Span, WallTime};
 use crate::domain::ids::{CallId, ProspectId, UserId, new_id};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::raw_json::RawJson;
-use crate::domain::template::render;
-use crate::domain::window::{Opening, Rules, Schedule};
+use crate::domain::template::{Unfilled, render};
+use crate::domain::window::{ClosedBy, Opening, Rules, Schedule};
 use crate::domain::zone::Zone;
 use crate::queue::{self, NewCall, Verdict, windows};
 use crate::store::planning::{self, Candidate, Facts, Promise};
@@ -200,10 +200,10 @@ async fn fill(
             Err(refused) => report.not_planned.push(refused),
         }
     }
-    let never = windows::place(pool, &mut calls).await?;
-    let (calls, hopeless): (Vec<_>, Vec<_>) = calls.into_iter().zip(never).partition(|(_, never)| !never);
-    for (call, _) in hopeless {
-        report.not_planned.push(refusal(&call, "WINDOW_NEVER_OPENS"));
+    let closed = windows::place(pool, &mut calls, true).await?;
+    let (calls, hopeless): (Vec<_>, Vec<_>) = calls.into_iter().zip(closed).partition(|(_, closed)| closed.is_none());
+    for (call, closed) in hopeless {
+        report.not_planned.push(refusal(&call, closed.map_or("WINDOW_NEVER_OPENS", ClosedBy::as_str)));
     }
     // Those come after the others from now on, until they change.
     let refused: Vec<Uuid> = report.not_planned.iter().map(|refused| refused.prospect_id).collect();
@@ -244,7 +244,13 @@ fn call_of(user: UserId, prospect: &Candidate, facts: &Facts, ready: &Ready<'_>)
     let variables =
         prospect.variables.fields().ok_or_else(|| refused("UNREADABLE", "variables: is no object".to_owned()))?;
     for text in [script, ready.first_message] {
-        render(text, &variables).map_err(|missing| refused("VARIABLE_MISSING", missing.to_string()))?;
+        render(text, &variables).map_err(|unfilled| {
+            let reason = match unfilled {
+                Unfilled::Missing { .. } => "VARIABLE_MISSING",
+                Unfilled::TooLong => "SCRIPT_TOO_LONG",
+            };
+            refused(reason, unfilled.to_string())
+        })?;
     }
     let phone = PhoneNumber::parse(&prospect.phone).map_err(|error| refused("INVALID_NUMBER", error.to_string()))?;
     Ok(NewCall {

@@ -18,6 +18,8 @@ use crate::provider::wire::OurFault;
 use crate::provider::{Dial, Found, HungUp, Placed, Provider, Question, wire};
 
 /// Where it reports to.
+/// An answer is an id and what is wrong.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const STATUS_PATH: &str = "/api/v1/callbacks/call-status";
 
 /// A client of the generic contract.
@@ -99,7 +101,7 @@ impl Http {
 
     async fn answer(&self, response: Response) -> Placed {
         let (status, retry_after) = (response.status(), wire::retry_after(response.headers()));
-        let body = wire::read(response).await;
+        let body = wire::read_up_to(response, ANSWER_BYTES_MAX).await;
         if !status.is_success() {
             let capacity_on_503 = self.settings.capacity_on_503;
             return refused(status, retry_after, &body.unwrap_or_default(), capacity_on_503);

@@ -146,6 +146,11 @@ impl Simulator {
     }
 }
 
+/// Enough of a script to know it by in a log.
+fn beginning_of(script: &str) -> String {
+    script.chars().take(80).collect()
+}
+
 fn call_id_of(attempt: AttemptId) -> String {
     format!("sim-{attempt}")
 }
@@ -158,7 +163,7 @@ impl Provider for Simulator {
 
     async fn place(&self, dial: &Dial) -> Placed {
         let course = self.course(dial.attempt_id);
-        info!(attempt.id = %dial.attempt_id, call.id = %dial.call_id, script = %dial.script_id,
+        info!(attempt.id = %dial.attempt_id, call.id = %dial.call_id, script = %beginning_of(&dial.script_id),
               lasts_ms = u64::try_from(course.lasts.as_millis()).unwrap_or(u64::MAX), "simulated call rings");
         self.put(Instant::now() + course.lasts, dial.attempt_id, false);
         Placed::Accepted { provider_call_id: Some(call_id_of(dial.attempt_id)), carrier_call_id: None }

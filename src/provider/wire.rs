@@ -90,12 +90,17 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The whole body; none when it breaks off or is too long.
-pub async fn read(mut response: Response) -> Option<Vec<u8>> {
+/// The whole body of an answer that may hold a transcript; none when it breaks off or is too long.
+pub async fn read(response: Response) -> Option<Vec<u8>> {
+    read_up_to(response, ANSWER_BYTES_MAX).await
+}
+
+/// The whole body; none when it breaks off or is longer.
+pub async fn read_up_to(mut response: Response, bytes_max: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
+        if body.len() > bytes_max {
             return None;
         }
     }

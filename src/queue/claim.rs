@@ -30,6 +30,16 @@ pub struct Room<'a> {
     pub lease_secs: f64,
     /// Dials a second the provider may be asked for; 0: any.
     pub dials_per_second: f64,
+    pub frequency: Frequency,
+}
+
+/// How often a user's calls may ring one phone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Frequency {
+    /// Dials in a rolling 24 h, over all calls of the user; 0: any number.
+    pub dials_per_day: i32,
+    /// Between dials of different calls; 0: none. A call's own retries keep their delay, a promised callback its time.
+    pub gap_secs: f64,
 }
 
 impl Room<'_> {
@@ -129,6 +139,8 @@ pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Resul
         room.lease_secs,
         room.dials_per_second,
         room.burst(),
+        room.frequency.dials_per_day,
+        room.frequency.gap_secs,
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -217,6 +229,7 @@ impl Row {
             cancel_requested: false,
             retry_delay_secs: self.retry_delay_secs,
             retry_rules: self.retry_rules,
+            promise: None,
         };
         Some(Ok(Claimed {
             attempt_id,
@@ -239,7 +252,7 @@ impl Row {
 /// What tending did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tended {
-    /// Calls that were parked or dropped: another claim may find what was behind them.
+    /// Calls that were parked, put off or dropped: another claim may find what was behind them.
     pub moved: i64,
     /// Seconds until the next look; none: nothing waits for a time.
     pub next_in_secs: Option<f64>,
@@ -251,13 +264,21 @@ pub struct Tended {
 /// Postgres is away.
 pub async fn tend(connection: &mut PgConnection, looked: &Looked, room: &Room<'_>) -> sqlx::Result<Tended> {
     let each = i64::try_from(room.want).unwrap_or(i64::MAX).saturating_add(4);
-    let row = sqlx::query_file!("sql/queue/tend.sql", &looked.lanes, &looked.users, room.dial_guard_secs, each)
-        .fetch_one(&mut *connection)
-        .await?;
+    let row = sqlx::query_file!(
+        "sql/queue/tend.sql",
+        &looked.lanes,
+        &looked.users,
+        room.dial_guard_secs,
+        each,
+        room.frequency.dials_per_day,
+        room.frequency.gap_secs
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     // A head that expired or was suppressed has left its number: the next in line comes back.
     unpark(connection, &row.dropped).await?;
     let dropped = i64::try_from(row.dropped.len()).unwrap_or(i64::MAX);
-    Ok(Tended { moved: row.parked + dropped, next_in_secs: row.next_at.map(|at| secs_until(row.at, at)) })
+    Ok(Tended { moved: row.put_off + dropped, next_in_secs: row.next_at.map(|at| secs_until(row.at, at)) })
 }
 
 /// Looks again at an attempt that is about to be dialed: why it must not be, if it must not.

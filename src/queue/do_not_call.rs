@@ -50,6 +50,30 @@ pub(super) async fn suppress_on(
     Ok(ended)
 }
 
+/// Sees to it that numbers which plain SQL put onto lists stand there in the form by which they are compared, too; returns how many were
+/// looked at.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn canonize(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+    let rows = sqlx::query_file!("sql/queue/uncanonical.sql", limit).fetch_all(pool).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut transaction = feed(pool).await?;
+    for row in &rows {
+        let canonical = PhoneNumber::parse(&row.phone).ok().map(|number| number.identity().into_owned());
+        if let Some(phone) = canonical.filter(|phone| *phone != row.phone) {
+            suppress_on(&mut transaction, UserId(row.user_id), &[phone], Some("written otherwise"), Because::Listed)
+                .await?;
+        }
+    }
+    let (phones, users): (Vec<String>, Vec<Uuid>) = rows.into_iter().map(|row| (row.phone, row.user_id)).unzip();
+    sqlx::query_file!("sql/queue/seen_canonical.sql", &phones, &users).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(phones.len())
+}
+
 /// An admin who takes off what a callee asked for, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Removal<'a> {

@@ -25,8 +25,8 @@ pub mod windows;
 
 pub use adopt::{Adopted, adopt, newest_dial};
 pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
-pub use claim::{Claim, Claimed, Looked, Room, Tended, Unreadable, claim, look_again, tend};
-pub use do_not_call::{Removal, Unsuppressed, change_number, keep_number, suppress, unsuppress};
+pub use claim::{Claim, Claimed, Frequency, Looked, Room, Tended, Unreadable, claim, look_again, tend};
+pub use do_not_call::{Removal, Unsuppressed, canonize, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};
@@ -35,7 +35,9 @@ pub use rescue::{
     Inquiry, SlotsUsed, Stray, ask_about_all, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire,
     match_strays, overdue, record_strays, release_orphans, set_aside_event, slots_used, take_records, unsent,
 };
-pub use settle::{CallChange, Event, Facts, Known, Settled, Settlement, facts, free, resolve, settle};
+pub use settle::{
+    CallChange, Event, Facts, Known, Promise, Settled, Settlement, facts, free, promises, resolve, settle,
+};
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
 
 use chrono::{DateTime, Utc};

@@ -14,6 +14,7 @@ use crate::domain::ids::{CallId, CampaignId, EXTERNAL_ID_CHARS_MAX, UserId, look
 use crate::domain::phone::PhoneNumber;
 use crate::domain::place::Place;
 use crate::domain::raw_json::{Fields, RawJson};
+use crate::domain::window::ClosedBy;
 use crate::domain::zone;
 use crate::queue::windows::{Whose, lanes_for, place_of};
 use crate::queue::{NewCall, Verdict, enqueue};
@@ -41,7 +42,8 @@ pub enum Reason {
     DuplicateProspect,
     ExternalIdTaken,
     DoNotCall,
-    WindowNeverOpens,
+    /// Its lane never opens.
+    Closed(ClosedBy),
     /// The user has as many calls waiting as it may.
     QuotaExceeded,
     /// Postgres would not take this row.
@@ -61,7 +63,7 @@ impl Reason {
             Self::DuplicateProspect => "DUPLICATE_PROSPECT",
             Self::ExternalIdTaken => "EXTERNAL_ID_TAKEN",
             Self::DoNotCall => "DO_NOT_CALL",
-            Self::WindowNeverOpens => "WINDOW_NEVER_OPENS",
+            Self::Closed(why) => why.as_str(),
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::Unreadable => "UNREADABLE",
         }
@@ -127,10 +129,10 @@ pub async fn recruit(
     let mut calls = Vec::with_capacity(good.len());
     let mut places_in_list = Vec::with_capacity(good.len());
     for row in good {
-        let lane = lanes.get(&row.place).filter(|lane| !lane.never_opens);
-        match lane {
-            None => set(row.nth, Err(Reason::WindowNeverOpens)),
-            Some(lane) => {
+        let lane = lanes.get(&row.place).map(|lane| lane.closed_for_good.map_or(Ok(lane), Err));
+        match lane.unwrap_or(Err(ClosedBy::Never)) {
+            Err(why) => set(row.nth, Err(Reason::Closed(why))),
+            Ok(lane) => {
                 places_in_list.push(row.nth);
                 calls.push(NewCall { lane_id: lane.id, ..call_of(into, row, &id_of) });
             }

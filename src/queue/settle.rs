@@ -44,6 +44,16 @@ pub struct Facts {
     pub retry_delay_secs: Option<i32>,
     /// The user's own rules by disposition, for calls outside campaigns: see `domain::retry::UserRule`.
     pub retry_rules: Option<RawJson>,
+    /// Read where a wish to be called back is decided about.
+    pub promise: Option<Promise>,
+}
+
+/// What a wish to be called back is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    pub now: DateTime<Utc>,
+    /// How often the callee of this call has put it off before.
+    pub before: i16,
 }
 
 impl Facts {
@@ -185,8 +195,21 @@ pub async fn facts(connection: &mut PgConnection, attempts: &[AttemptId]) -> sql
         cancel_requested: row.cancel_requested,
         retry_delay_secs: row.retry_delay_secs,
         retry_rules: row.retry_rules,
+        promise: None,
     });
     Ok(facts.collect())
+}
+
+/// What wishes to be called back in these attempts are judged by.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn promises(
+    connection: &mut PgConnection,
+    attempts: &[AttemptId],
+) -> sqlx::Result<Vec<(AttemptId, Promise)>> {
+    let rows = sqlx::query_file!("sql/queue/promises.sql", attempts as _).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (AttemptId(row.id), Promise { now: row.now, before: row.before })).collect())
 }
 
 /// Which attempts these ids of the provider mean.

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::domain::call::CallState;
-use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, UserId};
+use crate::domain::ids::{CallId, CampaignId, LaneId, UserId};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::raw_json::RawJson;
-use crate::queue::windows::{PlacedLane, Whose, lanes_for, place_of};
+use crate::domain::window::ClosedBy;
+use crate::queue::windows::{PlacedLane, Whose, lanes_for, place_of_single};
 use crate::queue::{Wake, feed, unpark, wake};
 
 /// What a cancel did.
@@ -99,8 +100,8 @@ pub struct Amendment {
 pub enum Amended {
     Done,
     Suppressed,
-    /// The campaign's hours and the legal hours of the new number never meet.
-    NeverOpens,
+    /// The new number may not be dialed, at no time.
+    ClosedForGood(ClosedBy),
     /// A campaign's calls are dialed with its script.
     CampaignsScript,
     /// Only a call that waits can be changed.
@@ -112,10 +113,11 @@ pub enum Amended {
 /// # Errors
 /// Postgres is away.
 pub async fn amend(pool: &PgPool, call: CallId, user: Option<UserId>, to: &Amendment) -> sqlx::Result<Option<Amended>> {
-    let lane = match lane_for(pool, call, user, to.phone.as_ref()).await? {
-        Some(lane) if lane.never_opens => return Ok(Some(Amended::NeverOpens)),
-        lane => lane.map(|lane| lane.id.0),
-    };
+    let lane = lane_for(pool, call, user, to.phone.as_ref()).await?;
+    if let Some(why) = lane.and_then(|lane| lane.closed_for_good) {
+        return Ok(Some(Amended::ClosedForGood(why)));
+    }
+    let lane = lane.map(|lane| lane.id.0);
     let mut transaction = feed(pool).await?;
     let row = sqlx::query_file!(
         "sql/queue/amend.sql",
@@ -155,12 +157,11 @@ async fn lane_for(
     let Some(number) = number else { return Ok(None) };
     let row =
         sqlx::query_file!("sql/queue/campaign_of_call.sql", call.0, user.map(|u| u.0)).fetch_optional(pool).await?;
-    let Some(row) = row.filter(|row| !row.ignore_window) else { return Ok(None) };
+    let Some(row) = row else { return Ok(None) };
     let whose = match row.campaign_id {
         Some(campaign) => Whose::Campaign(CampaignId(campaign)),
-        None if row.user_id == OPERATOR.0 => return Ok(None),
         None => Whose::User(UserId(row.user_id)),
     };
-    let place = place_of(number, row.time_zone.as_deref());
+    let place = place_of_single(number, row.time_zone.as_deref(), row.ignore_window);
     Ok(lanes_for(pool, whose, [&place]).await?.remove(&place))
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::hours::Span;
 use crate::domain::ids::{CallId, CampaignId, LaneId, OPERATOR, ScheduleId, UserId, new_id};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::place::Place;
+use crate::domain::place::{Destination, Place};
 use crate::domain::raw_json::RawJson;
 use crate::domain::window::{self, ClosedBy, Opening, Rules, Schedule};
 use crate::domain::zone::{self, Zone};
@@ -121,10 +121,7 @@ enum Held {
 async fn write(connection: &mut PgConnection, lanes: &[Uuid], held: Held) -> sqlx::Result<()> {
     let now = clock(connection).await?;
     let rules = rules_of(connection, lanes).await?;
-    let rows: Vec<(Uuid, Row)> = rules
-        .into_iter()
-        .map(|(lane, rules)| (lane, rules.map_or(Row::ALWAYS, |rules| Row::of(rules.opening(now), now))))
-        .collect();
+    let rows: Vec<(Uuid, Row)> = rules.into_iter().map(|(lane, ruling)| (lane, Row::of(&ruling, now))).collect();
     fn column<T>(rows: &[(Uuid, Row)], field: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(|(_, row)| field(row)).collect()
     }
@@ -165,8 +162,13 @@ impl Row {
     /// Nobody has written hours for it.
     const ALWAYS: Self = Self { opens_at: None, closes_at: None, refresh_at: None, closed_by: None, never: false };
 
-    fn of(opening: Opening, now: DateTime<Utc>) -> Self {
+    fn of(ruling: &Ruling, now: DateTime<Utc>) -> Self {
         let at = |secs| DateTime::from_timestamp(secs, 0);
+        let opening = match ruling {
+            Ruling::Always => return Self::ALWAYS,
+            Ruling::Never(why) => Opening::Never(*why),
+            Ruling::By(rules) => rules.opening(now),
+        };
         match opening {
             Opening::Window { window, closed_by } => Self {
                 opens_at: at(window.opens),
@@ -186,8 +188,15 @@ impl Row {
     }
 }
 
-/// The rules of lanes; none: always open.
-async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Option<Rules>)>> {
+/// What decides about a lane.
+enum Ruling {
+    Always,
+    /// Whatever the hour.
+    Never(ClosedBy),
+    By(Rules),
+}
+
+async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Ruling)>> {
     let legal: HashMap<String, RawJson> = sqlx::query_file!("sql/queue/legal_hours.sql")
         .fetch_all(&mut *connection)
         .await?
@@ -201,8 +210,11 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
     };
     let rows = sqlx::query_file!("sql/queue/rules_of_lanes.sql", lanes).fetch_all(connection).await?;
     let rules = rows.into_iter().map(|row| {
+        if let Some(word) = row.barred {
+            return (row.id, Ruling::Never(ClosedBy::for_good(&word).unwrap_or(ClosedBy::Destination)));
+        }
         if row.always {
-            return (row.id, None);
+            return (row.id, Ruling::Always);
         }
         let read = || {
             let schedule = match (row.schedule_zone.as_deref(), row.hours) {
@@ -227,7 +239,7 @@ async fn rules_of(connection: &mut PgConnection, lanes: &[Uuid]) -> sqlx::Result
             tracing::error!(lane.id = %row.id, %error, "the hours of a lane cannot be read; it is closed");
             Rules { schedule: None, callee: Vec::new() }
         });
-        (row.id, Some(rules))
+        (row.id, Ruling::By(rules))
     });
     Ok(rules.collect())
 }
@@ -247,7 +259,11 @@ fn read_hours(hours: &RawJson) -> sqlx::Result<Vec<Span>> {
 pub async fn next_valid(pool: &PgPool, lane: LaneId, at: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
     let mut connection = pool.acquire().await?;
     let rules = rules_of(&mut connection, &[lane.0]).await?;
-    Ok(rules.into_iter().next().and_then(|(_, rules)| match rules?.opening(at) {
+    let opening = rules.into_iter().next().and_then(|(_, ruling)| match ruling {
+        Ruling::By(rules) => Some(rules.opening(at)),
+        Ruling::Always | Ruling::Never(_) => None,
+    });
+    Ok(opening.and_then(|opening| match opening {
         Opening::Window { window, .. } => DateTime::from_timestamp(window.opens, 0).map(|opens| opens.max(at)),
         Opening::Never(_) => None,
     }))
@@ -267,7 +283,7 @@ pub fn ever_opens(zone: &Zone, hours: &[Span], closed_dates: &[NaiveDate]) -> bo
 }
 
 /// Whose lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
     Campaign(CampaignId),
     /// A user's single calls.
@@ -278,8 +294,8 @@ pub enum Whose {
 #[derive(Clone, Copy, Debug)]
 pub struct PlacedLane {
     pub id: LaneId,
-    /// It never opens (and not for want of a zone, which may yet be told).
-    pub never_opens: bool,
+    /// Why it never opens; none: it does, or may once its zone is told.
+    pub closed_for_good: Option<ClosedBy>,
 }
 
 /// The lanes of a campaign or a user for callees at these places; makes those that are missing.
@@ -301,14 +317,15 @@ pub async fn lanes_for(
         let ids: Vec<Uuid> = missing.iter().map(|_| new_id()).collect();
         let countries: Vec<String> = missing.iter().map(|place| place.country.clone()).collect();
         let zones: Vec<String> = missing.iter().map(|place| place.zones.join(" ")).collect();
+        let destinations: Vec<String> = missing.iter().map(|place| place.destination.as_str().to_owned()).collect();
         match whose {
             Whose::Campaign(campaign) => {
-                sqlx::query_file!("sql/queue/create_lanes.sql", campaign.0, &ids, &countries, &zones)
+                sqlx::query_file!("sql/queue/create_lanes.sql", campaign.0, &ids, &countries, &zones, &destinations)
                     .execute(&mut *transaction)
                     .await?
             }
             Whose::User(user) => {
-                sqlx::query_file!("sql/queue/create_user_lanes.sql", user.0, &ids, &countries, &zones)
+                sqlx::query_file!("sql/queue/create_user_lanes.sql", user.0, &ids, &countries, &zones, &destinations)
                     .execute(&mut *transaction)
                     .await?
             }
@@ -326,16 +343,17 @@ async fn lanes_of(pool: &PgPool, whose: Whose) -> sqlx::Result<HashMap<Place, Pl
         Whose::User(user) => (None, Some(user.0)),
     };
     let rows = sqlx::query_file!("sql/queue/lanes_of.sql", campaign, user).fetch_all(pool).await?;
-    let never = ClosedBy::Never.as_str();
     let lanes = rows.into_iter().map(|row| {
-        let zones = row.zones.iter().filter_map(|zone| zone::canonical(zone)).collect();
-        let lane = PlacedLane { id: LaneId(row.id), never_opens: row.closed_by.as_deref() == Some(never) };
-        (Place { country: row.country, zones }, lane)
+        let known = |name: &String| if name == ANY_HOUR { Some(ANY_HOUR) } else { zone::canonical(name) };
+        let zones = row.zones.iter().filter_map(known).collect();
+        let destination = Destination::of_str(&row.destination).unwrap_or(Destination::Impossible);
+        let closed_for_good = row.closed_by.as_deref().and_then(ClosedBy::for_good);
+        (Place { country: row.country, zones, destination }, PlacedLane { id: LaneId(row.id), closed_for_good })
     });
     Ok(lanes.collect())
 }
 
-/// Where the callee is: the zone given with the call outweighs what the number tells.
+/// Where the callee is, by its number and the zone given with the call.
 #[must_use]
 pub fn place_of(number: &PhoneNumber, time_zone: Option<&str>) -> Place {
     let place = Place::of(number);
@@ -345,36 +363,125 @@ pub fn place_of(number: &PhoneNumber, time_zone: Option<&str>) -> Place {
     }
 }
 
-/// The country of the lane whose calls ignore all windows.
-const ANYWHERE: &str = "*";
+/// The zone of lanes whose calls ignore all windows.
+const ANY_HOUR: &str = "*";
 
-/// Puts single calls into the lanes they belong to; says which of them can never be dialed there. The operator's have one lane,
-/// open at any hour.
+/// Where a single call belongs.
+#[must_use]
+pub fn place_of_single(number: &PhoneNumber, time_zone: Option<&str>, ignore_window: bool) -> Place {
+    match ignore_window {
+        true => Place { zones: vec![ANY_HOUR], ..Place::of(number) },
+        false => place_of(number, time_zone),
+    }
+}
+
+/// Puts single calls into the lanes they belong to; says which of them can never be dialed there, and why. The operator's have one lane,
+/// open at any hour, where nobody's phone rings.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn place(pool: &PgPool, calls: &mut [NewCall]) -> sqlx::Result<Vec<bool>> {
+pub async fn place(pool: &PgPool, calls: &mut [NewCall], sorts_operator: bool) -> sqlx::Result<Vec<Option<ClosedBy>>> {
     let mut users: HashMap<UserId, Vec<(usize, Place)>> = HashMap::new();
     for (nth, call) in calls.iter().enumerate() {
-        if call.user_id != OPERATOR && call.campaign_id.is_none() {
-            let place = match call.ignore_window {
-                true => Place { country: ANYWHERE.to_owned(), zones: Vec::new() },
-                false => place_of(&call.phone, call.time_zone.as_deref()),
-            };
+        if (call.user_id != OPERATOR || sorts_operator) && call.campaign_id.is_none() {
+            let place = place_of_single(&call.phone, call.time_zone.as_deref(), call.ignore_window);
             users.entry(call.user_id).or_default().push((nth, place));
         }
     }
-    let mut never = vec![false; calls.len()];
+    let mut closed = vec![None; calls.len()];
     for (user, placed) in users {
         let lanes = lanes_for(pool, Whose::User(user), placed.iter().map(|(_, place)| place)).await?;
         for (nth, place) in placed {
-            if let (Some(lane), Some(call), Some(never)) = (lanes.get(&place), calls.get_mut(nth), never.get_mut(nth)) {
+            if let (Some(lane), Some(call), Some(closed)) = (lanes.get(&place), calls.get_mut(nth), closed.get_mut(nth))
+            {
                 call.lane_id = lane.id;
-                *never = lane.never_opens;
+                *closed = lane.closed_for_good;
             }
         }
     }
-    Ok(never)
+    Ok(closed)
+}
+
+/// The rules in force about where and when, as this process was started with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Single calls of users without hours keep to the legal hours.
+    pub obeys_hours: bool,
+    /// Calls keep to the countries and kinds of numbers their user may have called.
+    pub obeys_destinations: bool,
+    /// The operator's single calls go into the lanes of their zones, like everybody's.
+    pub sorts_operator: bool,
+    /// Where users without a list of their own may call; none: anywhere.
+    pub countries: Option<Vec<String>>,
+}
+
+/// Which edition of the rules of [`Place::of`] and [`PhoneNumber::parse`] this is: raised with each change of them, so that what waits is
+/// looked at anew.
+const PLACED_BY: i32 = 1;
+/// Waiting calls looked at at once.
+const LOOKED_AT_ONCE: i64 = 5000;
+
+/// Puts the rules in force: lanes are closed until their windows are written by them. What an older edition put into its lanes is
+/// looked at before anything is dialed: it may belong elsewhere by now.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn settle_rules(pool: &PgPool, rules: &Settled) -> sqlx::Result<()> {
+    sqlx::query_file!(
+        "sql/queue/settle_rules.sql",
+        rules.obeys_hours,
+        rules.obeys_destinations,
+        rules.sorts_operator,
+        rules.countries.as_deref() as _
+    )
+    .fetch_one(pool)
+    .await?;
+    if sqlx::query_file_scalar!("sql/queue/placed_by.sql").fetch_one(pool).await? >= PLACED_BY {
+        return Ok(());
+    }
+    let (mut after, mut looked, mut moved) = (Uuid::nil(), 0, 0);
+    loop {
+        let rows = sqlx::query_file!("sql/queue/waiting_calls.sql", after, LOOKED_AT_ONCE).fetch_all(pool).await?;
+        let Some(last) = rows.last() else { break };
+        (after, looked) = (last.id, looked + rows.len());
+        let mut elsewhere: HashMap<Whose, Vec<(CallId, PhoneNumber, Place)>> = HashMap::new();
+        for row in rows {
+            let Ok(number) = PhoneNumber::parse(&row.phone) else { continue };
+            let place = place_of(&number, row.time_zone.as_deref());
+            let is_there = row.country == place.country
+                && row.zones.iter().eq(place.zones.iter())
+                && row.destination == place.destination.as_str();
+            if !is_there || number.as_str() != row.phone || number.identity() != row.phone {
+                let whose = match row.campaign_id {
+                    Some(campaign) => Whose::Campaign(CampaignId(campaign)),
+                    None => Whose::User(UserId(row.user_id)),
+                };
+                elsewhere.entry(whose).or_default().push((CallId(row.id), number, place));
+            }
+        }
+        for (whose, calls) in elsewhere {
+            moved += calls.len();
+            move_to_lanes(pool, whose, calls).await?;
+        }
+        tracing::info!(looked, moved, "looking where and when waiting calls may be dialed by the present rules");
+    }
+    sqlx::query_file!("sql/queue/now_placed_by.sql", PLACED_BY).execute(pool).await?;
+    Ok(())
+}
+
+async fn move_to_lanes(pool: &PgPool, whose: Whose, calls: Vec<(CallId, PhoneNumber, Place)>) -> sqlx::Result<()> {
+    let found = lanes_for(pool, whose, calls.iter().map(|(.., place)| place)).await?;
+    let (mut ids, mut lanes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for (call, number, place) in calls {
+        if let Some(lane) = found.get(&place) {
+            ids.push(call.0);
+            lanes.push(lane.id.0);
+            numbers.push(String::from(number));
+        }
+    }
+    let mut transaction = feed(pool).await?;
+    sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes, &numbers).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Places up to `limit` calls that plain SQL has brought in; returns how many.
@@ -383,22 +490,17 @@ pub async fn place(pool: &PgPool, calls: &mut [NewCall]) -> sqlx::Result<Vec<boo
 /// Postgres is away.
 pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     let rows = sqlx::query_file!("sql/queue/unsorted.sql", limit).fetch_all(pool).await?;
-    let mut users: HashMap<UserId, Vec<(CallId, Place)>> = HashMap::new();
+    let mut users: HashMap<UserId, Vec<(CallId, PhoneNumber, Place)>> = HashMap::new();
     for row in rows {
         if let Ok(number) = PhoneNumber::parse(&row.phone) {
-            let place = place_of(&number, row.time_zone.as_deref());
-            users.entry(UserId(row.user_id)).or_default().push((CallId(row.id), place));
+            let place = place_of_single(&number, row.time_zone.as_deref(), row.ignore_window);
+            users.entry(UserId(row.user_id)).or_default().push((CallId(row.id), number, place));
         }
     }
     let mut sorted = 0;
     for (user, calls) in users {
-        let found = lanes_for(pool, Whose::User(user), calls.iter().map(|(_, place)| place)).await?;
-        let moves = calls.into_iter().filter_map(|(call, place)| Some((call.0, found.get(&place)?.id.0)));
-        let (ids, lanes): (Vec<Uuid>, Vec<Uuid>) = moves.unzip();
-        let mut transaction = feed(pool).await?;
-        sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        sorted += ids.len();
+        sorted += calls.len();
+        move_to_lanes(pool, Whose::User(user), calls).await?;
     }
     Ok(sorted)
 }

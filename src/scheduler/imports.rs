@@ -329,6 +329,9 @@ fn parse(received: mpsc::Receiver<Piece>, chunks: &mpsc::Sender<Chunk>) -> Resul
             None => break,
         }
     }
+    if [b"\xff\xfe".as_slice(), b"\xfe\xff"].iter().any(|mark| pieces.current.starts_with(mark)) {
+        return Err("the file is UTF-16: save it as UTF-8".to_owned());
+    }
     let bom = if pieces.current.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     pieces.read = bom;
     let delimiter = delimiter_of(pieces.current.get(bom..).unwrap_or_default());
@@ -376,7 +379,9 @@ fn delimiter_of(start: &[u8]) -> u8 {
 }
 
 fn columns_of(header: &ByteRecord) -> Result<Vec<Column>, String> {
-    let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+    // NUL cannot be stored, in a message either.
+    let name_of = |name: &[u8]| String::from_utf8_lossy(name).replace('\0', "\u{fffd}").trim().to_owned();
+    let names: Vec<String> = header.iter().map(name_of).collect();
     if names.len() > COLUMNS_MAX {
         return Err(format!("the header line has more than {COLUMNS_MAX} columns"));
     }

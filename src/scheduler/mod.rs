@@ -81,6 +81,7 @@ impl Scheduler {
     pub async fn tick(&self) -> Report {
         self.step("refill", queue::refill(&self.pool, BATCH_MAX)).await;
         self.step("days", queue::turn_days(&self.pool, BATCH_MAX)).await;
+        let canonized = self.step("do not call", queue::canonize(&self.pool, BATCH_MAX)).await.unwrap_or_default();
         let sorted = self.step("sort", windows::sort(&self.pool, BATCH_MAX)).await.unwrap_or_default();
         let planned = self.step("plan", planner::plan_if_due(&self.pool, self.settings.planner)).await.flatten();
         self.vitals.beat_if(Vital::Planning, planned.is_some());
@@ -92,7 +93,7 @@ impl Scheduler {
         let folded = self.step("fold", queue::fold_tallies(&self.pool)).await;
         self.vitals.beat_if(Vital::Housekeeping, folded.is_some());
         self.step("measure", self.measure()).await;
-        if opened > 0 || sorted > 0 || planned.is_some() || expired > 0 || canceled > 0 {
+        if opened > 0 || sorted > 0 || canonized > 0 || planned.is_some() || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
         Report { opened, expired, canceled, strays }

@@ -45,7 +45,7 @@ use crate::provider::http::Http;
 use crate::provider::simulator::Simulator;
 use crate::provider::ultravox::Ultravox;
 use crate::provider::{Provider, Said, signature};
-use crate::queue::{Breaker, Enqueuer};
+use crate::queue::{Breaker, Enqueuer, Frequency, windows};
 use crate::scheduler::{self, Scheduler, imports};
 use crate::store::{installation, instances, keys};
 use crate::telemetry;
@@ -161,6 +161,9 @@ impl Service {
         );
         let settled = within(patience, settling_in).await.context("looking at the database")?;
         let token_key = settled.token_key;
+        // What waits may have to be looked at anew: that takes as long as it takes.
+        let rules_in_force = rules_in_force(config)?;
+        windows::settle_rules(&db.work, &rules_in_force).await.context("putting the rules in force")?;
         if let Some(reason) = settled.held_for {
             tracing::error!(
                 reason,
@@ -258,6 +261,7 @@ impl Service {
                 list_body_bytes_max: config.server.list_body_bytes_max,
                 upload_bytes_max: config.server.upload_bytes_max,
                 allow_internal_endpoints: config.notifier.allow_internal,
+                sorts_operator: rules_in_force.sorts_operator,
                 planner: planner_limits(config),
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,
@@ -462,6 +466,7 @@ pub fn executor_settings(config: &Config, token_key: Vec<u8>) -> executor::Setti
     executor::Settings {
         global_limit: config.calls.max_concurrent,
         dial_guard_secs: config.calls.dial_guard_secs,
+        frequency: frequency_of(config),
         dials_per_second: config.provider.dials_per_second,
         lanes_per_claim: config.calls.lanes_per_claim,
         lease: lease_of(config),
@@ -516,6 +521,7 @@ pub fn rules_of(config: &Config) -> Rules {
         lookup_grace: Duration::from_secs(config.provider.lookup_grace_secs),
         inquiry: Duration::from_secs(config.executor.inquiry_secs),
         max_attempts: config.calls.max_attempts,
+        callbacks_max: config.rules.callbacks_per_call,
         record_after: (config.provider.kind == ProviderKind::Ultravox)
             .then(|| Duration::from_secs_f64(config.ultravox.record_after_secs)),
         full_hold: Duration::from_secs(config.provider.retry_after_secs_min),
@@ -541,6 +547,28 @@ fn scheduler_settings(config: &Config) -> scheduler::Settings {
 fn reads_per_tenant(config: &Config) -> usize {
     let others = usize::try_from(config.database.read_connections.saturating_sub(1)).unwrap_or(usize::MAX);
     config.server.reads_per_tenant.min(others.max(1))
+}
+
+/// About where and when people are called.
+fn rules_in_force(config: &Config) -> anyhow::Result<windows::Settled> {
+    let provider = config.provider.kind;
+    Ok(windows::Settled {
+        obeys_hours: config.rules.single_calls.holds(provider),
+        obeys_destinations: config.rules.destinations.holds(provider),
+        // Where nobody's phone rings, and nothing is to hold calls, the operator's need no lanes.
+        sorts_operator: provider != ProviderKind::Simulator
+            || config.rules.single_calls.holds(provider)
+            || config.rules.destinations.holds(provider),
+        countries: config.countries()?,
+    })
+}
+
+fn frequency_of(config: &Config) -> Frequency {
+    let rules = &config.rules;
+    if !rules.frequency.holds(config.provider.kind) {
+        return Frequency::default();
+    }
+    Frequency { dials_per_day: rules.dials_per_number_per_day, gap_secs: f64::from(rules.minutes_between_calls) * 60.0 }
 }
 
 fn notifier_settings(config: &Config) -> notifier::Settings {

@@ -22,6 +22,10 @@ pub struct Row {
     /// Live calls it may have at once; null: only the global limit counts.
     pub max_concurrent_calls: Option<i32>,
     pub time_zone: Option<String>,
+    /// Countries it may have called (ISO 3166, `*` for any); null: those of the installation.
+    pub allowed_countries: Option<Vec<String>>,
+    /// Kinds of numbers it may have called beside ordinary ones.
+    pub allowed_destinations: Vec<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -69,12 +73,30 @@ pub async fn list(pool: &PgPool, slice: &Slice) -> sqlx::Result<(Vec<Row>, i64)>
     Ok((rows.fetch_all(pool).await?, total))
 }
 
-/// Changes a user; none keeps a field, `Some(None)` empties it. False: there is none.
+/// What becomes of a user; none keeps a field, `Some(None)` empties it.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    pub name: Option<String>,
+    pub email: Option<Option<String>>,
+    pub allowed_countries: Option<Option<Vec<String>>>,
+    pub allowed_destinations: Option<Vec<String>>,
+}
+
+/// Changes a user. False: there is none. Where it may call is in force with this: its lanes are closed until they are looked at.
 ///
 /// # Errors
 /// Postgres is away, or another user has this address.
-pub async fn update(pool: &PgPool, id: UserId, name: Option<&str>, email: Option<Option<&str>>) -> sqlx::Result<bool> {
-    let done = sqlx::query_file!("sql/store/user_update.sql", id.0, name, email.is_some(), email.flatten());
+pub async fn update(pool: &PgPool, id: UserId, to: &Changes) -> sqlx::Result<bool> {
+    let done = sqlx::query_file!(
+        "sql/store/user_update.sql",
+        id.0,
+        to.name,
+        to.email.is_some(),
+        to.email.as_ref().and_then(Option::as_deref),
+        to.allowed_countries.is_some(),
+        to.allowed_countries.as_ref().and_then(Option::as_deref) as _,
+        to.allowed_destinations.as_deref() as _
+    );
     Ok(done.execute(pool).await?.rows_affected() > 0)
 }
 

@@ -100,6 +100,7 @@ impl Scene {
             lanes_max: 64,
             lease_secs: 15.0,
             dials_per_second: 0.0,
+            frequency: queue::Frequency::default(),
         };
         let mut transaction = queue::admit(&mut connection).await.expect("admission");
         let claim = queue::claim(&mut transaction, room).await.expect("claim");

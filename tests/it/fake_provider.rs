@@ -101,6 +101,9 @@ impl FakeProvider {
     pub fn settings(&self) -> Vec<(String, String)> {
         let lookup = format!("http://{}/lookup/{{attemptId}}", self.address);
         [
+            ("OUTDIAL_RULES__SINGLE_CALLS".to_owned(), "tell".to_owned()),
+            ("OUTDIAL_RULES__DESTINATIONS".to_owned(), "tell".to_owned()),
+            ("OUTDIAL_RULES__FREQUENCY".to_owned(), "tell".to_owned()),
             ("AI_CALL_API_URL".to_owned(), format!("http://{}/api/v1/calls", self.address)),
             ("AI_CALL_API_KEY".to_owned(), "test-key".to_owned()),
             ("OUTDIAL_PROVIDER__HTTP__LOOKUP_URL".to_owned(), lookup),

@@ -114,6 +114,7 @@ impl World {
             lookup_grace: Duration::ZERO,
             inquiry: Duration::from_secs(30),
             max_attempts: 3,
+            callbacks_max: 3,
             record_after: None,
             full_hold: Duration::ZERO,
             global_limit: GLOBAL_LIMIT,
@@ -196,6 +197,7 @@ impl World {
             lanes_max: 8,
             lease_secs: 15.0,
             dials_per_second: 0.0,
+            frequency: queue::Frequency::default(),
         };
         let mut transaction = queue::admit(connection).await.expect("admission");
         let claim = queue::claim(&mut transaction, room).await.expect("claim");

@@ -26,6 +26,7 @@ mod outbox;
 mod plans;
 mod queue;
 mod races;
+mod rules;
 mod schema;
 mod support;
 mod tenancy;

@@ -19,8 +19,8 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
     let settings = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
     connection.execute(sqlx::raw_sql(settings)).await.expect("settings");
     for (name, types, sql) in [
-        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8)", CLAIM),
-        ("tend", "(uuid[], uuid[], float8, bigint)", TEND),
+        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8, int, float8)", CLAIM),
+        ("tend", "(uuid[], uuid[], float8, bigint, int, float8)", TEND),
         ("facts", "(uuid[])", FACTS),
         ("unpark", "(text[])", UNPARK),
         ("settle", "", SETTLE),
@@ -39,6 +39,7 @@ async fn statement_of_enqueue(connection: &mut PgConnection) -> String {
         .await
         .expect("the function");
     let (_, statement) = body.split_once("return query").expect("its statement");
+    let statement = statement.replace("givens[", "($9::text[])[");
     statement.rsplit_once(';').expect("the statement's end").0.to_owned()
 }
 
@@ -62,7 +63,7 @@ fn scans(plan: &Value, found: &mut Vec<(String, String, String)>) {
 
 fn claim_of(want: usize) -> String {
     let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
-    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0, 0.0, 1.0)", new_id(), ids.join(","))
+    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0, 0.0, 1.0, 3, 900)", new_id(), ids.join(","))
 }
 
 /// On empty tables and on large ones, analyzed and not: the hot tables are only reached by the indexes made for that.
@@ -85,7 +86,7 @@ async fn hot_statements_use_their_indexes() {
         );
         for execute in [
             claim_of(30),
-            format!("tend({ids}, {ids}, 2.0, 34)"),
+            format!("tend({ids}, {ids}, 2.0, 34, 3, 900)"),
             format!("facts({ids})"),
             "unpark('{+14155550100,+14155550101}')".to_owned(),
             settle,

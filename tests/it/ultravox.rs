@@ -40,6 +40,9 @@ pub fn settings(world: &World, mode: &str, port: u16) -> Vec<(String, String)> {
             ("OUTDIAL_ULTRAVOX__RECORD_AFTER_SECS", "0.3"),
             ("OUTDIAL_RETRY__BASE_SECS", "0.5"),
             ("OUTDIAL_SCHEDULER__TICK_MS", "100"),
+            ("OUTDIAL_RULES__SINGLE_CALLS", "tell"),
+            ("OUTDIAL_RULES__DESTINATIONS", "tell"),
+            ("OUTDIAL_RULES__FREQUENCY", "tell"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::api::auth::Caller;
 use crate::api::body::Whole;
+use crate::api::calls::closed_for_good;
 use crate::api::calls::input::CallInput;
 use crate::api::calls::{Call, Payload};
 use crate::api::envelope::Data;
@@ -68,8 +69,9 @@ async fn create(api: &Arc<Api>, caller: Caller, key: Key, input: Json<CallInput>
         // Within: a repeat is given the first answer, whatever waits by then.
         usage::admit_calls(&inner, user, 1).await?;
         let mut call = [NewCall { id: CallId(seed), ..draft }];
-        if windows::place(&inner.db.work, &mut call).await? == [true] {
-            return Err(never_opens());
+        let closed = windows::place(&inner.db.work, &mut call, inner.limits.sorts_operator).await?;
+        if let [Some(why)] = closed[..] {
+            return Err(closed_for_good(why, "to", call.first().map(|call| &call.phone)));
         }
         let [call] = call;
         let verdicts = inner.enqueuer.enqueue(vec![call.clone()]).await?;
@@ -85,13 +87,6 @@ fn allow_ignoring_windows(caller: Caller, input: &CallInput) -> Result<(), Error
         tracing::warn!("an admin creates a call that ignores calling windows");
     }
     Ok(())
-}
-
-fn never_opens() -> Error {
-    Error::conflict(
-        "window_never_opens",
-        "the user's calling hours and the legal hours of the number's time zones never meet",
-    )
 }
 
 /// The created call as it is shown, or why there is none.
@@ -267,7 +262,7 @@ async fn create_chunk(
             Err(error) => outcomes.push(Err(error)),
         }
     }
-    let never = windows::place(&api.db.work, &mut calls).await?;
+    let closed = windows::place(&api.db.work, &mut calls, api.limits.sorts_operator).await?;
     let mut set = |nth: usize, outcome| {
         if let Some(slot) = outcomes.get_mut(nth) {
             *slot = outcome;
@@ -275,9 +270,9 @@ async fn create_chunk(
     };
     let mut placed = Vec::with_capacity(calls.len());
     let mut new = Vec::with_capacity(calls.len());
-    for ((nth, call), never_opens_here) in nths.into_iter().zip(calls).zip(never) {
-        if never_opens_here {
-            set(nth, Err(never_opens()));
+    for ((nth, call), closed) in nths.into_iter().zip(calls).zip(closed) {
+        if let Some(why) = closed {
+            set(nth, Err(closed_for_good(why, "to", Some(&call.phone))));
         } else {
             placed.push(nth);
             new.push(call);

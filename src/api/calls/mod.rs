@@ -10,9 +10,30 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::api::error::Error;
 use crate::domain::call::{AttemptState, CallState, CallStatus, Priority};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::raw_json::RawJson;
+use crate::domain::window::ClosedBy;
 use crate::store::calls::{AttemptRow, Row, WaitingRow};
+
+/// Why a number may not be dialed at any time; `field` is where it stands.
+pub fn closed_for_good(why: ClosedBy, field: &'static str, number: Option<&PhoneNumber>) -> Error {
+    match why {
+        ClosedBy::InvalidNumber => {
+            let what = number.and_then(PhoneNumber::impossible).unwrap_or("is no number that a network takes");
+            Error::invalid_field(field, format!("{what}; an example is +14155550100"))
+        }
+        ClosedBy::Destination => Error::conflict(
+            "destination_not_allowed",
+            "the user may not have numbers of this country or kind called; an admin can allow them (allowedCountries, allowedDestinations)",
+        ),
+        _ => Error::conflict(
+            "window_never_opens",
+            "the calling hours and the legal hours of the number's time zones never meet",
+        ),
+    }
+}
 
 /// What a call asks for.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::api::auth::Caller;
 use crate::api::calls::CallDetail;
+use crate::api::calls::closed_for_good;
 use crate::api::calls::input::check_times;
 use crate::api::calls::read::{Whose, detail, find};
 use crate::api::envelope::Data;
@@ -87,10 +88,7 @@ pub async fn update_call(
             None => Err(Error::not_found("call")),
             Some(Amended::Done) => Ok(()),
             Some(Amended::Suppressed) => Err(Error::conflict("do_not_call", "the number is on a do-not-call list")),
-            Some(Amended::NeverOpens) => Err(Error::conflict(
-                "window_never_opens",
-                "the campaign's hours and the legal hours of the number's time zones never meet",
-            )),
+            Some(Amended::ClosedForGood(why)) => Err(closed_for_good(why, "payload.to", amendment.phone.as_ref())),
             Some(Amended::CampaignsScript) => Err(Error::conflict(
                 "campaigns_script",
                 "payload.scriptId: the call belongs to a campaign and is dialed with its script",

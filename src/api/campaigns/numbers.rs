@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::api::auth::Caller;
 use crate::api::body::Whole;
 use crate::api::calls::CallDetail;
+use crate::api::calls::closed_for_good;
 use crate::api::calls::create::RowStatus;
 use crate::api::calls::read::{Whose, detail};
 use crate::api::campaigns::find;
@@ -214,10 +215,7 @@ fn error_of(reason: Reason) -> Error {
         Reason::Unreadable => Error::invalid_field("", "cannot be stored"),
         Reason::QuotaExceeded => Error::quota("the user has as many calls waiting as it may"),
         Reason::DoNotCall => Error::conflict("do_not_call", "the number is on a do-not-call list"),
-        Reason::WindowNeverOpens => Error::conflict(
-            "window_never_opens",
-            "the campaign's hours and the legal hours of the number's time zones never meet",
-        ),
+        Reason::Closed(why) => closed_for_good(why, "number", None),
     }
 }
 

@@ -11,6 +11,7 @@ const RULES: Rules = Rules {
     lookup_grace: Duration::from_secs(10),
     inquiry: Duration::from_secs(30),
     max_attempts: 3,
+    callbacks_max: 3,
     record_after: None,
     full_hold: Duration::from_secs(1),
     global_limit: 30,
@@ -40,6 +41,7 @@ fn claimed() -> Facts {
         cancel_requested: false,
         retry_delay_secs: None,
         retry_rules: None,
+        promise: None,
     }
 }
 

@@ -1,0 +1,422 @@
+//! Whom calls may ring, where, when and how often: whatever road a call comes by.
+
+use outdial::domain::call::rank;
+use outdial::domain::disposition::Disposition;
+use outdial::domain::ids::{AttemptId, CallId, CampaignId, OPERATOR, UserId, grown_from, new_id};
+use outdial::domain::phone::PhoneNumber;
+use outdial::domain::window::ClosedBy;
+use outdial::domain::word::{Outcome, Weight, Word};
+use outdial::outcome::inbox::Heard;
+use outdial::outcome::{self, Memory};
+use outdial::queue::recruit::{self, Reason, Recruit, recruit};
+use outdial::queue::windows::{self, Settled};
+use outdial::queue::{self, Frequency, NewCall, Room, Verdict};
+use outdial::service::rules_of;
+use outdial::store::installation;
+use sqlx::{Executor, Row};
+
+use crate::support::{self, ANY_HOUR, TestDb, call_to, config, room};
+
+/// As with a provider that rings phones.
+fn strict(countries: &[&str]) -> Settled {
+    let countries: Vec<String> = countries.iter().map(|code| (*code).to_owned()).collect();
+    Settled {
+        obeys_hours: true,
+        obeys_destinations: true,
+        sorts_operator: true,
+        countries: Some(countries).filter(|countries| !countries.is_empty()),
+    }
+}
+
+const THREE_A_DAY: Frequency = Frequency { dials_per_day: 3, gap_secs: 900.0 };
+
+async fn claim(test_db: &TestDb, frequency: Frequency) -> Vec<(AttemptId, CallId, String)> {
+    let mut connection = test_db.pool().acquire().await.expect("a connection");
+    let claim = support::claim(&mut connection, Room { frequency, ..room(50) }).await;
+    claim.calls.iter().map(|call| (call.attempt_id, call.call_id, call.phone.as_str().to_owned())).collect()
+}
+
+async fn settle(test_db: &TestDb, attempt: AttemptId, word: Word) {
+    let mut settling = queue::feed(test_db.pool()).await.expect("feed");
+    let rules = rules_of(&config(&[("OUTDIAL_SIMULATOR__SPEED", "1")]));
+    let heard = [Heard::about(attempt, word, "test")];
+    outcome::settle(&mut settling, &heard, &rules, &mut Memory::new()).await.expect("settle");
+    settling.commit().await.expect("commit");
+}
+
+async fn settle_rules(test_db: &TestDb, rules: &Settled) {
+    let quota = config(&[]).quota;
+    installation::settle_in(test_db.pool(), &[7; 32], 1000, "test", 0.0, &quota).await.expect("settle in");
+    windows::settle_rules(test_db.pool(), rules).await.expect("rules");
+    housekeep(test_db).await;
+}
+
+async fn housekeep(test_db: &TestDb) {
+    queue::canonize(test_db.pool(), 100).await.expect("canonize");
+    windows::sort(test_db.pool(), 100).await.expect("sort");
+    windows::reopen_due(test_db.pool(), 100).await.expect("reopen");
+}
+
+/// By plain SQL, as anybody may.
+async fn enqueue_by_sql(test_db: &TestDb, number: &str, user: &str) -> Result<(), String> {
+    let call = sqlx::query("select ops.enqueue($1, 's', \"user\" => $2)").bind(number).bind(user);
+    call.execute(test_db.pool()).await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn reasons(test_db: &TestDb) -> Vec<(String, String)> {
+    let sql =
+        "select coalesce(c.given, c.phone), w.reason from ops.waiting w join calls c on c.id = w.call_id order by 1";
+    let rows = test_db.pool().fetch_all(sql).await.expect("reasons");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn user(test_db: &TestDb, name: &'static str) -> UserId {
+    let id = UserId(new_id());
+    let new =
+        sqlx::query("insert into users (id, name, external_id, time_zone) values ($1, $2, $2, 'America/New_York')")
+            .bind(id)
+            .bind(name);
+    new.execute(test_db.pool()).await.expect("a user");
+    id
+}
+
+/// Lets a rule's time pass: what stands in the ledger is so much older, and what waits is due.
+async fn hours_later(test_db: &TestDb, hours: i32) {
+    let older = format!(
+        "update dials set dialed_at = dialed_at - interval '{hours} hours';
+        update calls set due_at = clock() where state = 'waiting';
+        update lanes set next_at = clock() where country <> '?'; update user_turns set next_at = clock()"
+    );
+    test_db.pool().execute(sqlx::raw_sql(sqlx::AssertSqlSafe(older))).await.expect("later");
+}
+
+/// However a number is written, it is one: on a do-not-call list, while it is on a call, in a campaign; by every road. (95e55f8 called
+/// each of these, and two at once.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_one_however_it_is_written() {
+    for (listed, written) in [
+        ("+54 11 1234 5678", "+54 9 11 1234 5678"),
+        ("+54 9 11 1234 5678", "+54 11 1234 5678"),
+        ("+52 55 1234 5678", "+52 1 55 1234 5678"),
+        ("+44 20 7946 0018", "+44 (0)20 7946 0018"),
+        ("+49 151 1234 5678", "+49 (0)151 1234 5678"),
+    ] {
+        let number = |text: &str| PhoneNumber::parse(text).expect(text);
+        let test_db = TestDb::new().await;
+        test_db.run(ANY_HOUR).await;
+        settle_rules(&test_db, &strict(&[])).await;
+        let ann = user(&test_db, "ann").await;
+        // On a call.
+        enqueue_by_sql(&test_db, listed, "ann").await.expect("a call");
+        enqueue_by_sql(&test_db, written, "operator").await.expect("a call");
+        housekeep(&test_db).await;
+        let first = claim(&test_db, Frequency::default()).await;
+        assert_eq!(first.len(), 1, "{listed} {written}: two live calls to one number");
+        settle(&test_db, first[0].0, Word::ended(Disposition::Completed, None)).await;
+        assert_eq!(claim(&test_db, Frequency::default()).await.len(), 1, "{listed} {written}: the other, then");
+        test_db.assert_sound().await;
+        // On a list: each door refuses it, or holds it.
+        queue::suppress(test_db.pool(), OPERATOR, &[number(listed)], None).await.expect("suppress");
+        let mut call = [NewCall { user_id: ann, ..call_to(written) }];
+        windows::place(test_db.pool(), &mut call, true).await.expect("place");
+        assert_eq!(queue::enqueue(test_db.pool(), &call).await.expect("enqueue"), [Verdict::Suppressed], "{written}");
+        let _ = enqueue_by_sql(&test_db, written, "ann").await;
+        housekeep(&test_db).await;
+        assert!(claim(&test_db, Frequency::default()).await.is_empty(), "{written}: on the list as {listed}");
+        // In a campaign, once.
+        let into = campaign_of(&test_db, ann).await;
+        queue::unsuppress(test_db.pool(), OPERATOR, &number(written), None).await.expect("unsuppress");
+        let rows = [listed, written].map(|text| Recruit { number: text.to_owned(), ..Recruit::default() });
+        let base = new_id();
+        let verdicts = recruit(test_db.pool(), &into, rows.into(), |nth| CallId(grown_from(base, nth))).await;
+        let verdicts = verdicts.expect("recruit");
+        assert!(verdicts[0].is_ok() && verdicts[1] == Err(Reason::DuplicateInCampaign), "{written}: {verdicts:?}");
+        // What SQL puts onto a list ends what waits, however it is written there.
+        let raw: String = written.chars().filter(|c| !matches!(c, ' ' | '(' | ')')).collect();
+        let listing = sqlx::query("insert into suppressions (phone, user_id) values ($1, $2)").bind(raw).bind(ann);
+        listing.execute(test_db.pool()).await.expect("listed");
+        housekeep(&test_db).await;
+        assert!(claim(&test_db, Frequency::default()).await.is_empty(), "{written}: listed by SQL");
+        test_db.assert_sound().await;
+    }
+}
+
+async fn campaign_of(test_db: &TestDb, user: UserId) -> recruit::Into {
+    let campaign = CampaignId(new_id());
+    let new = queue::NewCampaign {
+        id: campaign,
+        user_id: user,
+        schedule_id: None,
+        name: "c".to_owned(),
+        script_id: "s".to_owned(),
+        max_concurrent_calls: 5,
+        max_retries: 3,
+        retry_delay_secs: 300,
+        hours_in: "schedule",
+        zone_policy: Some("user"),
+        paused: false,
+        external_id: None,
+    };
+    queue::create_campaign(test_db.pool(), &new).await.expect("campaign");
+    recruit::Into { campaign, user, script_id: "s".to_owned(), dials_max: 4 }
+}
+
+/// Countries and kinds of numbers that a user may not have called are not called, by any road; an admin allows them. (95e55f8 called
+/// satellites, premium numbers and numbers of nobody.)
+#[tokio::test(flavor = "multi_thread")]
+async fn destinations_are_allowed_first() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    settle_rules(&test_db, &strict(&["US"])).await;
+    let ann = user(&test_db, "ann").await;
+    let not_allowed = ["+19005550100", "+881612345678", "+442079460018", "+449098790000", "+15551234567"];
+    let closed = |number: &'static str| {
+        let test_db = &test_db;
+        async move {
+            let mut call = [NewCall { user_id: ann, ..call_to(number) }];
+            windows::place(test_db.pool(), &mut call, true).await.expect("place")[0]
+        }
+    };
+    for number in not_allowed {
+        assert_eq!(closed(number).await, Some(ClosedBy::Destination), "{number}");
+        enqueue_by_sql(&test_db, number, "ann").await.expect(number);
+    }
+    assert_eq!(closed("+1415555010099").await, Some(ClosedBy::InvalidNumber));
+    assert_eq!(closed("+14155550100").await, None);
+    enqueue_by_sql(&test_db, "+1234567890", "operator").await.expect("syntax is enough for SQL");
+    enqueue_by_sql(&test_db, "+19005550101", "operator").await.expect("syntax is enough for SQL");
+    // Whoever ignores windows does not ignore this.
+    let mut call = [NewCall { ignore_window: true, ..call_to("+19005550102") }];
+    assert_eq!(windows::place(test_db.pool(), &mut call, true).await.expect("place"), [Some(ClosedBy::Destination)]);
+    housekeep(&test_db).await;
+    assert!(claim(&test_db, Frequency::default()).await.is_empty());
+    let held = reasons(&test_db).await;
+    assert_eq!(held.len(), not_allowed.len() + 2);
+    for (number, reason) in held {
+        let expected = if number == "+1234567890" { "INVALID_NUMBER" } else { "DESTINATION_NOT_ALLOWED" };
+        assert_eq!(reason, expected, "{number}");
+    }
+    test_db
+        .run("update users set allowed_countries = '{US,GB}', allowed_destinations = '{PREMIUM}' where external_id = 'ann'")
+        .await;
+    assert!(claim(&test_db, Frequency::default()).await.is_empty(), "closed until the rules are read anew");
+    housekeep(&test_db).await;
+    let mut called: Vec<String> =
+        claim(&test_db, Frequency::default()).await.into_iter().map(|(.., number)| number).collect();
+    called.sort_unstable();
+    assert_eq!(called, ["+19005550100", "+442079460018", "+449098790000"]);
+    test_db.assert_sound().await;
+}
+
+/// Single calls of the operator and of users without hours keep to the law of the callee, a zone that was given comes on top of it; where
+/// calls are only told about, they are dialed. (95e55f8 dialed them at any hour; a zone of Europe had a Japanese number called at night.)
+#[tokio::test(flavor = "multi_thread")]
+async fn single_calls_keep_to_the_law() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    // Nobody may be called in Japan now: the law's hours lie some hours away.
+    test_db
+        .run(
+            "insert into legal_hours (area, hours, source, as_of)
+            select 'JP', jsonb_build_array(jsonb_build_object('days', '[\"mon\",\"tue\",\"wed\",\"thu\",\"fri\",\"sat\",\"sun\"]'::jsonb,
+              'opens', to_char(t + interval '3 hours', 'HH24:MI'), 'closes', to_char(t + interval '14 hours', 'HH24:MI'))), 's', '2026-01-01'
+            from (select now() at time zone 'Asia/Tokyo' as t) x",
+        )
+        .await;
+    settle_rules(&test_db, &strict(&[])).await;
+    let ann = user(&test_db, "ann").await;
+    enqueue_by_sql(&test_db, "+81312345678", "operator").await.expect("a call");
+    let london = Some("Europe/London".to_owned());
+    for call in [
+        NewCall { user_id: ann, ..call_to("+81312345679") },
+        NewCall { time_zone: london.clone(), ..call_to("+81312345670") },
+        NewCall { user_id: ann, time_zone: london, ..call_to("+81312345671") },
+        // A promise: rank 0.
+        NewCall { rank: rank::PROMISED, ..call_to("+81312345672") },
+    ] {
+        let mut call = [call];
+        assert_eq!(windows::place(test_db.pool(), &mut call, true).await.expect("place"), [None]);
+        queue::enqueue(test_db.pool(), &call).await.expect("enqueue");
+    }
+    housekeep(&test_db).await;
+    assert!(claim(&test_db, Frequency::default()).await.is_empty());
+    let held = reasons(&test_db).await;
+    assert_eq!(held.len(), 5);
+    assert!(held.iter().all(|(_, reason)| reason == "LEGAL_HOURS"), "{held:?}");
+    // An admin who says so may.
+    let mut call = [NewCall { ignore_window: true, ..call_to("+81312345673") }];
+    windows::place(test_db.pool(), &mut call, true).await.expect("place");
+    queue::enqueue(test_db.pool(), &call).await.expect("enqueue");
+    assert_eq!(claim(&test_db, Frequency::default()).await.len(), 1);
+    settle_rules(&test_db, &Settled { obeys_hours: false, ..strict(&[]) }).await;
+    assert_eq!(claim(&test_db, Frequency::default()).await.len(), 5);
+    test_db.assert_sound().await;
+}
+
+/// A user's calls ring one phone three times in 24 hours, whatever their retries say, and different calls leave a quarter of an hour
+/// between them; what rang no phone is not counted, a promised callback keeps its time, and those who test are exempt. (95e55f8: one phone
+/// rang 101 times in 12 s.)
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_called_too_often() {
+    let test_db = TestDb::new().await;
+    let again = "update calls set due_at = clock() where state = 'waiting'; update lanes set next_at = clock(); update user_turns set next_at = clock()";
+    queue::enqueue(test_db.pool(), &[NewCall { dials_max: 100, ..call_to("+14155550100") }]).await.expect("enqueue");
+    // The provider had no room: no phone rang.
+    let none = claim(&test_db, THREE_A_DAY).await;
+    assert_eq!(test_db.count("select count(*) from dials").await, 1);
+    settle(&test_db, none[0].0, Word::Capacity { retry_after_ms: 1 }).await;
+    assert_eq!(test_db.count("select count(*) from dials").await, 0, "taken back");
+    for dial in 1..=3 {
+        test_db.run(again).await;
+        let calls = claim(&test_db, THREE_A_DAY).await;
+        assert_eq!(calls.len(), 1, "dial {dial}");
+        settle(&test_db, calls[0].0, Word::ended(Disposition::NoAnswer, None)).await;
+    }
+    test_db.run(again).await;
+    assert!(claim(&test_db, THREE_A_DAY).await.is_empty(), "a fourth");
+    let (reason, on_time): (String, bool) = sqlx::query_as(
+        "select w.reason, w.clears_at = (select min(dialed_at) from dials) + interval '24 hours' from ops.waiting w",
+    )
+    .fetch_one(test_db.pool())
+    .await
+    .expect("a reason");
+    assert_eq!((reason.as_str(), on_time), ("FREQUENCY_CAP", true));
+    test_db.assert_sound().await;
+    // Another call of the user's meets the same ledger, another user's does not.
+    let ann = user(&test_db, "ann").await;
+    let others =
+        [call_to("+14155550100"), NewCall { user_id: ann, lane_id: ann.own_lane(), ..call_to("+14155550100") }];
+    queue::enqueue(test_db.pool(), &others).await.expect("enqueue");
+    let calls = claim(&test_db, THREE_A_DAY).await;
+    assert_eq!(calls.iter().map(|(_, call, _)| *call).collect::<Vec<_>>(), [others[1].id]);
+    settle(&test_db, calls[0].0, Word::ended(Disposition::Completed, None)).await;
+    // A day later.
+    hours_later(&test_db, 24).await;
+    let calls = claim(&test_db, THREE_A_DAY).await;
+    assert_eq!(calls.len(), 1);
+    settle(&test_db, calls[0].0, Word::ended(Disposition::Completed, None)).await;
+    // The user's other call comes a quarter of an hour after it.
+    hours_later(&test_db, 0).await;
+    assert!(claim(&test_db, THREE_A_DAY).await.is_empty(), "too soon");
+    assert_eq!(reasons(&test_db).await, [("+14155550100".to_owned(), "FREQUENCY_CAP".to_owned())]);
+    let soon = "select count(*) from ops.waiting w where w.clears_at between clock() + interval '14 minutes' and clock() + interval '15 minutes'";
+    assert_eq!(test_db.count(soon).await, 1);
+    // What was promised is kept.
+    let promised = NewCall { rank: rank::PROMISED, ..call_to("+14155550100") };
+    queue::enqueue(test_db.pool(), std::slice::from_ref(&promised)).await.expect("enqueue");
+    let calls = claim(&test_db, THREE_A_DAY).await;
+    assert_eq!(calls.iter().map(|(_, call, _)| *call).collect::<Vec<_>>(), [promised.id]);
+    settle(&test_db, calls[0].0, Word::ended(Disposition::Completed, None)).await;
+    // Who tests is called as often as anybody likes.
+    test_db.run("insert into test_numbers (phone) values ('+14155550100')").await;
+    hours_later(&test_db, 0).await;
+    assert_eq!(claim(&test_db, THREE_A_DAY).await.len(), 1);
+    test_db.assert_sound().await;
+}
+
+/// A campaign's fourth dial waits for the next day, and its own counts say why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaigns_fourth_dial_waits_for_the_next_day() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let ann = user(&test_db, "ann").await;
+    let into = campaign_of(&test_db, ann).await;
+    let rows = vec![Recruit { number: "+14155550100".to_owned(), ..Recruit::default() }];
+    let base = new_id();
+    recruit(test_db.pool(), &into, rows, |nth| CallId(grown_from(base, nth))).await.expect("recruit")[0].expect("in");
+    for dial in 1..=3 {
+        hours_later(&test_db, 0).await;
+        let calls = claim(&test_db, THREE_A_DAY).await;
+        assert_eq!(calls.len(), 1, "dial {dial}");
+        settle(&test_db, calls[0].0, Word::ended(Disposition::NoAnswer, None)).await;
+    }
+    assert_eq!(reasons(&test_db).await[0].1, "RETRY_LATER");
+    hours_later(&test_db, 0).await;
+    assert!(claim(&test_db, THREE_A_DAY).await.is_empty());
+    for _ in 0..2 {
+        let counted: (String, i64, bool) = sqlx::query_as(
+            "select e.reason, e.count, e.clears_at = (select capped_until from calls) from ops.explain($1) e",
+        )
+        .bind(into.campaign)
+        .fetch_one(test_db.pool())
+        .await
+        .expect("explain");
+        assert_eq!(counted, ("FREQUENCY_CAP".to_owned(), 1, true));
+        test_db.assert_sound().await;
+        queue::fold_tallies(test_db.pool()).await.expect("fold");
+    }
+    hours_later(&test_db, 24).await;
+    assert_eq!(claim(&test_db, THREE_A_DAY).await.len(), 1, "the fourth");
+    test_db.assert_sound().await;
+}
+
+/// A wish for a time that has passed is no promise, and nobody puts a call off for ever: it is complete, and says what was wished.
+/// (95e55f8: 90 calls to one person in 20 s.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callee_puts_a_call_off_a_few_times() {
+    let wish = |secs: i64| {
+        let at = chrono::Utc::now() + chrono::TimeDelta::seconds(secs);
+        let outcome = Outcome {
+            disposition: Disposition::CallbackRequested,
+            appointment_time: None,
+            callback_time: Some(at),
+            weight: Weight::Explicit,
+        };
+        outdial::domain::word::Ended {
+            outcome: Some(outcome),
+            ..outdial::domain::word::Ended::of(Disposition::CallbackRequested, Weight::Explicit)
+        }
+    };
+    let state = "select case state when 'waiting' then 1 when 'completed' then 2 else 0 end from calls";
+    let test_db = TestDb::new().await;
+    queue::enqueue(test_db.pool(), &[call_to("+14155550100")]).await.expect("enqueue");
+    let calls = claim(&test_db, Frequency::default()).await;
+    settle(&test_db, calls[0].0, Word::Ended(wish(-5))).await;
+    assert_eq!(test_db.count(state).await, 2, "a time that has passed");
+    let test_db = TestDb::new().await;
+    queue::enqueue(test_db.pool(), &[call_to("+14155550100")]).await.expect("enqueue");
+    for nth in 1..=4 {
+        hours_later(&test_db, 0).await;
+        let calls = claim(&test_db, Frequency::default()).await;
+        assert_eq!(calls.len(), 1, "call {nth}");
+        // Told during the call, and again as it ends.
+        let ended = wish(3600);
+        let outcome = ended.outcome.clone().expect("an outcome");
+        settle(&test_db, calls[0].0, Word::Told { outcome }).await;
+        settle(&test_db, calls[0].0, Word::Ended(ended)).await;
+        assert_eq!(test_db.count(state).await, if nth <= 3 { 1 } else { 2 }, "wish {nth}");
+    }
+    test_db.assert_sound().await;
+}
+
+/// Where the provider has to prove that it is back, each probe is another user's: calls of one user that it bars keep nobody waiting.
+/// (95e55f8: each probe was of the user whose calls had waited longest, for as long as it had any.)
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_go_round() {
+    let test_db = TestDb::new().await;
+    let (ann, bob, cid) = (user(&test_db, "ann").await, user(&test_db, "bob").await, user(&test_db, "cid").await);
+    test_db.run("insert into provider_states (provider, half_open, hold_until) values ('test', true, clock())").await;
+    for (owner, count) in [(ann, 5), (bob, 5), (cid, 1)] {
+        test_db.enqueue_for(owner, count).await;
+        test_db.run("update calls set due_at = due_at - interval '1 minute'").await;
+    }
+    let mut probed = Vec::new();
+    for _ in 0..3 {
+        let calls = claim(&test_db, Frequency::default()).await;
+        assert_eq!(calls.len(), 1, "one at a time");
+        let owner: UserId = UserId(
+            sqlx::query_scalar("select user_id from calls where id = $1")
+                .bind(calls[0].1)
+                .fetch_one(test_db.pool())
+                .await
+                .expect("a call"),
+        );
+        probed.push(owner);
+        settle(&test_db, calls[0].0, Word::Barred { reason: "403".to_owned(), again_secs: 0.0 }).await;
+        test_db.run("update lanes set next_at = clock(); update user_turns set next_at = clock()").await;
+    }
+    probed.sort_unstable();
+    let mut all = [ann, bob, cid];
+    all.sort_unstable();
+    assert_eq!(probed, all);
+}
