@@ -1072,8 +1072,25 @@ COMMENT ON FUNCTION public.span_start_from(at timestamp with time zone, secs int
 CREATE FUNCTION public.subscriptions_let_go() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+declare
+  unsorted uuid;
 begin
   perform wake_user(old.user_id);
+  if exists (select from calls where user_id = old.user_id and prospect_id is not null and state in ('waiting', 'parked')) then
+    unsorted := unsorted_lane(old.user_id);
+    with moved as (
+      update calls n
+      set lane_id = unsorted, state = 'waiting', updated_at = clock()
+      from calls c
+      where n.user_id = old.user_id and n.prospect_id is not null and n.state in ('waiting', 'parked') and n.lane_id <> unsorted
+        and c.id = n.id
+      returning c.lane_id as was
+    )
+    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+    select was, old.user_id, null::uuid, 'PENDING', -count(*) from moved group by was
+    union all
+    select unsorted, old.user_id, null, 'PENDING', count(*) from moved having count(*) > 0;
+  end if;
   return null;
 end
 $$;
@@ -2711,6 +2728,7 @@ CREATE TABLE public.appointments (
     prospect_id uuid,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
     starts_at timestamp with time zone,
+    in_past boolean GENERATED ALWAYS AS ((starts_at < created_at)) STORED,
     CONSTRAINT appointments_created_at_computable CHECK (public.is_computable(created_at)),
     CONSTRAINT appointments_starts_at_computable CHECK (public.is_computable(starts_at))
 );
@@ -2718,6 +2736,8 @@ CREATE TABLE public.appointments (
 COMMENT ON TABLE public.appointments IS 'Appointments agreed in calls: one for an attempt, however often it is told.';
 
 COMMENT ON COLUMN public.appointments.starts_at IS 'As the agent told it; null: no time was told.';
+
+COMMENT ON COLUMN public.appointments.in_past IS 'The agent told a time that had passed when it was told.';
 
 CREATE TABLE public.audit_log (
     id uuid DEFAULT public.uuid_v7() NOT NULL,
@@ -3380,6 +3400,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('20', 'unheld users', true, E'\\x2e9b995c75fa6935ca15872a9379c329346df57ca51323f2665a54889b352461fd6438e609d1d1fcd71897b08a1a65e0', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\xda83292a12cbfd7245c97f53bc3101aabe5fb1955b83e8c2fcb470f345866312b5e25b1e71995a846eb06de8dc35339b', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x3521b2cc7bbf2287fbb37fb44efe55369dcab875841fec0765849cedf54538e16ffd09d7f7ca958f4610bb36a2913dc1', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -23,7 +23,7 @@ use crate::store::idempotency::{self, Begun};
 
 const KEY_CHARS_MAX: usize = 255;
 
-/// The key of a request, if it has one, and the path it was sent to.
+/// The key of a request, if it has one, and the path and query it was sent to.
 #[derive(Clone, Debug)]
 pub struct Key {
     key: Option<String>,
@@ -34,8 +34,9 @@ impl FromRequestParts<Arc<Api>> for Key {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Error> {
-        // The old paths are aliases: a repeat through the other is the same request.
-        let path = parts.uri.path().trim_start_matches("/api/v1").to_owned();
+        // The old paths are aliases: a repeat through the other is the same request. Whose things are meant may stand in the query.
+        let (path, query) = (parts.uri.path().trim_start_matches("/api/v1"), parts.uri.query());
+        let path = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let Some(value) = parts.headers.get("idempotency-key") else {
             return Ok(Self { key: None, path });
         };

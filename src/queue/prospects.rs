@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -75,17 +75,17 @@ pub async fn enlist(
     let mut verdicts = Vec::with_capacity(rows.len());
     let mut new = Vec::with_capacity(rows.len());
     for (nth, mut row) in rows.into_iter().enumerate() {
-        let checked = checked(&mut row);
+        let checked = checked(&mut row).and_then(|phone| Ok((phone, standing(&row)?)));
         verdicts.push(checked.as_ref().map(|_| id_of(nth)).map_err(|reason| *reason));
-        if let Ok(phone) = checked {
+        if let Ok((phone, (status, rescheduled_for))) = checked {
             new.push(NewProspect {
                 id: id_of(nth),
                 external_id: row.external_id,
                 name: row.name,
                 phone,
                 time_zone: row.time_zone,
-                status: "INITIAL",
-                rescheduled_for: None,
+                status,
+                rescheduled_for,
                 variables: RawJson::of(&row.variables),
             });
         }
@@ -96,6 +96,24 @@ pub async fn enlist(
         verdict => verdict,
     });
     Ok(told.collect())
+}
+
+/// What may be said of a prospect; SCHEDULED and IN_CALL follow from its call.
+const STATUSES: [&str; 6] = ["INITIAL", "RESCHEDULED", "BOOKED", "NOT_INTERESTED", "DO_NOT_CALL", "FAILED"];
+
+/// How a row of a list says the person stands, and the time promised.
+fn standing(row: &Recruit) -> Result<(&'static str, Option<DateTime<Utc>>), Reason> {
+    let promised = row.rescheduled_for.as_deref().map(str::trim).filter(|at| !at.is_empty());
+    let promised = promised.map(str::parse::<DateTime<Utc>>).transpose().map_err(|_| Reason::InvalidStatus)?;
+    let status = match row.status_word() {
+        None if promised.is_some() => "RESCHEDULED",
+        None => "INITIAL",
+        Some(word) => *STATUSES.iter().find(|status| **status == word).ok_or(Reason::InvalidStatus)?,
+    };
+    if promised.is_some_and(|at| status != "RESCHEDULED" || !(1900..=9999).contains(&at.year())) {
+        return Err(Reason::InvalidStatus);
+    }
+    Ok((status, promised))
 }
 
 /// Fields to change; none keeps what is, `Some(None)` empties.

@@ -17,7 +17,7 @@ use crate::domain::raw_json::{Fields, RawJson};
 use crate::domain::window::ClosedBy;
 use crate::domain::zone;
 use crate::queue::windows::{Whose, lanes_for, place_of};
-use crate::queue::{NewCall, Verdict, enqueue};
+use crate::queue::{NewCall, Verdict, enqueue, suppress};
 
 /// A number as it was given.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,21 @@ pub struct Recruit {
     /// The callee's zone, which outweighs what the number tells.
     pub time_zone: Option<String>,
     pub variables: Fields,
+    /// What a list says of the number, or of the person: `DO_NOT_CALL`, `INVALID`, and of prospects `BOOKED` and so on.
+    pub status: Option<String>,
+    /// A time promised to the person (RFC 3339).
+    pub rescheduled_for: Option<String>,
+}
+
+impl Recruit {
+    /// Its status as a word of ours: `do not call`, `Do-Not-Call` and `DO_NOT_CALL` are the same.
+    pub(super) fn status_word(&self) -> Option<String> {
+        let written = self.status.as_deref().map(str::trim).filter(|status| !status.is_empty())?;
+        Some(match written.to_uppercase().replace([' ', '-'], "_").as_str() {
+            "DNC" | "DONOTCALL" => "DO_NOT_CALL".to_owned(),
+            word => word.to_owned(),
+        })
+    }
 }
 
 /// Why a row did not become a call.
@@ -37,6 +52,8 @@ pub enum Reason {
     InvalidTimeZone,
     InvalidExternalId,
     VariablesTooLarge,
+    /// Of prospects: no status there is, or a promised time without the status RESCHEDULED, or no time at all.
+    InvalidStatus,
     DuplicateInCampaign,
     /// Of prospects: the user has one with this number or external id.
     DuplicateProspect,
@@ -59,6 +76,7 @@ impl Reason {
             Self::InvalidTimeZone => "INVALID_TIME_ZONE",
             Self::InvalidExternalId => "INVALID_EXTERNAL_ID",
             Self::VariablesTooLarge => "VARIABLES_TOO_LARGE",
+            Self::InvalidStatus => "INVALID_STATUS",
             Self::DuplicateInCampaign => "DUPLICATE_IN_CAMPAIGN",
             Self::DuplicateProspect => "DUPLICATE_PROSPECT",
             Self::ExternalIdTaken => "EXTERNAL_ID_TAKEN",
@@ -112,11 +130,22 @@ pub async fn recruit(
         }
     };
     let mut good = Vec::with_capacity(rows.len());
+    let mut not_to_call = Vec::new();
     for (nth, row) in rows.into_iter().enumerate() {
-        match check(nth, row) {
-            Ok(checked) => good.push(checked),
-            Err(reason) => set(nth, Err(reason)),
+        let status = row.status_word();
+        match (check(nth, row), status.as_deref()) {
+            (Err(reason), _) => set(nth, Err(reason)),
+            (Ok(checked), Some("DO_NOT_CALL")) => {
+                not_to_call.push(checked.phone);
+                set(nth, Err(Reason::DoNotCall));
+            }
+            (Ok(_), Some("INVALID")) => set(nth, Err(Reason::InvalidNumber)),
+            (Ok(checked), _) => good.push(checked),
         }
+    }
+    if !not_to_call.is_empty() {
+        // The next list may not say so.
+        suppress(pool, into.user, &not_to_call, Some("status in a list")).await?;
     }
     let phones: Vec<String> = good.iter().map(|row| row.phone.as_str().to_owned()).collect();
     let invalid: HashSet<String> = sqlx::query_file_scalar!("sql/queue/invalid_numbers.sql", into.user.0, &phones)

@@ -1,6 +1,7 @@
 //! Reads uploaded CSV files row by row into their campaigns, or into a user's prospects. A file is read by one process at a time, in bounded memory; after a
 //! crash another goes on behind the last row that has its verdict, and rows it repeats keep their calls (tests/it/campaigns.rs).
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::Read;
 use std::rc::Rc;
@@ -252,7 +253,7 @@ async fn enqueue(pool: &PgPool, taken: Taken, target: &Target, first: i64, chunk
             Err(reason) => ("rejected", String::new(), reason.as_str()),
         };
         // Writing into memory does not fail.
-        let _ = lines.write_record([row.as_str(), number, status, &call, reason]);
+        let _ = lines.write_record([row.as_str(), &defused(number), status, &call, reason]);
     }
     let text = lines.into_inner().unwrap_or_default();
     Ok(Progress {
@@ -262,6 +263,16 @@ async fn enqueue(pool: &PgPool, taken: Taken, target: &Target, first: i64, chunk
         accepted: i64::try_from(accepted).unwrap_or_default(),
         bytes_done: chunk.bytes_done,
     })
+}
+
+/// A cell that a spreadsheet shows and does not run (OWASP, CSV injection): what begins like a formula, and is no number, gets an
+/// apostrophe before it.
+fn defused(cell: &str) -> Cow<'_, str> {
+    let is_number = cell.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_number && cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return Cow::Owned(format!("'{cell}"));
+    }
+    Cow::Borrowed(cell)
 }
 
 /// Rows of a file.
@@ -314,6 +325,8 @@ enum Column {
     Name,
     ExternalId,
     TimeZone,
+    Status,
+    RescheduledFor,
     Variable(String),
 }
 
@@ -392,6 +405,8 @@ fn columns_of(header: &ByteRecord) -> Result<Vec<Column>, String> {
             "name" | "prospectname" => Column::Name,
             "externalid" => Column::ExternalId,
             "timezone" => Column::TimeZone,
+            "status" => Column::Status,
+            "rescheduledfor" => Column::RescheduledFor,
             _ => Column::Variable(name.clone()),
         })
         .collect();
@@ -418,6 +433,14 @@ fn row_of(columns: &[Column], record: &ByteRecord) -> Recruit {
             Column::Name => row.name = Some(text),
             Column::ExternalId => row.external_id = Some(text),
             Column::TimeZone => row.time_zone = Some(text),
+            Column::RescheduledFor => row.rescheduled_for = Some(text),
+            Column::Status => {
+                // A script may name it all the same.
+                if let Ok(text) = to_raw_value(&text) {
+                    variables.insert("status".to_owned(), text);
+                }
+                row.status = Some(text);
+            }
             Column::Variable(name) if name.is_empty() || text.is_empty() => {}
             Column::Variable(name) => {
                 // A text always becomes JSON.
@@ -476,6 +499,25 @@ mod tests {
         assert_eq!(rows[0].time_zone.as_deref(), Some("America/New_York"));
         assert_eq!(json!(rows[0].variables), json!({"city": "Rome"}));
         assert_eq!(rows[1].number, "+442079460018");
+    }
+
+    /// What a list says of a person is read, whatever it calls the columns.
+    #[test]
+    fn a_list_may_say_how_people_stand() {
+        let text = "phone,Status,Rescheduled For\n+14155550100,do not call,\n+14155550101,,2026-12-01T10:00:00Z\n";
+        let rows = rows_of(text.as_bytes()).expect("rows");
+        assert_eq!(rows[0].status.as_deref(), Some("do not call"));
+        assert_eq!(rows[1].rescheduled_for.as_deref(), Some("2026-12-01T10:00:00Z"));
+        assert!(rows_of(b"\xff\xfep\0h\0").expect_err("UTF-16").contains("UTF-8"));
+    }
+
+    /// A verdict shows what was given; opened in a spreadsheet it runs nothing.
+    #[test]
+    fn cells_are_defused() {
+        assert_eq!(defused("=HYPERLINK(\"http://x\")"), "'=HYPERLINK(\"http://x\")");
+        assert_eq!(defused("+1+cmd|' /C calc'!A0"), "'+1+cmd|' /C calc'!A0");
+        assert_eq!(defused("@SUM(1)"), "'@SUM(1)");
+        assert_eq!(defused("+14155550100"), "+14155550100");
     }
 
     /// A row without end is refused before it fills the memory.

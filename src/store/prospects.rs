@@ -68,6 +68,8 @@ pub struct Appointment {
     pub conversation_id: Uuid,
     /// As it was told; null: no time was told.
     pub starts_at: Option<DateTime<Utc>>,
+    /// The agent told a time that had passed: somebody has to ask again.
+    pub in_past: bool,
     pub created_at: DateTime<Utc>,
 }
 

@@ -389,6 +389,83 @@ async fn a_callee_puts_a_call_off_a_few_times() {
     test_db.assert_sound().await;
 }
 
+/// What a list says of people is heeded: who is not to be called goes onto the list of those, by either kind of list. (95e55f8 dialed them at
+/// once.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_who_is_not_to_be_called() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let ann = user(&test_db, "ann").await;
+    let row = |number: &str, status: &str| Recruit {
+        number: number.to_owned(),
+        status: Some(status.to_owned()),
+        ..Recruit::default()
+    };
+    let into = campaign_of(&test_db, ann).await;
+    let rows = vec![row("+14155550100", "Do-not-call"), row("+14155550101", "invalid"), row("+14155550102", "warm")];
+    let base = new_id();
+    let verdicts = recruit(test_db.pool(), &into, rows, |nth| CallId(grown_from(base, nth))).await.expect("recruit");
+    assert_eq!(verdicts[..2], [Err(Reason::DoNotCall), Err(Reason::InvalidNumber)]);
+    assert!(verdicts[2].is_ok());
+    let rows = vec![
+        row("+14155550200", "DO_NOT_CALL"),
+        row("+14155550201", "booked"),
+        row("+14155550202", "gone fishing"),
+        Recruit { rescheduled_for: Some("2026-12-01T10:00:00Z".to_owned()), ..row("+14155550203", "") },
+        Recruit { rescheduled_for: Some("tomorrow".to_owned()), ..row("+14155550204", "") },
+        row("+14155550205", ""),
+    ];
+    let ids = |nth| outdial::domain::ids::ProspectId(grown_from(base, 100 + nth));
+    let verdicts = queue::enlist(test_db.pool(), ann, rows, ids).await.expect("enlist");
+    let bad: Vec<usize> = (0..6).filter(|nth| verdicts[*nth] == Err(Reason::InvalidStatus)).collect();
+    assert_eq!(bad, [2, 4]);
+    let statuses: Vec<String> = sqlx::query_scalar("select status from prospects order by phone")
+        .fetch_all(test_db.pool())
+        .await
+        .expect("rows");
+    assert_eq!(statuses, ["DO_NOT_CALL", "BOOKED", "RESCHEDULED", "INITIAL"]);
+    let listed: Vec<String> = sqlx::query_scalar("select phone from suppressions order by phone")
+        .fetch_all(test_db.pool())
+        .await
+        .expect("rows");
+    assert_eq!(listed, ["+14155550100", "+14155550200"]);
+    test_db.assert_sound().await;
+}
+
+/// Promises to prospects need a subscription as plans do; one that goes takes them along until there is one again. (95e55f8 called
+/// promised prospects for nothing.)
+#[tokio::test(flavor = "multi_thread")]
+async fn prospects_are_not_called_for_free() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let ann = user(&test_db, "ann").await;
+    let subscribe = "insert into subscriptions (user_id, plan_id, minutes_left, period_ends_at)
+        select u.id, p.id, 100, clock() + interval '30 days' from users u, plans p where u.external_id = 'ann'";
+    test_db
+        .run(
+            "insert into user_settings (user_id, opens, closes, script_initial, script_follow_up)
+               select id, '00:00', '00:00', 'a', 'b' from users where external_id = 'ann';
+             insert into plans (id, name, minutes, duration_days) values (uuid_v7(), 'p', 100, 30)",
+        )
+        .await;
+    let promise = "insert into prospects (id, user_id, name, phone, status, rescheduled_for) values (uuid_v7(), $1, 'Jo', '+14155550100', 'RESCHEDULED', clock())";
+    sqlx::query(promise).bind(ann).execute(test_db.pool()).await.expect("a promise");
+    housekeep(&test_db).await;
+    assert!(claim(&test_db, Frequency::default()).await.is_empty(), "no subscription");
+    test_db.run(subscribe).await;
+    queue::turn_days(test_db.pool(), 10).await.expect("days");
+    housekeep(&test_db).await;
+    test_db.run("delete from subscriptions").await;
+    housekeep(&test_db).await;
+    assert!(claim(&test_db, Frequency::default()).await.is_empty(), "it has gone");
+    test_db.assert_sound().await;
+    test_db.run(subscribe).await;
+    queue::turn_days(test_db.pool(), 10).await.expect("days");
+    housekeep(&test_db).await;
+    assert_eq!(claim(&test_db, Frequency::default()).await.len(), 1);
+    test_db.assert_sound().await;
+}
+
 /// Where the provider has to prove that it is back, each probe is another user's: calls of one user that it bars keep nobody waiting.
 /// (95e55f8: each probe was of the user whose calls had waited longest, for as long as it had any.)
 #[tokio::test(flavor = "multi_thread")]

@@ -115,6 +115,7 @@ impl NumberInput {
             external_id: self.external_id,
             time_zone: self.time_zone,
             variables: variables.unwrap_or_default(),
+            ..Recruit::default()
         })
     }
 }
@@ -205,6 +206,7 @@ fn error_of(reason: Reason) -> Error {
         }
         Reason::InvalidExternalId => Error::invalid_field("externalId", "must have 1 to 255 characters and be no UUID"),
         Reason::VariablesTooLarge => Error::invalid_field("variables", "may have at most 32768 bytes as JSON"),
+        Reason::InvalidStatus => Error::invalid_field("status", "is none there is"),
         Reason::DuplicateInCampaign => {
             Error::conflict("duplicate_in_campaign", "the campaign has a call to this number already")
         }
