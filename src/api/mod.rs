@@ -28,6 +28,7 @@ pub mod schedules;
 pub mod scripts;
 pub mod settings;
 pub mod shares;
+pub mod test_numbers;
 pub mod uploads;
 pub mod usage;
 pub mod users;
@@ -209,6 +210,8 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(numbers::unsuppress_for_all))
         .routes(routes!(legal_hours::list_legal_hours, legal_hours::put_legal_hours))
         .routes(routes!(legal_hours::delete_legal_hours))
+        .routes(routes!(test_numbers::list_test_numbers, test_numbers::add_test_number))
+        .routes(routes!(test_numbers::remove_test_number))
         .routes(routes!(operations::get_metrics))
         .routes(routes!(webhooks::receive_call_status))
         .layer(Extension(BytesMax(limits.body_bytes_max)))

@@ -18,6 +18,7 @@ pub mod scripts;
 pub mod settings;
 pub mod strays;
 pub mod suppressions;
+pub mod test_numbers;
 pub mod uploads;
 pub mod usage;
 pub mod users;
