@@ -2713,12 +2713,19 @@ CREATE TABLE public.api_keys (
     name text NOT NULL,
     hash bytea NOT NULL,
     expires_at timestamp with time zone,
-    CONSTRAINT api_keys_expires_at_computable CHECK (public.is_computable(expires_at))
+    scopes text[] DEFAULT '{read,write,dial,admin}'::text[] NOT NULL,
+    last_used_from inet,
+    CONSTRAINT api_keys_expires_at_computable CHECK (public.is_computable(expires_at)),
+    CONSTRAINT api_keys_scopes_known CHECK (((scopes <@ '{read,write,dial,admin}'::text[]) AND (cardinality(scopes) > 0)))
 );
 
 COMMENT ON TABLE public.api_keys IS 'Who may: only the SHA-256 of a key is kept. user_id null: an admin key.';
 
 COMMENT ON COLUMN public.api_keys.expires_at IS 'It opens nothing from then on; null: never.';
+
+COMMENT ON COLUMN public.api_keys.scopes IS 'read: see. write: change what rings no phone. dial: what may ring one. admin: keys, and what admins alone may.';
+
+COMMENT ON COLUMN public.api_keys.last_used_from IS 'The address of the connection: a proxy''s, where there is one.';
 
 CREATE TABLE public.appointments (
     id uuid NOT NULL,
@@ -3401,6 +3408,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\xda83292a12cbfd7245c97f53bc3101aabe5fb1955b83e8c2fcb470f345866312b5e25b1e71995a846eb06de8dc35339b', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x3521b2cc7bbf2287fbb37fb44efe55369dcab875841fec0765849cedf54538e16ffd09d7f7ca958f4610bb36a2913dc1', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

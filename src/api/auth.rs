@@ -5,11 +5,12 @@
 //! always checked.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -22,6 +23,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use crate::api::Api;
 use crate::api::error::Error;
 use crate::api::keyless::Keyless;
+use crate::api::scopes::{self, Grant, Scope};
 use crate::db::fault::within;
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::store::keys::{self, Owner};
@@ -191,17 +193,41 @@ impl FromRequestParts<Arc<Api>> for Caller {
         if let Some(known) = parts.extensions.get::<Self>() {
             return Ok(*known);
         }
-        let caller = Self::of(parts, api).await?;
+        let (caller, grant) = Self::of(parts, api).await?;
+        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+        let needed = scopes::needed(&parts.method, route);
+        if !grant.scopes.contains(&needed) {
+            let may: Vec<&str> = grant.scopes.iter().map(|scope| scope.as_str()).collect();
+            return Err(Error::forbidden(&format!(
+                "this needs a key with the scope {}; this one may {}",
+                needed.as_str(),
+                may.join(", ")
+            )));
+        }
         parts.extensions.insert(caller);
+        parts.extensions.insert(grant);
         Ok(caller)
     }
 }
 
+impl FromRequestParts<Arc<Api>> for Grant {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        Caller::from_request_parts(parts, api).await?;
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self { scopes: Vec::new(), expires_at: None }))
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 impl Caller {
-    async fn of(parts: &Parts, api: &Api) -> Result<Self, Error> {
+    async fn of(parts: &Parts, api: &Api) -> Result<(Self, Grant), Error> {
         let Some(key) = key_in(&parts.headers)? else {
             return if api.who.keyless_is_operator {
-                api.who.keyless.admit(parts).map(|()| Self::Admin)
+                api.who.keyless.admit(parts).map(|()| (Self::Admin, Grant::whole()))
             } else {
                 Err(Error::unauthorized("send a key: Authorization: Bearer <key>"))
             };
@@ -210,7 +236,7 @@ impl Caller {
         api.who.rates.admit(&hash)?;
         // Hashes are compared, so that time tells nothing of the key.
         if api.who.admin_key.as_ref() == Some(&hash) {
-            return Ok(Self::Admin);
+            return Ok((Self::Admin, Grant::whole()));
         }
         let unknown = || Error::unauthorized("this key is unknown, or its time is over");
         let patience = api.limits.patience;
@@ -219,14 +245,14 @@ impl Caller {
             // However many keys it has; before anything is asked.
             api.who.rates.admit(user.0.as_bytes())?;
         }
-        match within(patience, keys::owner(&api.db.gate, &hash)).await? {
-            Some(Owner(None)) => Ok(Self::Admin),
-            Some(Owner(Some(user))) => Ok(Self::User(user)),
-            None => {
-                api.who.known.forget(&hash);
-                Err(unknown())
-            }
-        }
+        let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        let Some(good) = within(patience, keys::owner(&api.db.gate, &hash, from)).await? else {
+            api.who.known.forget(&hash);
+            return Err(unknown());
+        };
+        let scopes = good.scopes.iter().filter_map(|word| Scope::of_str(word)).collect();
+        let caller = good.owner.0.map_or(Self::Admin, Self::User);
+        Ok((caller, Grant { scopes, expires_at: good.expires_at }))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::api::error::{Error, Problems};
 use crate::api::extract::{Id, Ids, Json};
 use crate::api::faults::Faults;
 use crate::api::owner::user_in_path;
+use crate::api::scopes::{Grant, Scope};
 use crate::api::{Api, State};
 use crate::domain::ids::UserId;
 use crate::store::keys::{self, Owner, Row};
@@ -23,8 +24,11 @@ pub struct KeyInput {
     /// What it is for.
     #[schema(min_length = 1, max_length = 255)]
     pub name: Option<String>,
-    /// It opens nothing from then on; none: it never expires.
+    /// It opens nothing from then on; none: it never expires, or with the key that makes it.
     pub expires_at: Option<DateTime<Utc>>,
+    /// What it may do, no more than the key that makes it: read, write, dial and admin. Of a user's key, unless given: all but admin.
+    #[schema(example = json!(["read"]))]
+    pub scopes: Option<Vec<Scope>>,
 }
 
 /// A new key: this is the only time it is shown.
@@ -43,11 +47,12 @@ const KEYS_MAX: usize = 100;
 pub async fn create_key(
     state: State,
     caller: Caller,
+    grant: Grant,
     Id(id): Id,
     input: Json<KeyInput>,
 ) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
-    create(&state.0, Some(user), input.body).await
+    create(&state.0, Some(user), &grant, input.body).await
 }
 
 /// Makes an admin key. To rotate: make a new one, use it, revoke the old one.
@@ -56,15 +61,17 @@ pub async fn create_key(
 pub async fn create_admin_key(
     state: State,
     caller: Caller,
+    grant: Grant,
     input: Json<KeyInput>,
 ) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
     caller.require_admin()?;
-    create(&state.0, None, input.body).await
+    create(&state.0, None, &grant, input.body).await
 }
 
 async fn create(
     api: &Api,
     user: Option<UserId>,
+    grant: &Grant,
     input: KeyInput,
 ) -> Result<(StatusCode, axum::Json<Data<NewKey>>), Error> {
     let name = input.name.unwrap_or_else(|| "key".to_owned());
@@ -76,12 +83,25 @@ async fn create(
     {
         return Err(Error::invalid_field("expiresAt", "must be a time to come"));
     }
+    let expires_at = input.expires_at.or(grant.expires_at);
+    if grant.expires_at.is_some_and(|end| expires_at.is_none_or(|at| at > end)) {
+        return Err(Error::invalid_field("expiresAt", "must not be after that of the key that makes it"));
+    }
+    let usual = || match user {
+        Some(_) => Scope::OF_USERS.to_vec(),
+        None => Scope::ALL.to_vec(),
+    };
+    let scopes = input.scopes.unwrap_or_else(usual);
+    if scopes.is_empty() || scopes.iter().any(|scope| !grant.scopes.contains(scope)) {
+        return Err(Error::invalid_field("scopes", "must be of those of the key that makes it, and at least one"));
+    }
+    let scopes: Vec<&str> = scopes.into_iter().map(Scope::as_str).collect();
     let pool = &api.db.work;
     if keys::list(pool, user).await?.len() >= KEYS_MAX {
         return Err(Error::conflict("too_many_keys", format!("there may be {KEYS_MAX} keys; revoke one first")));
     }
     let key = keys::fresh();
-    let id = keys::create(pool, user, &name, &key, input.expires_at).await?;
+    let id = keys::create(pool, user, &name, &key, &scopes, expires_at).await?;
     api.who.known.add(&key, Owner(user));
     Ok((StatusCode::CREATED, axum::Json(Data::of(NewKey { id, key }))))
 }

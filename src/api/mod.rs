@@ -25,6 +25,7 @@ pub mod plans;
 pub mod prospects;
 pub mod rows;
 pub mod schedules;
+pub mod scopes;
 pub mod scripts;
 pub mod settings;
 pub mod shares;

@@ -27,6 +27,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::api::auth::Peer;
 use crate::api::body::{Keeping, Stalled};
 use crate::config::Config;
 
@@ -192,14 +193,14 @@ impl Watch {
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stopping: CancellationToken) {
     let mut tasks = JoinSet::new();
     let mut watches: HashMap<Id, Arc<Watch>> = HashMap::new();
-    let mut next: Option<TcpStream> = None;
+    let mut next: Option<(TcpStream, Peer)> = None;
     let mut failing = false;
     loop {
         if tasks.len() < settings.connections_max
-            && let Some(stream) = next.take()
+            && let Some((stream, peer)) = next.take()
         {
             let watch = Watch::new();
-            let task = connection(stream, router.clone(), Arc::clone(&watch), settings, stopping.clone());
+            let task = connection((stream, peer), router.clone(), Arc::clone(&watch), settings, stopping.clone());
             watches.insert(tasks.spawn(task).id(), watch);
         }
         tokio::select! {
@@ -210,10 +211,10 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
                 watches.remove(&id);
             }
             accepted = listener.accept(), if next.is_none() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     failing = false;
                     let _ = stream.set_nodelay(true);
-                    next = Some(stream);
+                    next = Some((stream, Peer(peer.ip())));
                 }
                 // The client's affair.
                 Err(error) if is_of_client(&error) => {}
@@ -260,7 +261,7 @@ fn make_room(watches: &HashMap<Id, Arc<Watch>>) {
 
 /// One connection to its end.
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     router: Router,
     watch: Arc<Watch>,
     settings: Settings,
@@ -268,7 +269,8 @@ async fn connection(
 ) {
     let service = {
         let watch = Arc::clone(&watch);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let answered = answer(router.clone(), request, Arc::clone(&watch), settings.body);
             Box::pin(answered)
         })

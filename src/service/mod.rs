@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::answers::Answers;
 use crate::api::body::Budget;
 use crate::api::keyless::Keyless;
+use crate::api::scopes::Scope;
 use crate::api::shares::Shares;
 use crate::api::{self, About, Api, Limits, auth, webhooks};
 use crate::config::{Config, ProviderKind, surroundings};
@@ -617,7 +618,9 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
 /// Postgres is away.
 pub async fn create_key(db: &Db, name: &str) -> anyhow::Result<SecretString> {
     let key = keys::fresh();
-    keys::create(&db.work, None, name, &key, None).await.context("keeping the new key")?;
+    keys::create(&db.work, None, name, &key, &Scope::ALL.map(Scope::as_str), None)
+        .await
+        .context("keeping the new key")?;
     Ok(SecretString::from(key))
 }
 

@@ -1,5 +1,7 @@
 //! API keys. Only hashes are kept.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -35,13 +37,22 @@ pub async fn hashes(pool: &PgPool) -> sqlx::Result<Vec<(Vec<u8>, Owner)>> {
     Ok(rows.into_iter().map(|row| (row.hash, Owner(row.user_id.map(UserId)))).collect())
 }
 
-/// Who owns this key, if anybody and if it is still good; notes that it was used.
+/// A key that is still good.
+#[derive(Clone, Debug)]
+pub struct Good {
+    pub owner: Owner,
+    pub scopes: Vec<String>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Who owns this key, if anybody and if it is still good; notes that it was used, and from where.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn owner(pool: &PgPool, hash: &[u8]) -> sqlx::Result<Option<Owner>> {
-    let row = sqlx::query_file!("sql/store/key_owner.sql", hash).fetch_optional(pool).await?;
-    Ok(row.map(|row| Owner(row.user_id.map(UserId))))
+pub async fn owner(pool: &PgPool, hash: &[u8], from: Option<IpAddr>) -> sqlx::Result<Option<Good>> {
+    let from = from.map(|address| address.to_string());
+    let row = sqlx::query_file!("sql/store/key_owner.sql", hash, from).fetch_optional(pool).await?;
+    Ok(row.map(|row| Good { owner: Owner(row.user_id.map(UserId)), scopes: row.scopes, expires_at: row.expires_at }))
 }
 
 /// Keeps a new key.
@@ -53,11 +64,13 @@ pub async fn create(
     user: Option<UserId>,
     name: &str,
     key: &str,
+    scopes: &[&str],
     expires_at: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Uuid> {
     let id = new_id();
     let user = user.map(|user| user.0);
-    sqlx::query_file!("sql/store/key_create.sql", id, user, name, hash(key), expires_at).execute(pool).await?;
+    let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    sqlx::query_file!("sql/store/key_create.sql", id, user, name, hash(key), expires_at, &scopes).execute(pool).await?;
     Ok(id)
 }
 
@@ -69,8 +82,12 @@ pub struct Row {
     pub id: Uuid,
     pub name: String,
     pub created_at: DateTime<Utc>,
+    /// What it may do: read, write, dial, admin.
+    pub scopes: Vec<String>,
     /// To the minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// The address of the connection it was last used on: a proxy's, where there is one.
+    pub last_used_from: Option<String>,
     /// It opens nothing from then on; null: never.
     pub expires_at: Option<DateTime<Utc>>,
 }

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use chrono::{TimeDelta, Utc};
+use outdial::api::scopes::{self, Scope};
 use outdial::notifier;
 use outdial::service::Role;
 use serde_json::{Value, json};
@@ -64,7 +65,8 @@ async fn tenant(service: &TestService, name: &str, digit: usize) -> Tenant {
     .await);
     own("suppressions", json!({"number": numbers[3]})).await;
     let endpoint = id(&own("webhook-endpoints", json!({"url": format!("https://{name}.example.com/hook")})).await);
-    let key = own("keys", json!({"name": format!("key of {name}")})).await;
+    let key =
+        own("keys", json!({"name": format!("key of {name}"), "scopes": ["read", "write", "dial", "admin"]})).await;
     let upload = service.upload(&campaign, &format!("number\n{}\n", numbers[4])).await;
     // A conversation that has ended.
     let dialed = create("calls", json!({"to": numbers[5], "scriptId": format!("other script of {name}")})).await;
@@ -115,6 +117,7 @@ async fn tenant(service: &TestService, name: &str, digit: usize) -> Tenant {
             ("/conversations/{id}", vec![conversation]),
             ("/suppressions/{number}", vec![numbers[3].replace('+', "%2B")]),
             ("/legal-hours/{area}", vec!["US".to_owned()]),
+            ("/test-numbers/{number}", vec![numbers[3].replace('+', "%2B")]),
             ("/plans/{id}", vec!["plan".to_owned()]),
         ],
         secrets,
@@ -128,7 +131,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("put", "settings") => json!({"timeZone": "Etc/UTC", "callingHours": {"startAt": "00:00", "endAt": "00:00"}}),
         ("put", "subscription") => json!({"planId": "plan"}),
         ("post", "prospects") => json!({"phone": number}),
-        ("post", "suppressions" | "phone-numbers") => json!({"number": number}),
+        ("post", "suppressions" | "phone-numbers" | "test-numbers") => json!({"number": number}),
         ("post", "keys") => json!({}),
         ("post", "webhook-endpoints") => json!({"url": "https://thief.example.com/"}),
         ("post", "legal-hours") => {
@@ -250,7 +253,8 @@ async fn everything_of(service: &TestService, name: &str) -> String {
 async fn keys_come_and_go() {
     let service = service(&[("OUTDIAL_SERVER__KEY_REQUESTS_PER_SECOND", "5")]).await;
     service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
-    let (status, first) = service.post("/api/v1/users/ann/keys", json!({"name": "old"})).await;
+    let (status, first) =
+        service.post("/api/v1/users/ann/keys", json!({"name": "old", "scopes": ["read", "admin"]})).await;
     assert_eq!(status, 201, "{first}");
     let first = first["data"].clone();
     let with = |key: &Value, path: &str| {
@@ -262,7 +266,7 @@ async fn keys_come_and_go() {
         .client
         .post(format!("{}/api/v1/users/ann/keys", service.base))
         .bearer_auth(first["key"].as_str().unwrap())
-        .json(&json!({}));
+        .json(&json!({"scopes": ["read", "admin"]}));
     let (status, second) = answer(rotate).await;
     assert_eq!(status, 201, "{second}");
     let second = second["data"].clone();
@@ -524,7 +528,16 @@ async fn guesses_cost_no_queries() {
     assert!(after - before <= 20, "{} reads of the table for 300 guesses", after - before);
     // Made by another process, and used at once.
     let key = outdial::store::keys::fresh();
-    outdial::store::keys::create(service.test_db.pool(), None, "elsewhere", &key, None).await.expect("kept");
+    outdial::store::keys::create(
+        service.test_db.pool(),
+        None,
+        "elsewhere",
+        &key,
+        &["read", "write", "dial", "admin"],
+        None,
+    )
+    .await
+    .expect("kept");
     assert_eq!(get(key).await.0, 200);
     service.finish().await;
 }
@@ -549,5 +562,87 @@ async fn answers_tell_browsers_what_they_are() {
         let policy = header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
     }
+    service.finish().await;
+}
+
+/// The document's operations that need a key, with the scope each needs.
+fn operations() -> Vec<(reqwest::Method, String, Scope)> {
+    let document = serde_json::to_value(outdial::api::document()).expect("the document");
+    let mut all = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        if ["/health", "/webhooks", "/metrics"].iter().any(|open| path.starts_with(open)) || path.contains("callbacks")
+        {
+            continue;
+        }
+        for method in methods.as_object().expect("methods").keys() {
+            let method: reqwest::Method = method.to_uppercase().parse().expect("a method");
+            let scope = scopes::needed(&method, path);
+            all.push((method, path.clone(), scope));
+        }
+    }
+    all
+}
+
+/// Which scope each operation needs, written down: `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn the_scopes_of_routes_are_written_down() {
+    let lines: Vec<String> = operations()
+        .into_iter()
+        .map(|(method, path, scope)| format!("{:5} {method} {path}\n", scope.as_str()))
+        .collect();
+    let matrix = lines.concat();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scopes.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &matrix).expect("written");
+    }
+    assert_eq!(std::fs::read_to_string(file).expect("the matrix"), matrix);
+}
+
+/// Each operation of the document, with a key of every scope but the one it needs: refused; with a key of that scope alone: let in. No key
+/// makes one that may more, or lives longer, than itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_do_what_their_scopes_say() {
+    let service = service(&[("OUTDIAL_SERVER__KEY_REQUESTS_PER_SECOND", "0")]).await;
+    service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await;
+    let key_of = async |path: &str, body: Value| {
+        let (status, made) = service.post(path, body).await;
+        assert_eq!(status, 201, "{made}");
+        made["data"]["key"].as_str().expect("a key").to_owned()
+    };
+    let mut alone = Vec::new();
+    for scope in Scope::ALL {
+        let others: Vec<Scope> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
+        let with = key_of("/api/v1/keys", json!({"scopes": [scope]})).await;
+        let without = key_of("/api/v1/keys", json!({"scopes": others})).await;
+        alone.push((scope, with, without));
+    }
+    for (method, path, scope) in operations() {
+        let (_, with, without) = alone.iter().find(|(of, ..)| *of == scope).expect("each has its keys");
+        let url = format!("{}{}", service.base, path.replace(['{', '}'], ""));
+        let ask = |key: &str| {
+            let request = service.client.request(method.clone(), &url).bearer_auth(key);
+            answer(if method == "GET" { request } else { request.json(&json!({})) })
+        };
+        let (status, body) = ask(without).await;
+        let refused =
+            |body: &Value| body["detail"].as_str().is_some_and(|detail| detail.contains("needs a key with the scope"));
+        assert!(status == 403 && refused(&body), "{method} {path} without {scope:?}: {status} {body}");
+        let (status, body) = ask(with).await;
+        assert!(!refused(&body), "{method} {path} with {scope:?}: {status} {body}");
+    }
+    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let short = key_of("/api/v1/users/ann/keys", json!({"scopes": ["read", "admin"], "expiresAt": soon})).await;
+    let make = |body: Value| {
+        answer(service.client.post(format!("{}/api/v1/users/ann/keys", service.base)).bearer_auth(&short).json(&body))
+    };
+    assert_eq!(make(json!({"scopes": ["read"], "expiresAt": soon + chrono::TimeDelta::hours(1)})).await.0, 400);
+    assert_eq!(make(json!({"scopes": ["read", "dial"]})).await.0, 400);
+    assert_eq!(make(json!({})).await.0, 400, "the usual scopes are more than its own");
+    assert_eq!(make(json!({"scopes": ["read"]})).await.0, 201);
+    let (_, keys) = service.get("/api/v1/users/ann/keys").await;
+    let newest = &keys["data"][0];
+    assert_eq!(newest["scopes"], json!(["read"]), "{keys}");
+    assert!(newest["expiresAt"].is_string(), "as long as the key that made it: {keys}");
+    assert_eq!(keys["data"][1]["lastUsedFrom"], "127.0.0.1", "{keys}");
     service.finish().await;
 }
