@@ -139,17 +139,17 @@ free as materialized (
     and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
-    -- Dialed often enough (capped_until): in the ledger, or among those who test.
-    and ($11::int <= 0
-      or (select d.dialed_at from dials d
-          where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - interval '24 hours'
-          order by d.dialed_at desc offset greatest($11::int, 1) - 1 limit 1) is null
-      or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
-    and ($12::float8 <= 0 or c.rank = 0
-      or (select d.call_id from dials d
-          where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)
-            and d.call_id <> c.id
-          order by d.dialed_at desc limit 1) is null
+    -- Dialed often enough (capped_until): one look into the ledger for both rules, and among those who test if it says so.
+    and (($11::int <= 0 and $12::float8 <= 0)
+      or (select ($11::int <= 0 or count(*) < $11::int)
+            and ($12::float8 <= 0 or c.rank = 0 or count(*) filter (
+              where d.call_id <> c.id and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)) = 0)
+          from (
+            select d.call_id, d.dialed_at from dials d
+            where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - interval '24 hours'
+            order by d.dialed_at desc
+            limit greatest($11::int, 10)
+          ) d)
       or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
 ),
 one_of_number as materialized (

@@ -605,9 +605,10 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
     if !has_key {
         let key = create_key(db, "made at the first start").await?;
         print_once(&format!(
-            "No key yet, so here is an admin key. It is shown this once:\n\n    {}\n",
+            "No key yet, so here is an admin key. It is shown this once:\n\n    {}\n\nWho reads this log has it: replace it by one of your own (POST /api/v1/keys), and revoke it (DELETE /api/v1/keys/{{id}}).\n",
             key.expose_secret()
         ));
+        tracing::warn!("an admin key was made and printed once; replace it: POST /api/v1/keys, then DELETE /api/v1/keys/{{id}} of the first");
     }
     Ok(false)
 }

@@ -61,9 +61,18 @@ fn scans(plan: &Value, found: &mut Vec<(String, String, String)>) {
     }
 }
 
+/// With the rules on how often a number is dialed, as where phones ring.
 fn claim_of(want: usize) -> String {
+    claim_under(want, 3, 900)
+}
+
+fn claim_under(want: usize, dials_per_day: i32, gap_secs: i32) -> String {
     let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
-    format!("claim({want}, {want}, '{}', 'test', 2.0, '{{{}}}', 64, 15.0, 0.0, 1.0, 3, 900)", new_id(), ids.join(","))
+    let ids = ids.join(",");
+    format!(
+        "claim({want}, {want}, '{}', 'test', 2.0, '{{{ids}}}', 64, 15.0, 0.0, 1.0, {dials_per_day}, {gap_secs})",
+        new_id()
+    )
 }
 
 /// On empty tables and on large ones, analyzed and not: the hot tables are only reached by the indexes made for that.
@@ -193,6 +202,33 @@ async fn a_claim_costs_the_same_as_the_queue_grows() {
     );
     assert!(of_1_000_000 <= of_100_000 * 1.25, "{of_1_000_000} > 1.25 × {of_100_000}");
     assert!(of_all <= of_1_000_000 * 1.2, "{of_all} > 1.2 × {of_1_000_000}");
+}
+
+/// The rules on how often a number is dialed, two of them, cost at most two buffers each a candidate, whatever stands in the ledger: a million
+/// dials to others, and the last of each of these numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_costs_a_look_a_candidate() {
+    let test_db = TestDb::new().await;
+    fill(&test_db, 20_000, "now() - interval '1 hour' + g * interval '1 millisecond'").await;
+    let mut connection = prepared(&test_db).await;
+    let mut extra = Vec::new();
+    for (count, to) in [(10_000, "2000000000"), (1_000_000, "3000000000")] {
+        let dials = format!(
+            "insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
+             select '{OPERATOR}', '+1' || ({to} + g % 20000), now() - interval '20 hours' - g * interval '1 second', gen_random_uuid(), gen_random_uuid()
+             from generate_series(1, {count}) g"
+        );
+        run(&mut connection, dials).await;
+        connection.execute("vacuum analyze").await.expect("vacuum");
+        let without = buffers_of(&mut connection, &format!("execute {}", claim_under(100, 0, 0))).await;
+        let with = buffers_of(&mut connection, &format!("execute {}", claim_under(100, 3, 900))).await;
+        println!(
+            "{count} more dials in the ledger: a claim of 100 reads {without} buffers without the rules, {with} with them"
+        );
+        extra.push(with - without);
+    }
+    // A claim of 100 looks at 104 candidates of its lane and rank, by two rules; a few are read once.
+    assert!(extra.iter().all(|more| *more <= 2 * 2 * 104 + 20), "{extra:?}");
 }
 
 /// Many open lanes of a campaign each, with 200,000 calls in all.
