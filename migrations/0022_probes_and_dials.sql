@@ -9,17 +9,17 @@ alter table users add constraint users_external_id_is_no_uuid
 
 -- The ledger of dials: whom a user has had called, and when. Written by the claim, taken back when no phone rang.
 create table dials (
-  user_id    uuid not null,
-  phone      text not null,
-  dialed_at  timestamptz not null,
-  attempt_id uuid not null,
-  call_id    uuid not null,
-  constraint dials_dialed_at_computable check (is_computable(dialed_at)),
-  constraint dials_pkey primary key (user_id, phone, dialed_at, attempt_id) include (call_id)
+  user_id   uuid not null,
+  dialed_at timestamptz not null,
+  call_id   uuid not null,
+  phone     text not null,
+  constraint dials_dialed_at_computable check (is_computable(dialed_at))
 );
 comment on table dials is 'Dials by user and number (its identity): what rules about how often somebody is called are read from.';
-insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
-select user_id, phone, claimed_at, id, call_id from attempts
+-- Not unique: a clock that stands still must not stop a claim. It holds all that the claim reads.
+create index dials_of_number on dials (user_id, phone, dialed_at) include (call_id);
+insert into dials (user_id, dialed_at, call_id, phone)
+select user_id, claimed_at, call_id, phone from attempts
 where id > ops.uuid_floor(clock() - interval '2 days') and claimed_at > clock() - interval '2 days' and (dialed or ended_at is null);
 
 create function attempts_take_back_dial() returns trigger
@@ -28,11 +28,9 @@ as $$
 begin
   if new.dialed then
     -- It rang after all.
-    insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
-    values (new.user_id, new.phone, new.claimed_at, new.id, new.call_id)
-    on conflict do nothing;
+    insert into dials (user_id, dialed_at, call_id, phone) values (new.user_id, new.claimed_at, new.call_id, new.phone);
   else
-    delete from dials where user_id = new.user_id and phone = new.phone and dialed_at = new.claimed_at and attempt_id = new.id;
+    delete from dials where user_id = new.user_id and phone = new.phone and dialed_at = new.claimed_at and call_id = new.call_id;
   end if;
   return null;
 end
@@ -60,11 +58,11 @@ language sql stable
 as $$
   select nullif(greatest(
     coalesce((select d.dialed_at + interval '24 hours' from dials d
-      where per_day > 0 and d.user_id = "user" and d.phone = number and d.dialed_at > at - interval '24 hours'
+      where per_day > 0 and d.phone = number and d.user_id = "user" and d.dialed_at > at - interval '24 hours'
       order by d.dialed_at desc offset greatest(per_day, 1) - 1 limit 1), '-infinity'),
     -- A call's own retries keep their delay, a callback the callee asked for keeps its time.
     coalesce((select d.dialed_at + make_interval(secs => gap_secs) from dials d
-      where gap_secs > 0 and rank <> 0 and d.user_id = "user" and d.phone = number
+      where gap_secs > 0 and rank <> 0 and d.phone = number and d.user_id = "user"
         and d.dialed_at > at - make_interval(secs => gap_secs) and d.call_id <> call
       order by d.dialed_at desc limit 1), '-infinity')), '-infinity')
   where not exists (select from test_numbers t where t.phone = number)

@@ -295,11 +295,9 @@ CREATE FUNCTION public.attempts_take_back_dial() RETURNS trigger
 begin
   if new.dialed then
     -- It rang after all.
-    insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
-    values (new.user_id, new.phone, new.claimed_at, new.id, new.call_id)
-    on conflict do nothing;
+    insert into dials (user_id, dialed_at, call_id, phone) values (new.user_id, new.claimed_at, new.call_id, new.phone);
   else
-    delete from dials where user_id = new.user_id and phone = new.phone and dialed_at = new.claimed_at and attempt_id = new.id;
+    delete from dials where user_id = new.user_id and phone = new.phone and dialed_at = new.claimed_at and call_id = new.call_id;
   end if;
   return null;
 end
@@ -414,11 +412,11 @@ CREATE FUNCTION public.capped_until("user" uuid, number text, call uuid, rank sm
     AS $$
   select nullif(greatest(
     coalesce((select d.dialed_at + interval '24 hours' from dials d
-      where per_day > 0 and d.user_id = "user" and d.phone = number and d.dialed_at > at - interval '24 hours'
+      where per_day > 0 and d.phone = number and d.user_id = "user" and d.dialed_at > at - interval '24 hours'
       order by d.dialed_at desc offset greatest(per_day, 1) - 1 limit 1), '-infinity'),
     -- A call's own retries keep their delay, a callback the callee asked for keeps its time.
     coalesce((select d.dialed_at + make_interval(secs => gap_secs) from dials d
-      where gap_secs > 0 and rank <> 0 and d.user_id = "user" and d.phone = number
+      where gap_secs > 0 and rank <> 0 and d.phone = number and d.user_id = "user"
         and d.dialed_at > at - make_interval(secs => gap_secs) and d.call_id <> call
       order by d.dialed_at desc limit 1), '-infinity')), '-infinity')
   where not exists (select from test_numbers t where t.phone = number)
@@ -2786,10 +2784,9 @@ COMMENT ON COLUMN public.deliveries.call_id IS 'Events of one call arrive in ord
 
 CREATE TABLE public.dials (
     user_id uuid NOT NULL,
-    phone text NOT NULL,
     dialed_at timestamp with time zone NOT NULL,
-    attempt_id uuid NOT NULL,
     call_id uuid NOT NULL,
+    phone text NOT NULL,
     CONSTRAINT dials_dialed_at_computable CHECK (public.is_computable(dialed_at))
 );
 
@@ -3024,9 +3021,6 @@ ALTER TABLE ONLY public.dead_letters
 ALTER TABLE ONLY public.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY public.dials
-    ADD CONSTRAINT dials_pkey PRIMARY KEY (user_id, phone, dialed_at, attempt_id) INCLUDE (call_id);
-
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (attempt_id, key);
 
@@ -3227,6 +3221,8 @@ CREATE INDEX deliveries_of_endpoint_due ON public.deliveries USING btree (endpoi
 
 COMMENT ON INDEX public.deliveries_of_endpoint_due IS 'What one endpoint is to be told next, and which endpoints are to be told anything, without reading what else waits.';
 
+CREATE INDEX dials_of_number ON public.dials USING btree (user_id, phone, dialed_at) INCLUDE (call_id);
+
 CREATE INDEX idempotency_keys_by_age ON public.idempotency_keys USING btree (started_at);
 
 CREATE INDEX lanes_blocked ON public.lanes USING btree (blocked_on, user_id, campaign_id) WHERE (blocked_on IS NOT NULL);
@@ -3406,7 +3402,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('19', 'opt outs and bounds', true, E'\\x72c6f1401f77b2dcf90f6edcaa95182827e6785a5d3a713ba7acae2e50b08abb3c4cdb6af16ef0fdfbc285b73ad9dd2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('20', 'unheld users', true, E'\\x2e9b995c75fa6935ca15872a9379c329346df57ca51323f2665a54889b352461fd6438e609d1d1fcd71897b08a1a65e0', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\xda83292a12cbfd7245c97f53bc3101aabe5fb1955b83e8c2fcb470f345866312b5e25b1e71995a846eb06de8dc35339b', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x3521b2cc7bbf2287fbb37fb44efe55369dcab875841fec0765849cedf54538e16ffd09d7f7ca958f4610bb36a2913dc1', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x4c4c0f78ef5c4a2f52c8fec113549f608f0a19e6ec2176fd1fd56a5d6cafe563800628c3ffc83d8bcfa256dbb6397602', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');

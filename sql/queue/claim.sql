@@ -146,7 +146,7 @@ free as materialized (
               where d.call_id <> c.id and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)) = 0)
           from (
             select d.call_id, d.dialed_at from dials d
-            where d.user_id = c.user_id and d.phone = c.phone and d.dialed_at > (select at from now) - interval '24 hours'
+            where d.phone = c.phone and d.user_id = c.user_id and d.dialed_at > (select at from now) - interval '24 hours'
             order by d.dialed_at desc
             limit greatest($11::int, 10)
           ) d)
@@ -233,8 +233,8 @@ attempted as (
 ),
 -- The ledger of dials; what rang no phone leaves it again (a trigger).
 dialed as (
-  insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
-  select c.user_id, c.phone, n.at, c.attempt_id, c.id
+  insert into dials (user_id, dialed_at, call_id, phone)
+  select c.user_id, n.at, c.id, c.phone
   from claimed c
   cross join now n
 ),

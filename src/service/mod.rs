@@ -608,7 +608,9 @@ async fn admit_keyless(config: &Config, db: &Db) -> anyhow::Result<bool> {
             "No key yet, so here is an admin key. It is shown this once:\n\n    {}\n\nWho reads this log has it: replace it by one of your own (POST /api/v1/keys), and revoke it (DELETE /api/v1/keys/{{id}}).\n",
             key.expose_secret()
         ));
-        tracing::warn!("an admin key was made and printed once; replace it: POST /api/v1/keys, then DELETE /api/v1/keys/{{id}} of the first");
+        tracing::warn!(
+            "an admin key was made and printed once; replace it: POST /api/v1/keys, then DELETE /api/v1/keys/{{id}} of the first"
+        );
     }
     Ok(false)
 }

@@ -204,7 +204,7 @@ async fn a_claim_costs_the_same_as_the_queue_grows() {
     assert!(of_all <= of_1_000_000 * 1.2, "{of_all} > 1.2 × {of_1_000_000}");
 }
 
-/// The rules on how often a number is dialed, two of them, cost at most two buffers each a candidate, whatever stands in the ledger: a million
+/// The two rules on how often a number is dialed cost one look a candidate, four to five buffers, whatever stands in the ledger: a million
 /// dials to others, and the last of each of these numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_costs_a_look_a_candidate() {
@@ -214,8 +214,8 @@ async fn the_ledger_costs_a_look_a_candidate() {
     let mut extra = Vec::new();
     for (count, to) in [(10_000, "2000000000"), (1_000_000, "3000000000")] {
         let dials = format!(
-            "insert into dials (user_id, phone, dialed_at, attempt_id, call_id)
-             select '{OPERATOR}', '+1' || ({to} + g % 20000), now() - interval '20 hours' - g * interval '1 second', gen_random_uuid(), gen_random_uuid()
+            "insert into dials (user_id, phone, dialed_at, call_id)
+             select '{OPERATOR}', '+1' || ({to} + g % 20000), now() - interval '20 hours' - g * interval '1 second', gen_random_uuid()
              from generate_series(1, {count}) g"
         );
         run(&mut connection, dials).await;
@@ -227,8 +227,8 @@ async fn the_ledger_costs_a_look_a_candidate() {
         );
         extra.push(with - without);
     }
-    // A claim of 100 looks at 104 candidates of its lane and rank, by two rules; a few are read once.
-    assert!(extra.iter().all(|more| *more <= 2 * 2 * 104 + 20), "{extra:?}");
+    // A claim of 100 looks at 104 candidates of its lane and rank: a descent of the index for both rules, and the page that says it is enough.
+    assert!(extra.iter().all(|more| *more <= 5 * 104), "{extra:?}");
 }
 
 /// Many open lanes of a campaign each, with 200,000 calls in all.
