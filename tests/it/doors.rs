@@ -224,8 +224,9 @@ async fn few_descriptors_are_enough() {
         (call["data"]["attempts"].as_i64()? >= 1).then_some(())
     })
     .await;
-    let health = client.get(format!("{}/health", process.base())).send().await.expect("an answer");
-    assert_eq!(health.status(), 200);
+    // A connection on which nothing is under way may have made room for others.
+    let health = patiently(async || Some(client.get(format!("{}/health", process.base())).send().await.ok()?.status()));
+    assert_eq!(health.await, 200);
     drop(streams);
     assert!(!process.has_ended());
 }

@@ -466,6 +466,50 @@ async fn prospects_are_not_called_for_free() {
     test_db.assert_sound().await;
 }
 
+/// What waited when the rules were others is looked at before anything is dialed: it goes where it belongs by now, numbers get their form,
+/// and a number that is in its campaign twice, written two ways, is called once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_placed_by_the_present_rules() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let ann = user(&test_db, "ann").await;
+    let into = campaign_of(&test_db, ann).await;
+    // As an older version left it: one lane, one zone, numbers as they were given.
+    let lane = "insert into lanes (id, user_id, campaign_id, country, zones, next_at) values (gen_random_uuid(), $1, $2, 'US', '{America/New_York}', clock())";
+    sqlx::query(lane).bind(ann).bind(into.campaign).execute(test_db.pool()).await.expect("a lane");
+    let calls = "insert into calls (id, user_id, lane_id, campaign_id, state, due_at, phone, script_id, dials_max)
+        select uuid_v7(), l.user_id, l.id, l.campaign_id, 'waiting', clock(), n, 's', 3
+        from lanes l, unnest('{+18505550142,+12125550100,+525512345678,+5215512345678}'::text[]) n where l.campaign_id is not null";
+    test_db.run(calls).await;
+    test_db
+        .run("insert into tally_deltas (lane_id, user_id, campaign_id, what, n) select lane_id, user_id, campaign_id, 'PENDING', count(*) from calls group by 1, 2, 3")
+        .await;
+    let quota = config(&[]).quota;
+    installation::settle_in(test_db.pool(), &[7; 32], 1000, "test", 0.0, &quota).await.expect("settle in");
+    for _ in 0..2 {
+        windows::settle_rules(test_db.pool(), &strict(&[])).await.expect("rules");
+        let places: Vec<(String, String, String)> = sqlx::query_as(
+            "select c.phone, array_to_string(l.zones, ' '), c.state::text from calls c join lanes l on l.id = c.lane_id order by c.phone, c.state",
+        )
+        .fetch_all(test_db.pool())
+        .await
+        .expect("places");
+        let place = |number: &str| {
+            let found: Vec<(&str, &str)> = places
+                .iter()
+                .filter(|(n, ..)| n == number)
+                .map(|(_, zones, state)| (zones.as_str(), state.as_str()))
+                .collect();
+            found
+        };
+        assert_eq!(place("+18505550142"), [("America/Chicago America/New_York", "waiting")]);
+        assert_eq!(place("+12125550100"), [("America/New_York", "waiting")]);
+        assert_eq!(place("+525512345678").len(), 1);
+        assert_eq!(place("+5215512345678").first().map(|(_, state)| *state), Some("canceled"));
+        test_db.assert_sound().await;
+    }
+}
+
 /// Where the provider has to prove that it is back, each probe is another user's: calls of one user that it bars keep nobody waiting.
 /// (95e55f8: each probe was of the user whose calls had waited longest, for as long as it had any.)
 #[tokio::test(flavor = "multi_thread")]
