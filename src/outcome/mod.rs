@@ -144,10 +144,13 @@ async fn learn_of_promises(
     Ok(())
 }
 
-/// Reads facts anew.
+/// Reads facts anew. What is remembered of an attempt that is there no more is forgotten: it would be decided about for ever.
 async fn refresh(connection: &mut PgConnection, attempts: &[AttemptId], memory: &mut Memory) -> sqlx::Result<()> {
     if !attempts.is_empty() {
         let fresh = queue::facts(connection, attempts).await?;
+        for attempt in attempts {
+            memory.remove(attempt);
+        }
         memory.extend(fresh.into_iter().map(|facts| (facts.attempt_id, facts)));
     }
     Ok(())

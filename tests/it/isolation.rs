@@ -386,7 +386,8 @@ struct Swallowing {
 }
 
 impl Swallowing {
-    async fn before(socket: PathBuf) -> Self {
+    /// `answers`: what the server answers is swallowed, not what it is asked.
+    async fn before(socket: PathBuf, answers: bool) -> Self {
         let folder = Folder::new("swallowing");
         let listener = UnixListener::bind(folder.0.join(".s.PGSQL.5432")).expect("listen");
         let swallow = Arc::new(AtomicBool::new(false));
@@ -400,22 +401,10 @@ impl Swallowing {
                 tokio::spawn(async move {
                     let (mut from_client, mut to_client) = client.into_split();
                     let (mut from_server, mut to_server) = server.into_split();
-                    let up = async {
-                        let mut bytes = vec![0; 16384];
-                        loop {
-                            let n = tokio::io::AsyncReadExt::read(&mut from_client, &mut bytes).await.unwrap_or(0);
-                            if n == 0 {
-                                return;
-                            }
-                            if (born_after || !swallows.load(Ordering::SeqCst))
-                                && tokio::io::AsyncWriteExt::write_all(&mut to_server, &bytes[..n]).await.is_err()
-                            {
-                                return;
-                            }
-                        }
-                    };
-                    let down = async { tokio::io::copy(&mut from_server, &mut to_client).await.map(|_| ()) };
-                    tokio::select! { () = up => {}, _ = down => {} }
+                    let lets_through = || born_after || !swallows.load(Ordering::SeqCst);
+                    let up = passed_on(&mut from_client, &mut to_server, || answers || lets_through());
+                    let down = passed_on(&mut from_server, &mut to_client, || !answers || lets_through());
+                    tokio::select! { () = up => {}, () = down => {} }
                 });
             }
         });
@@ -423,12 +412,31 @@ impl Swallowing {
     }
 }
 
-/// Connections that swallow what is sent are given up by deadlines of our own: dialing goes on. (95e55f8: nothing dialed for 360 s, health
-/// 200 and the lease renewed.)
+/// Hands on what comes while it may, and swallows it otherwise, until either end closes.
+async fn passed_on(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    lets_through: impl Fn() -> bool,
+) {
+    let mut bytes = vec![0; 16384];
+    loop {
+        let n = tokio::io::AsyncReadExt::read(from, &mut bytes).await.unwrap_or(0);
+        if n == 0 || lets_through() && tokio::io::AsyncWriteExt::write_all(to, &bytes[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connections that swallow what is sent, or what is answered, are given up by deadlines of our own: dialing goes on. (95e55f8: nothing
+/// dialed for 360 s, and for 57 s where answers were swallowed; health 200 and the lease renewed.)
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_swallow_are_given_up() {
+    tokio::join!(swallowed(false), swallowed(true));
+}
+
+async fn swallowed(answers: bool) {
     let test_db = TestDb::new().await;
-    let proxy = Swallowing::before(test_db.options.get_socket().expect("a socket").clone()).await;
+    let proxy = Swallowing::before(test_db.options.get_socket().expect("a socket").clone(), answers).await;
     let options = test_db.options.clone().socket(&proxy.folder.0);
     let quick = [
         ("OUTDIAL_DATABASE__STATEMENT_TIMEOUT_SECS", "2"),
@@ -450,6 +458,40 @@ async fn connections_that_swallow_are_given_up() {
     assert!(served, "no request got through");
     service.test_db.wait_for("select count(*) from calls where state in ('waiting', 'parked', 'live')", 0).await;
     service.finish().await;
+}
+
+/// What we rely on is said, whatever the database's defaults are. (95e55f8: with either search path lists and nearly all POSTs were 500; with
+/// serializable transactions turns failed.)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_defaults_of_the_database_are_not_ours() {
+    for (nth, setting) in [
+        "search_path = pg_catalog",
+        "search_path = ops, public",
+        "default_transaction_isolation = serializable",
+        "default_transaction_isolation = 'repeatable read'",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let service = TestService::start(&[QUICK]).await;
+        let name = service.test_db.options.get_database().expect("a name").to_owned();
+        let others = format!(
+            "alter database {name} set {setting};
+            select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
+        );
+        let mut psql = PgConnection::connect_with(&service.test_db.options).await.expect("connect");
+        psql.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(others))).await.expect(setting);
+        drop(psql);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while service.get("/health").await.0 != 200 {
+            assert!(Instant::now() < deadline, "{setting}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for call in 0..3 {
+            assert_others_are_served(&service, &format!("+1415555{nth}2{call:02}")).await;
+        }
+        service.finish().await;
+    }
 }
 
 /// A lock left open in somebody's psql is let go of by itself; a transaction that works on and on under it is stopped; and zones are
@@ -1012,6 +1054,30 @@ async fn a_webhook_about_a_lost_attempt_holds_dialing() {
     service.test_db.wait_for("select count(*) from ops.waiting where reason = 'LOST_COMMITS'", 1).await;
     assert!(installation::lift_hold(service.test_db.pool(), "Ann").await.expect("lifted"));
     service.test_db.wait_for("select count(*) from calls where state = 'waiting'", 0).await;
+    service.finish().await;
+}
+
+/// A webhook about an attempt that the process remembers and the database has lost is answered and holds dialing. (95e55f8 decided about
+/// it for ever, with the lock in hand: every POST was 503.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_about_an_attempt_only_memory_knows_stops_nobody() {
+    let service = TestService::start(&SLOW).await;
+    let body = json!({"to": "+14155550100", "scriptId": "s"});
+    assert_eq!(service.post("/api/v1/calls", body).await.0, 201);
+    service.test_db.wait_for("select count(*) from attempts where state = 'accepted'", 1).await;
+    let attempt = service.test_db.text("select id::text from attempts").await;
+    service
+        .test_db
+        .run("update calls set state = 'failed', disposition = 'UNKNOWN', ended_at = clock(); delete from events; delete from attempts; delete from tallies; delete from tally_deltas;
+              insert into tally_deltas select lane_id, user_id, campaign_id, 'FAILED', count(*) from calls group by 1, 2, 3")
+        .await;
+    let path = "/api/v1/callbacks/call-status";
+    let word = json!({"conversationId": attempt, "callId": "x", "status": "COMPLETED"});
+    let began = Instant::now();
+    assert_eq!(service.post(&service.ours(path, &attempt).await, word).await.0, 202);
+    assert_eq!(service.post("/api/v1/calls", json!({"to": "+14155550101", "scriptId": "s"})).await.0, 201);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    service.test_db.wait_for("select count(*) from ops.waiting where reason = 'LOST_COMMITS'", 1).await;
     service.finish().await;
 }
 
