@@ -347,9 +347,14 @@ async fn bodies_take_what_they_weigh() {
         let before = peak_of(&process);
         let size = body.len();
         let send = async |body: String| {
-            let request = client.post(format!("{base}{path}")).header("Content-Type", "application/json").body(body);
-            let response = request.send().await.expect("an answer");
-            let (found, text) = (response.status().as_u16(), response.text().await.expect("a text"));
+            // Where the machine is slow the second of two waits longer for room than it may, and comes again.
+            let (found, text) = patiently(async || {
+                let request = client.post(format!("{base}{path}")).header("Content-Type", "application/json");
+                let response = request.body(body.clone()).send().await.expect("an answer");
+                let (found, text) = (response.status().as_u16(), response.text().await.expect("a text"));
+                (found != 429).then_some((found, text))
+            })
+            .await;
             let start: String = text.chars().take(300).collect();
             assert!(found == status && text.contains(says), "{path} {size}: {found} {start}");
         };
