@@ -116,13 +116,14 @@ as $$
 declare
   operator constant uuid := '00000000-0000-7000-8000-000000000001';
 begin
-  perform pg_advisory_xact_lock(7003);
-  perform admission_lock(false);
+  -- Most starts change nothing, and wait for nobody.
   if exists (select from installation i
              where (i.obeys_hours, i.obeys_destinations, i.sorts_operator, i.countries)
                is not distinct from (obeys_hours, obeys_destinations, sorts_operator, countries)) then
     return;
   end if;
+  perform pg_advisory_xact_lock(7003);
+  perform admission_lock(false);
   update installation i set obeys_hours = settle_rules.obeys_hours, obeys_destinations = settle_rules.obeys_destinations,
     sorts_operator = settle_rules.sorts_operator, countries = settle_rules.countries;
   perform lanes_reopen(null);

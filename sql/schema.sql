@@ -1030,13 +1030,14 @@ CREATE FUNCTION public.settle_rules(obeys_hours boolean, obeys_destinations bool
 declare
   operator constant uuid := '00000000-0000-7000-8000-000000000001';
 begin
-  perform pg_advisory_xact_lock(7003);
-  perform admission_lock(false);
+  -- Most starts change nothing, and wait for nobody.
   if exists (select from installation i
              where (i.obeys_hours, i.obeys_destinations, i.sorts_operator, i.countries)
                is not distinct from (obeys_hours, obeys_destinations, sorts_operator, countries)) then
     return;
   end if;
+  perform pg_advisory_xact_lock(7003);
+  perform admission_lock(false);
   update installation i set obeys_hours = settle_rules.obeys_hours, obeys_destinations = settle_rules.obeys_destinations,
     sorts_operator = settle_rules.sorts_operator, countries = settle_rules.countries;
   perform lanes_reopen(null);
@@ -3401,7 +3402,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('18', 'keys end', true, E'\\x08699eb8ed1167802e0e6725106c96c918910d1f3829d007fbd2c7cdc06e1326c7d815b78cd175dbcbb51b59e49b4f2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('19', 'opt outs and bounds', true, E'\\x72c6f1401f77b2dcf90f6edcaa95182827e6785a5d3a713ba7acae2e50b08abb3c4cdb6af16ef0fdfbc285b73ad9dd2e', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('20', 'unheld users', true, E'\\x2e9b995c75fa6935ca15872a9379c329346df57ca51323f2665a54889b352461fd6438e609d1d1fcd71897b08a1a65e0', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\xda83292a12cbfd7245c97f53bc3101aabe5fb1955b83e8c2fcb470f345866312b5e25b1e71995a846eb06de8dc35339b', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('21', 'numbers and destinations', true, E'\\x6fcaeb10314eb06611bac5e45f091701386b9ab62aa28f107fcf94fa6bf58158061f684c791623a09e89544fa382a468', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x4c4c0f78ef5c4a2f52c8fec113549f608f0a19e6ec2176fd1fd56a5d6cafe563800628c3ffc83d8bcfa256dbb6397602', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::domain::disposition::Disposition;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::place::Place;
+use crate::domain::place::{Place, is_country};
 use crate::domain::retry::Policy;
 use crate::domain::webhook_key::{self, WebhookKey};
 
@@ -108,12 +108,6 @@ impl Config {
         let caller = PhoneNumber::parse(&self.telnyx.from_number).map(|number| Place::of(&number).country);
         Ok(caller.ok().filter(|country| is_country(country)).map(|country| vec![country]))
     }
-}
-
-/// Whether a text has the form of an ISO 3166 code.
-#[must_use]
-pub fn is_country(code: &str) -> bool {
-    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 #[derive(Clone, Debug, Deserialize)]

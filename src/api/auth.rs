@@ -215,7 +215,7 @@ impl FromRequestParts<Arc<Api>> for Grant {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
         Caller::from_request_parts(parts, api).await?;
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self { scopes: Vec::new(), expires_at: None }))
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::error::{Error, Problems};
 use crate::api::extract::Json;
 use crate::api::faults::Faults;
 use crate::domain::hours::Span;
+use crate::domain::place::is_country;
 use crate::domain::zone;
 use crate::queue::windows::{self, Scope};
 use crate::store::legal_hours::{self, Row};
@@ -36,8 +37,7 @@ pub struct LegalHoursInput {
 
 /// The area as it is kept: an old name of a zone is the zone's.
 fn area_of(text: &str) -> Option<&str> {
-    let is_country = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    if text == "*" || is_country { Some(text) } else { zone::canonical(text) }
+    if text == "*" || is_country(text) { Some(text) } else { zone::canonical(text) }
 }
 
 /// All rules.

@@ -210,11 +210,18 @@ async fn add(api: &Arc<Api>, user: UserId, input: SuppressionInput) -> Result<Da
     .await
 }
 
+/// Lists of numbers have no id to go on from: there the cursor is a number.
+///
+/// # Errors
+/// 400 when it is none.
+pub fn number_above(query: &PageQuery) -> Result<Option<PhoneNumber>, Error> {
+    let above = query.cursor.as_deref().map(PhoneNumber::parse).transpose();
+    above.map_err(|_| Error::invalid_field("cursor", "is not a number"))
+}
+
 async fn list(api: &Api, user: UserId, query: &PageQuery) -> Result<Page<suppressions::Row>, Error> {
     let asked = Asked::new(query.page, query.limit, None)?;
-    // Numbers have no id to go on from: here the cursor is a number.
-    let above = query.cursor.as_deref().map(PhoneNumber::parse).transpose();
-    let above = above.map_err(|_| Error::invalid_field("cursor", "is not a number"))?;
+    let above = number_above(query)?;
     let offset = if above.is_some() { 0 } else { asked.offset };
     let above = above.as_ref().map(PhoneNumber::as_str);
     let (rows, total) = suppressions::list(&api.db.read, user, above, asked.rows(), offset).await?;

@@ -22,35 +22,11 @@ use crate::api::paging::PageQuery;
 use crate::api::{Api, State, uploads};
 use crate::domain::ids::{AttemptId, ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::prospect::Wish;
 use crate::planner::{self, Report};
 use crate::queue::{self, NewProspect, ProspectChanges};
 use crate::store::prospects::{self, Appointment, Row, Transcribed};
 use crate::store::{Named, planning};
-
-/// What a person may say of a prospect; SCHEDULED and IN_CALL follow from its call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Wish {
-    Initial,
-    Rescheduled,
-    Booked,
-    NotInterested,
-    DoNotCall,
-    Failed,
-}
-
-impl Wish {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Initial => "INITIAL",
-            Self::Rescheduled => "RESCHEDULED",
-            Self::Booked => "BOOKED",
-            Self::NotInterested => "NOT_INTERESTED",
-            Self::DoNotCall => "DO_NOT_CALL",
-            Self::Failed => "FAILED",
-        }
-    }
-}
 
 /// `POST /users/{id}/prospects`
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -103,6 +79,13 @@ fn check_promise(faults: &mut Faults, at: Option<DateTime<Utc>>) {
     }
 }
 
+fn checked_wish(faults: &mut Faults, said: Option<Wish>, promised: bool) -> Wish {
+    Wish::with(said, promised).unwrap_or_else(|| {
+        faults.add("rescheduledFor", "goes with the status RESCHEDULED only");
+        Wish::Initial
+    })
+}
+
 impl ProspectInput {
     fn read(self) -> Result<NewProspect, Error> {
         let mut faults = Faults::default();
@@ -115,15 +98,7 @@ impl ProspectInput {
         let phone = faults.check("phone", PhoneNumber::parse(&self.phone));
         let time_zone = self.time_zone.map(|zone| faults.checked_zone("timeZone", &zone));
         check_promise(&mut faults, self.rescheduled_for);
-        let status = match (self.status, self.rescheduled_for) {
-            (None, Some(_)) | (Some(Wish::Rescheduled), _) => Wish::Rescheduled,
-            (None, None) => Wish::Initial,
-            (Some(status), None) => status,
-            (Some(_), Some(_)) => {
-                faults.add("rescheduledFor", "goes with the status RESCHEDULED only");
-                Wish::Initial
-            }
-        };
+        let status = checked_wish(&mut faults, self.status, self.rescheduled_for.is_some());
         let variables = faults.checked_object("variables", self.variables);
         faults.none()?;
         Ok(NewProspect {
@@ -236,14 +211,8 @@ pub async fn update_prospect(
     check_promise(&mut faults, body.rescheduled_for.flatten());
     let variables = body.variables.map(|variables| faults.checked_object("variables", Some(variables)));
     let promised = body.rescheduled_for.flatten().is_some();
-    let status = match body.status {
-        None if promised => Some(Wish::Rescheduled),
-        Some(status) if promised && status != Wish::Rescheduled => {
-            faults.add("rescheduledFor", "goes with the status RESCHEDULED only");
-            None
-        }
-        status => status,
-    };
+    let is_said = promised || body.status.is_some();
+    let status = is_said.then(|| checked_wish(&mut faults, body.status, promised));
     faults.none()?;
     let to = ProspectChanges {
         name: body.name,

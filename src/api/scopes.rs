@@ -45,7 +45,7 @@ impl Scope {
 }
 
 /// What the key of a request may do, and until when.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Grant {
     pub scopes: Vec<Scope>,
     pub expires_at: Option<DateTime<Utc>>,

@@ -10,6 +10,7 @@ use crate::api::envelope::Data;
 use crate::api::error::{Error, Problems};
 use crate::api::extract::{Json, Query};
 use crate::api::faults::Faults;
+use crate::api::numbers::number_above;
 use crate::api::paging::{Asked, PageQuery};
 use crate::domain::phone::PhoneNumber;
 use crate::store::test_numbers::{self, Row};
@@ -56,8 +57,7 @@ pub async fn list_test_numbers(
 ) -> Result<axum::Json<Data<Vec<Row>>>, Error> {
     caller.require_admin()?;
     let asked = Asked::new(query.page, query.limit, None)?;
-    let above = query.cursor.as_deref().map(PhoneNumber::parse).transpose();
-    let above = above.map_err(|_| Error::invalid_field("cursor", "is not a number"))?;
+    let above = number_above(&query)?;
     let rows = test_numbers::list(&state.0.db.read, above.as_ref().map(PhoneNumber::as_str), asked.rows() - 1).await?;
     Ok(axum::Json(Data::of(rows)))
 }

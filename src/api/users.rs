@@ -16,9 +16,8 @@ use crate::api::faults::{Faults, given};
 use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::user_in_path;
 use crate::api::paging::PageQuery;
-use crate::config::is_country;
 use crate::domain::ids::UserId;
-use crate::domain::place::Destination;
+use crate::domain::place::{Destination, is_country};
 use crate::store::users::{self, Changes, Row};
 
 /// `POST /users`

@@ -10,6 +10,7 @@ pub mod hours;
 pub mod ids;
 pub mod phone;
 pub mod place;
+pub mod prospect;
 pub mod raw_json;
 pub mod retry;
 pub mod script;

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use rlibphonenumber::{NumberLengthType, PhoneNumberFormat, ValidationError};
+use rlibphonenumber::{NumberLengthType, PhoneNumber as Parsed, PhoneNumberFormat, ValidationError};
 use serde::{Deserialize, Serialize};
 
 const DIGITS_MIN: usize = 7;
@@ -78,17 +78,26 @@ impl PhoneNumber {
     /// Why no network takes it, whoever dials it; none: it may be assigned.
     #[must_use]
     pub fn impossible(&self) -> Option<&'static str> {
-        let Ok(parsed) = self.0.parse::<rlibphonenumber::PhoneNumber>() else {
-            return Some("has a country code that is not assigned");
-        };
-        match parsed.is_possible_with_reason() {
-            Ok(NumberLengthType::IsPossible) => None,
-            Ok(NumberLengthType::IsPossibleLocalOnly) => Some("has no area code: write it as from abroad"),
-            Err(ValidationError::TooShort) => Some("has too few digits for its country"),
-            Err(ValidationError::TooLong) => Some("has too many digits for its country: write no extension"),
-            Err(ValidationError::InvalidLength) => Some("has a number of digits that its country does not use"),
-            Err(ValidationError::InvalidCountryCode) => Some("has a country code that is not assigned"),
-        }
+        self.parsed().map_or(Some(NO_COUNTRY), |parsed| impossible(&parsed))
+    }
+
+    /// Its parts, as far as it has a country code.
+    pub(super) fn parsed(&self) -> Option<Parsed> {
+        self.0.parse().ok()
+    }
+}
+
+const NO_COUNTRY: &str = "has a country code that is not assigned";
+
+/// Why no network takes a number of these parts; none: it may be assigned.
+pub(super) fn impossible(parsed: &Parsed) -> Option<&'static str> {
+    match parsed.is_possible_with_reason() {
+        Ok(NumberLengthType::IsPossible) => None,
+        Ok(NumberLengthType::IsPossibleLocalOnly) => Some("has no area code: write it as from abroad"),
+        Err(ValidationError::TooShort) => Some("has too few digits for its country"),
+        Err(ValidationError::TooLong) => Some("has too many digits for its country: write no extension"),
+        Err(ValidationError::InvalidLength) => Some("has a number of digits that its country does not use"),
+        Err(ValidationError::InvalidCountryCode) => Some(NO_COUNTRY),
     }
 }
 
@@ -102,7 +111,7 @@ fn canonical(written: &str) -> Option<String> {
     if let Some(national) = written.strip_prefix(MEXICAN_MOBILE).filter(|national| national.len() == 10) {
         return Some(format!("+52{national}"));
     }
-    let parsed = written.parse::<rlibphonenumber::PhoneNumber>().ok()?;
+    let parsed: Parsed = written.parse().ok()?;
     parsed.is_valid().then(|| parsed.format_as(PhoneNumberFormat::E164).into_owned())
 }
 

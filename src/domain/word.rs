@@ -113,6 +113,12 @@ pub struct Record {
     pub complete: bool,
 }
 
+/// Whether every program can compute with a time: the rule of `is_computable` in SQL.
+#[must_use]
+pub fn is_computable(at: &DateTime<Utc>) -> bool {
+    (1900..=9999).contains(&at.year())
+}
+
 /// An outcome told by the agent or the platform (explicit), or by a machine that listened (a cause).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -129,10 +135,9 @@ pub struct Outcome {
 impl Outcome {
     /// Without times that no program computes with.
     fn storable(self) -> Self {
-        let computable = |at: &DateTime<Utc>| (1900..=9999).contains(&at.year());
         Self {
-            appointment_time: self.appointment_time.filter(computable),
-            callback_time: self.callback_time.filter(computable),
+            appointment_time: self.appointment_time.filter(is_computable),
+            callback_time: self.callback_time.filter(is_computable),
             ..self
         }
     }

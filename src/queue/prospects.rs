@@ -3,13 +3,15 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::domain::ids::{ProspectId, UserId};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::prospect::Wish;
 use crate::domain::raw_json::RawJson;
+use crate::domain::word::is_computable;
 use crate::queue::recruit::{Reason, Recruit, checked};
 use crate::queue::windows;
 use crate::queue::{admit, unpark};
@@ -98,22 +100,13 @@ pub async fn enlist(
     Ok(told.collect())
 }
 
-/// What may be said of a prospect; SCHEDULED and IN_CALL follow from its call.
-const STATUSES: [&str; 6] = ["INITIAL", "RESCHEDULED", "BOOKED", "NOT_INTERESTED", "DO_NOT_CALL", "FAILED"];
-
 /// How a row of a list says the person stands, and the time promised.
 fn standing(row: &Recruit) -> Result<(&'static str, Option<DateTime<Utc>>), Reason> {
     let promised = row.rescheduled_for.as_deref().map(str::trim).filter(|at| !at.is_empty());
     let promised = promised.map(str::parse::<DateTime<Utc>>).transpose().map_err(|_| Reason::InvalidStatus)?;
-    let status = match row.status_word() {
-        None if promised.is_some() => "RESCHEDULED",
-        None => "INITIAL",
-        Some(word) => *STATUSES.iter().find(|status| **status == word).ok_or(Reason::InvalidStatus)?,
-    };
-    if promised.is_some_and(|at| status != "RESCHEDULED" || !(1900..=9999).contains(&at.year())) {
-        return Err(Reason::InvalidStatus);
-    }
-    Ok((status, promised))
+    let said = row.status_word().map(|word| Wish::of_str(&word).ok_or(Reason::InvalidStatus)).transpose()?;
+    let wish = Wish::with(said, promised.is_some()).filter(|_| promised.as_ref().is_none_or(is_computable));
+    Ok((wish.ok_or(Reason::InvalidStatus)?.as_str(), promised))
 }
 
 /// Fields to change; none keeps what is, `Some(None)` empties.

@@ -404,7 +404,7 @@ pub async fn place(pool: &PgPool, calls: &mut [NewCall], sorts_operator: bool) -
 
 /// The rules in force about where and when, as this process was started with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct InForce {
     /// Single calls of users without hours keep to the legal hours.
     pub obeys_hours: bool,
     /// Calls keep to the countries and kinds of numbers their user may have called.
@@ -426,7 +426,7 @@ const LOOKED_AT_ONCE: i64 = 5000;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn settle_rules(pool: &PgPool, rules: &Settled) -> sqlx::Result<()> {
+pub async fn settle_rules(pool: &PgPool, rules: &InForce) -> sqlx::Result<()> {
     sqlx::query_file!(
         "sql/queue/settle_rules.sql",
         rules.obeys_hours,

@@ -551,9 +551,9 @@ fn reads_per_tenant(config: &Config) -> usize {
 }
 
 /// About where and when people are called.
-fn rules_in_force(config: &Config) -> anyhow::Result<windows::Settled> {
+fn rules_in_force(config: &Config) -> anyhow::Result<windows::InForce> {
     let provider = config.provider.kind;
-    Ok(windows::Settled {
+    Ok(windows::InForce {
         obeys_hours: config.rules.single_calls.holds(provider),
         obeys_destinations: config.rules.destinations.holds(provider),
         // Where nobody's phone rings, and nothing is to hold calls, the operator's need no lanes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use outdial::db::doorbell::Doorbell;
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, CampaignId, ScheduleId, new_id};
+use outdial::domain::ids::{AttemptId, ScheduleId, new_id};
 use outdial::domain::word::Word;
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
@@ -468,25 +468,7 @@ async fn make_campaign(test_db: &TestDb, concurrent: i32, schedule: Option<Sched
         .execute(test_db.pool())
         .await
         .expect("user");
-    let campaign = CampaignId(new_id());
-    let new = queue::NewCampaign {
-        id: campaign,
-        user_id: user,
-        schedule_id: None,
-        name: "c".to_owned(),
-        script_id: "s".to_owned(),
-        max_concurrent_calls: concurrent,
-        max_retries: 3,
-        retry_delay_secs: 300,
-        hours_in: "schedule",
-        zone_policy: Some("user"),
-        paused: false,
-        external_id: None,
-    };
-    queue::create_campaign(test_db.pool(), &queue::NewCampaign { schedule_id: schedule, ..new })
-        .await
-        .expect("campaign");
-    recruit::Into { campaign, user, script_id: "s".to_owned(), dials_max: 4 }
+    support::campaign_of(test_db, user, concurrent, schedule).await
 }
 
 async fn add(test_db: &TestDb, into: &recruit::Into, numbers: &[String]) {

@@ -2,14 +2,14 @@
 
 use outdial::domain::call::rank;
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, CallId, CampaignId, OPERATOR, UserId, grown_from, new_id};
+use outdial::domain::ids::{AttemptId, CallId, OPERATOR, UserId, grown_from, new_id};
 use outdial::domain::phone::PhoneNumber;
 use outdial::domain::window::ClosedBy;
 use outdial::domain::word::{Outcome, Weight, Word};
 use outdial::outcome::inbox::Heard;
 use outdial::outcome::{self, Memory};
 use outdial::queue::recruit::{self, Reason, Recruit, recruit};
-use outdial::queue::windows::{self, Settled};
+use outdial::queue::windows::{self, InForce};
 use outdial::queue::{self, Frequency, NewCall, Room, Verdict};
 use outdial::service::rules_of;
 use outdial::store::installation;
@@ -18,9 +18,9 @@ use sqlx::{Executor, Row};
 use crate::support::{self, ANY_HOUR, TestDb, call_to, config, room};
 
 /// As with a provider that rings phones.
-fn strict(countries: &[&str]) -> Settled {
+fn strict(countries: &[&str]) -> InForce {
     let countries: Vec<String> = countries.iter().map(|code| (*code).to_owned()).collect();
-    Settled {
+    InForce {
         obeys_hours: true,
         obeys_destinations: true,
         sorts_operator: true,
@@ -44,7 +44,7 @@ async fn settle(test_db: &TestDb, attempt: AttemptId, word: Word) {
     settling.commit().await.expect("commit");
 }
 
-async fn settle_rules(test_db: &TestDb, rules: &Settled) {
+async fn settle_rules(test_db: &TestDb, rules: &InForce) {
     let quota = config(&[]).quota;
     installation::settle_in(test_db.pool(), &[7; 32], 1000, "test", 0.0, &quota).await.expect("settle in");
     windows::settle_rules(test_db.pool(), rules).await.expect("rules");
@@ -142,23 +142,7 @@ async fn a_number_is_one_however_it_is_written() {
 }
 
 async fn campaign_of(test_db: &TestDb, user: UserId) -> recruit::Into {
-    let campaign = CampaignId(new_id());
-    let new = queue::NewCampaign {
-        id: campaign,
-        user_id: user,
-        schedule_id: None,
-        name: "c".to_owned(),
-        script_id: "s".to_owned(),
-        max_concurrent_calls: 5,
-        max_retries: 3,
-        retry_delay_secs: 300,
-        hours_in: "schedule",
-        zone_policy: Some("user"),
-        paused: false,
-        external_id: None,
-    };
-    queue::create_campaign(test_db.pool(), &new).await.expect("campaign");
-    recruit::Into { campaign, user, script_id: "s".to_owned(), dials_max: 4 }
+    support::campaign_of(test_db, user, 5, None).await
 }
 
 /// Countries and kinds of numbers that a user may not have called are not called, by any road; an admin allows them. (95e55f8 called
@@ -248,7 +232,7 @@ async fn single_calls_keep_to_the_law() {
     windows::place(test_db.pool(), &mut call, true).await.expect("place");
     queue::enqueue(test_db.pool(), &call).await.expect("enqueue");
     assert_eq!(claim(&test_db, Frequency::default()).await.len(), 1);
-    settle_rules(&test_db, &Settled { obeys_hours: false, ..strict(&[]) }).await;
+    settle_rules(&test_db, &InForce { obeys_hours: false, ..strict(&[]) }).await;
     assert_eq!(claim(&test_db, Frequency::default()).await.len(), 5);
     test_db.assert_sound().await;
 }

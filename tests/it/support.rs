@@ -15,9 +15,10 @@ use nix::unistd::Pid;
 use outdial::config::{self, Config};
 use outdial::db::{self, Db, embedded};
 use outdial::domain::call::rank;
-use outdial::domain::ids::{CallId, InstanceId, OPERATOR, UserId, new_id};
+use outdial::domain::ids::{CallId, CampaignId, InstanceId, OPERATOR, ScheduleId, UserId, new_id};
 use outdial::domain::phone::PhoneNumber;
 use outdial::provider::signature;
+use outdial::queue::recruit;
 use outdial::queue::{self, Claim, NewCall, Room, Verdict};
 use outdial::service::{Role, Service};
 use serde_json::{Value, json};
@@ -258,6 +259,32 @@ pub fn call_to(number: &str) -> NewCall {
         dials_max: 3,
         reject_duplicate: false,
     }
+}
+
+/// A campaign of a user, as the API makes it: three retries, 300 s apart.
+pub async fn campaign_of(
+    test_db: &TestDb,
+    user: UserId,
+    concurrent: i32,
+    schedule_id: Option<ScheduleId>,
+) -> recruit::Into {
+    let campaign = CampaignId(new_id());
+    let new = queue::NewCampaign {
+        id: campaign,
+        user_id: user,
+        schedule_id,
+        name: "c".to_owned(),
+        script_id: "s".to_owned(),
+        max_concurrent_calls: concurrent,
+        max_retries: 3,
+        retry_delay_secs: 300,
+        hours_in: "schedule",
+        zone_policy: Some("user"),
+        paused: false,
+        external_id: None,
+    };
+    queue::create_campaign(test_db.pool(), &new).await.expect("campaign");
+    recruit::Into { campaign, user, script_id: "s".to_owned(), dials_max: 4 }
 }
 
 /// Room for so many calls and no other limit.

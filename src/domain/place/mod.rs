@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use rlibphonenumber::{PhoneNumber as Parsed, PhoneNumberType};
 
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{self, PhoneNumber};
 use crate::domain::zone;
 
 static ZONES: LazyLock<BTreeMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
@@ -80,6 +80,12 @@ impl Destination {
     }
 }
 
+/// Whether a text has the form of an ISO 3166 code.
+#[must_use]
+pub fn is_country(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
 /// What a number tells about the place it rings at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -94,10 +100,9 @@ impl Place {
     /// By the number alone.
     #[must_use]
     pub fn of(number: &PhoneNumber) -> Self {
-        if number.impossible().is_some() {
+        let Some(parsed) = number.parsed().filter(|parsed| phone::impossible(parsed).is_none()) else {
             return Self { destination: Destination::Impossible, ..Self::default() };
-        }
-        let Ok(parsed) = number.as_str().parse::<Parsed>() else { return Self::default() };
+        };
         let destination = Destination::of(&parsed);
         if !parsed.is_valid() {
             return Self { destination, ..Self::default() };
