@@ -35,8 +35,9 @@ moved as (
   -- What was parked looks anew whether its number is free.
   update calls c
   set lane_id = i.lane_id, phone = i.phone, given = i.given, state = 'waiting'
-  from item i
-  where c.id = any (array(select id from was where id <> all (array(select id from twice)))) and c.id = i.id
+  from was w
+  join item i on i.id = w.id
+  where w.id <> all (array(select id from twice)) and c.id = w.id
   returning c.id, c.user_id, c.campaign_id, c.lane_id, c.due_at, c.rank
 ),
 tallied as (

@@ -420,6 +420,8 @@ pub struct InForce {
 const PLACED_BY: i32 = 1;
 /// Waiting calls looked at at once.
 const LOOKED_AT_ONCE: i64 = 5000;
+/// Calls moved in one transaction: claims wait for it, and what it compares grows with the square of them.
+const MOVED_AT_ONCE: usize = 500;
 
 /// Puts the rules in force: lanes are closed until their windows are written by them. What an older edition put into its lanes is
 /// looked at before anything is dialed: it may belong elsewhere by now.
@@ -471,17 +473,20 @@ pub async fn settle_rules(pool: &PgPool, rules: &InForce) -> sqlx::Result<()> {
 
 async fn move_to_lanes(pool: &PgPool, whose: Whose, calls: Vec<(CallId, PhoneNumber, Place)>) -> sqlx::Result<()> {
     let found = lanes_for(pool, whose, calls.iter().map(|(.., place)| place)).await?;
-    let (mut ids, mut lanes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    for (call, number, place) in calls {
-        if let Some(lane) = found.get(&place) {
-            ids.push(call.0);
-            lanes.push(lane.id.0);
-            numbers.push(String::from(number));
+    for chunk in calls.chunks(MOVED_AT_ONCE) {
+        let (mut ids, mut lanes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for (call, number, place) in chunk {
+            if let Some(lane) = found.get(place) {
+                ids.push(call.0);
+                lanes.push(lane.id.0);
+                numbers.push(number.as_str().to_owned());
+            }
         }
+        let mut transaction = feed(pool).await?;
+        sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes, &numbers).execute(&mut *transaction).await?;
+        transaction.commit().await?;
     }
-    let mut transaction = feed(pool).await?;
-    sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes, &numbers).execute(&mut *transaction).await?;
-    transaction.commit().await
+    Ok(())
 }
 
 /// Places up to `limit` calls that plain SQL has brought in; returns how many.

@@ -695,9 +695,9 @@ async fn a_million_numbers_are_steered_by_a_handful_of_rows() {
     .expect("a schedule");
     let changes = CampaignChanges { schedule_id: Some(Some(schedule)), ..CampaignChanges::default() };
     queue::update_campaign(test_db.pool(), into.campaign, &changes).await.expect("schedule");
-    fill(&test_db, &into, 1_000_000).await;
     let service = TestService::start_on(test_db, Role::Api, &[]).await;
     let (id, test_db) = (into.campaign, &service.test_db);
+    fill(test_db, &into, 1_000_000).await;
     let (schedule_path, campaign_path) = (format!("/api/v1/schedules/{schedule}"), format!("/api/v1/campaigns/{id}"));
     for (what, path, body) in [
         ("pause", &campaign_path, json!({"paused": true})),
