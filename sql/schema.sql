@@ -37,7 +37,7 @@ declare
   wanted   smallint := case priority when 'high' then 1 when 'normal' then 3 when 'low' then 4 end;
   owner    uuid := (select id from users where external_id = "user" or id::text = "user");
   new_id   uuid := uuid_v7();
-  verdict  record;
+  lane     uuid;
 begin
   if number !~ '^\+[1-9][0-9]{6,14}$' then
     raise exception 'to: not an E.164 number, such as +14155550100' using errcode = '22023';
@@ -57,23 +57,27 @@ begin
     raise exception 'max_attempts: must be 1 to 100' using errcode = '22023';
   elsif owner is null then
     raise exception 'user: no user with this id or external id' using errcode = '22023';
-  end if;
-  select * into verdict from public.enqueue(
-    array[new_id], array[owner],
-    array[case when owner = '00000000-0000-7000-8000-000000000001' then owner else unsorted_lane(owner) end], array[null]::uuid[], array[wanted], array[wanted], array[scheduled_at],
-    array[expires_at], array[number], array[script_id], array[metadata], array['{}']::jsonb[], array[external_id],
-    array[null]::text[], array[false], array[max_attempts]::smallint[], array[false], array[null]::uuid[]);
-  if verdict.suppressed then
+  elsif exists (select from public.suppressions s
+                where s.phone = public.identity_of(number) and s.user_id in (owner, '00000000-0000-7000-8000-000000000001')) then
     raise exception 'to: the number is on a do-not-call list' using errcode = '22023';
-  elsif verdict.created_at is null then
+  end if;
+  lane := public.unsorted_lane(owner);
+  insert into public.calls (
+    id, user_id, lane_id, rank, priority, due_at, expires_at, phone, given, script_id, metadata, external_id, dials_max)
+  values (
+    new_id, owner, lane, wanted, wanted, coalesce(scheduled_at, clock()), expires_at,
+    public.identity_of(number), nullif(number, public.identity_of(number)), script_id, metadata, external_id, max_attempts::smallint)
+  on conflict do nothing;
+  if not found then
     raise exception 'external_id: a call of this user has it already' using errcode = '23505';
   end if;
-  perform pg_notify('outdial', '');
+  insert into public.tally_deltas (lane_id, user_id, what, n) values (lane, owner, 'PENDING', 1);
+  perform pg_notify('outdial', 'sql');
   return new_id;
 end
 $_$;
 
-COMMENT ON FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb, scheduled_at timestamp with time zone, priority text, expires_at timestamp with time zone, "user" text, external_id text, max_attempts integer) IS 'The supported door for plain SQL: normalizes the number, finds the lane, takes the admission lock, wakes the workers.';
+COMMENT ON FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb, scheduled_at timestamp with time zone, priority text, expires_at timestamp with time zone, "user" text, external_id text, max_attempts integer) IS 'The supported door for plain SQL: normalizes the number, leaves the call for the service to put into its lane, and rings. Takes no lock that others wait for.';
 
 CREATE FUNCTION ops.explain(campaign uuid) RETURNS TABLE(reason text, count bigint, clears_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -732,6 +736,12 @@ CREATE FUNCTION public.identity_of(phone text) RETURNS text
 
 COMMENT ON FUNCTION public.identity_of(phone text) IS 'By what two numbers in canonical form are the same: Argentine mobiles are dialed with a 9 from abroad, which lists leave out. The rule of domain::phone.';
 
+CREATE FUNCTION public.is_service() RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ select coalesce(current_setting('outdial.service', true), '') = 'on' $$;
+
+COMMENT ON FUNCTION public.is_service() IS 'Whether this is a connection of the service, which holds the admission lock when it changes what steers calls.';
+
 CREATE FUNCTION public.json_fault(value jsonb, wanted text DEFAULT 'object'::text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
@@ -815,11 +825,55 @@ CREATE FUNCTION public.later_reason(rank smallint) RETURNS text
 
 COMMENT ON FUNCTION public.later_reason(rank smallint) IS 'What a call of this rank waits for while its time is to come: a retry''s delay, or the time it was asked for.';
 
+CREATE FUNCTION public.let_prospects_go("user" uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  unsorted uuid;
+begin
+  perform wake_user("user");
+  if exists (select from subscriptions where user_id = "user")
+    or not exists (select from calls where user_id = "user" and prospect_id is not null and state in ('waiting', 'parked')) then
+    return;
+  end if;
+  unsorted := unsorted_lane("user");
+  with moved as (
+    update calls n
+    set lane_id = unsorted, state = 'waiting', updated_at = clock()
+    from calls c
+    where n.user_id = "user" and n.prospect_id is not null and n.state in ('waiting', 'parked') and n.lane_id <> unsorted
+      and c.id = n.id
+    returning c.lane_id as was
+  )
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select was, "user", null::uuid, 'PENDING', -count(*) from moved group by was
+  union all
+  select unsorted, "user", null, 'PENDING', count(*) from moved having count(*) > 0;
+end
+$$;
+
+COMMENT ON FUNCTION public.let_prospects_go("user" uuid) IS 'Without a subscription the calls of a user''s prospects wait unsorted. Needs the admission lock, exclusive.';
+
+CREATE FUNCTION public.note_change("user" uuid, what text, prospect uuid DEFAULT NULL::uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into sql_changes (user_id, what, prospect_id) values ("user", what, prospect);
+  perform pg_notify('outdial', 'sql');
+end
+$$;
+
+COMMENT ON FUNCTION public.note_change("user" uuid, what text, prospect uuid) IS 'Leaves a change by plain SQL for the service, and rings.';
+
 CREATE FUNCTION public.plans_wake() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform wake_user(s.user_id) from subscriptions s where s.plan_id = new.id;
+  if is_service() then
+    perform wake_user(s.user_id) from subscriptions s where s.plan_id = new.id;
+  else
+    perform note_change(s.user_id, 'WAKE') from subscriptions s where s.plan_id = new.id;
+  end if;
   return null;
 end
 $$;
@@ -830,7 +884,7 @@ CREATE FUNCTION public.platform_write_plan() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform admission_lock(false);
+  if is_service() then perform admission_lock(false); end if;
   if tg_op = 'INSERT' then
     insert into plans (id, external_id, name, price, minutes, duration_days, per_day)
     values (uuid_v7(), new.id, new.name, coalesce(new.price, 0), new.minutes, new.duration, new.perday);
@@ -853,8 +907,7 @@ declare
   -- What follows from the open call is not a wish.
   wish  text := case when new.status in ('SCHEDULED', 'IN_CALL') then null else new.status end;
 begin
-  -- Before any row: see take_admission_lock.
-  perform admission_lock(false);
+  if is_service() then perform admission_lock(false); end if;
   if tg_op = 'DELETE' then
     update prospects set deleted_at = clock(), external_id = null where deleted_at is null and user_id = known_user(old.userid) and (external_id = old.id or id::text = old.id);
     return old;
@@ -896,7 +949,7 @@ begin
     if not exists (select from time_zones where name = new.timezone) then
       raise exception 'timeZone: there is no time zone %', new.timezone using errcode = '22023';
     end if;
-    perform admission_lock(false);
+    if is_service() then perform admission_lock(false); end if;
     update users set time_zone = new.timezone, updated_at = clock() where id = owner;
     update user_settings set hours_external_id = new.id, opens = new.startat::time, closes = new.endat::time, updated_at = clock() where user_id = owner;
   elsif tg_table_name = 'ScriptSetting' then
@@ -914,7 +967,7 @@ CREATE FUNCTION public.platform_write_subscription() RETURNS trigger
 declare
   plan plans%rowtype;
 begin
-  perform admission_lock(false);
+  if is_service() then perform admission_lock(false); end if;
   if tg_op = 'DELETE' then
     delete from subscriptions where user_id = known_user(old.userid);
     return old;
@@ -982,35 +1035,22 @@ COMMENT ON FUNCTION public.prospects_name_promises() IS 'INITIAL with a new time
 CREATE FUNCTION public.prospects_steer_calls() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
-declare
-  c calls%rowtype;
 begin
-  perform admission_is_brief();
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
-  if new.deleted_at is null and new.status in ('INITIAL', 'RESCHEDULED') then
-    perform follow_prospect(new);
-    return null;
-  end if;
-  if new.status = 'DO_NOT_CALL' then
+  -- Everybody who dials looks there: it holds at once, whoever wrote it.
+  if new.status = 'DO_NOT_CALL' and new.deleted_at is null then
     insert into suppressions (phone, user_id, reason) values (identity_of(new.phone), new.user_id, 'prospect') on conflict do nothing;
   end if;
-  select * into c from calls where prospect_id = new.id and state in ('waiting', 'parked', 'live') for update;
-  if c.state in ('waiting', 'parked') then
-    update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
-      disposition = case when new.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
-    where id = c.id;
-    insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-    values (c.lane_id, c.user_id, null, 'PENDING', -1), (c.lane_id, c.user_id, null, 'CANCELED', 1);
-  elsif c.state = 'live' then
-    -- As a cancel does: what is decided from now on knows of it.
-    update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = c.id;
-    update attempts set hang_up_at = coalesce(hang_up_at, clock()), revision = revision + 1 where call_id = c.id and ended_at is null;
+  if is_service() then
+    perform steer_prospect(new);
+  elsif tg_op = 'UPDATE' or new.status <> 'INITIAL' then
+    perform note_change(new.user_id, 'PROSPECT', new.id);
   end if;
   return null;
 end
 $$;
 
-COMMENT ON FUNCTION public.prospects_steer_calls() IS 'Has the call of a prospect follow, or takes it out of the queue.';
+COMMENT ON FUNCTION public.prospects_steer_calls() IS 'What a person decided about a prospect reaches its call: at once, or, by plain SQL, at the next look of the service.';
 
 CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1022,6 +1062,16 @@ CREATE FUNCTION public.public_status(state public.call_state) RETURNS text
 $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
+
+CREATE FUNCTION public.reopen_single_lanes("user" uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
+  where user_id = "user" and campaign_id is null and country not in ('?', '*') and id <> '00000000-0000-7000-8000-000000000001'
+    and ((select obeys_hours from installation) or exists (select from user_settings s where s.user_id = "user"))
+$$;
+
+COMMENT ON FUNCTION public.reopen_single_lanes("user" uuid) IS 'New hours or another zone of a user: the lanes of its single calls are closed until their windows are written anew. Needs the admission lock.';
 
 CREATE FUNCTION public.settle_rules(obeys_hours boolean, obeys_destinations boolean, sorts_operator boolean, countries text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1068,27 +1118,41 @@ CREATE FUNCTION public.span_start_from(at timestamp with time zone, secs integer
 
 COMMENT ON FUNCTION public.span_start_from(at timestamp with time zone, secs integer) IS 'Start of the first span that begins at a time or after it; of no span: infinity.';
 
-CREATE FUNCTION public.subscriptions_let_go() RETURNS trigger
+CREATE FUNCTION public.steer_prospect(p public.prospects) RETURNS void
     LANGUAGE plpgsql
     AS $$
 declare
-  unsorted uuid;
+  c calls%rowtype;
 begin
-  perform wake_user(old.user_id);
-  if exists (select from calls where user_id = old.user_id and prospect_id is not null and state in ('waiting', 'parked')) then
-    unsorted := unsorted_lane(old.user_id);
-    with moved as (
-      update calls n
-      set lane_id = unsorted, state = 'waiting', updated_at = clock()
-      from calls c
-      where n.user_id = old.user_id and n.prospect_id is not null and n.state in ('waiting', 'parked') and n.lane_id <> unsorted
-        and c.id = n.id
-      returning c.lane_id as was
-    )
+  if p.deleted_at is null and p.status in ('INITIAL', 'RESCHEDULED') then
+    perform follow_prospect(p);
+    return;
+  end if;
+  select * into c from calls where prospect_id = p.id and state in ('waiting', 'parked', 'live') for update;
+  if c.state in ('waiting', 'parked') then
+    update calls set state = 'canceled', ended_at = clock(), updated_at = clock(),
+      disposition = case when p.status = 'DO_NOT_CALL' then 'DO_NOT_CALL' else 'CANCELED' end
+    where id = c.id;
     insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-    select was, old.user_id, null::uuid, 'PENDING', -count(*) from moved group by was
-    union all
-    select unsorted, old.user_id, null, 'PENDING', count(*) from moved having count(*) > 0;
+    values (c.lane_id, c.user_id, null, 'PENDING', -1), (c.lane_id, c.user_id, null, 'CANCELED', 1);
+  elsif c.state = 'live' then
+    -- As a cancel does: what is decided from now on knows of it.
+    update calls set cancel_requested_at = coalesce(cancel_requested_at, clock()), updated_at = clock() where id = c.id;
+    update attempts set hang_up_at = coalesce(hang_up_at, clock()), revision = revision + 1 where call_id = c.id and ended_at is null;
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION public.steer_prospect(p public.prospects) IS 'Has the call of a prospect follow, or takes it out of the queue. Needs the admission lock, exclusive.';
+
+CREATE FUNCTION public.subscriptions_let_go() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if is_service() then
+    perform let_prospects_go(old.user_id);
+  else
+    perform note_change(old.user_id, 'SUBSCRIPTION_ENDED');
   end if;
   return null;
 end
@@ -1098,8 +1162,12 @@ CREATE FUNCTION public.subscriptions_wake() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform wake_user(new.user_id);
   insert into planning (user_id) values (new.user_id) on conflict do nothing;
+  if is_service() then
+    perform wake_user(new.user_id);
+  else
+    perform note_change(new.user_id, 'WAKE');
+  end if;
   return null;
 end
 $$;
@@ -1108,8 +1176,8 @@ CREATE FUNCTION public.take_admission_lock() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  -- Deeper down, the statement that set this off holds it; nobody goes from shared to exclusive.
-  if pg_trigger_depth() = 1 then
+  -- Deeper down, the statement that set this off holds it; nobody goes from shared to exclusive. Plain SQL needs none: note_change.
+  if pg_trigger_depth() = 1 and is_service() then
     perform admission_lock(false);
   end if;
   return null;
@@ -1117,6 +1185,38 @@ end
 $$;
 
 COMMENT ON FUNCTION public.take_admission_lock() IS 'For statements that move calls by a trigger: the lock comes before any row, and nobody else feeds the queue meanwhile.';
+
+CREATE FUNCTION public.take_in_changes("user" uuid, up_to integer) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+  c record;
+  taken integer := 0;
+begin
+  -- What somebody's session holds of this user is left for another time, and nobody waits for it.
+  perform set_config('lock_timeout', '20ms', true);
+  for c in
+    with gone as (
+      delete from sql_changes
+      where id = any (array(select id from sql_changes where user_id = "user" order by id limit up_to))
+      returning what, prospect_id
+    )
+    select what, prospect_id, count(*)::integer as n from gone group by what, prospect_id
+  loop
+    taken := taken + c.n;
+    case c.what
+      when 'PROSPECT' then perform steer_prospect(p) from prospects p where p.id = c.prospect_id;
+      when 'WAKE' then perform wake_user("user");
+      when 'HOURS' then perform reopen_single_lanes("user");
+      when 'DESTINATIONS' then perform lanes_reopen("user");
+      when 'SUBSCRIPTION_ENDED' then perform let_prospects_go("user");
+    end case;
+  end loop;
+  return taken;
+end
+$$;
+
+COMMENT ON FUNCTION public.take_in_changes("user" uuid, up_to integer) IS 'Has what plain SQL changed of a user take effect; how many changes that were. What steers a call reads the row as it is now. Needs the admission lock, exclusive.';
 
 CREATE FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) RETURNS void
     LANGUAGE sql
@@ -1210,9 +1310,12 @@ CREATE FUNCTION public.user_settings_reopen() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform admission_lock(true);
-  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
-  where user_id = new.user_id and campaign_id is null and country not in ('?', '*');
+  if is_service() then
+    perform admission_lock(true);
+    perform reopen_single_lanes(new.user_id);
+  else
+    perform note_change(new.user_id, 'HOURS');
+  end if;
   return null;
 end
 $$;
@@ -1225,6 +1328,7 @@ CREATE FUNCTION public.users_get_a_lane() RETURNS trigger
 begin
   insert into user_turns (user_id) values (new.id);
   insert into lanes (id, user_id) values (new.id, new.id);
+  perform unsorted_lane(new.id);
   return null;
 end
 $$;
@@ -1235,10 +1339,12 @@ CREATE FUNCTION public.users_reopen() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform admission_lock(true);
-  update lanes set closes_at = greatest(clock(), opens_at + interval '1 microsecond'), refresh_at = '-infinity'
-  where user_id = new.id and campaign_id is null and country not in ('?', '*') and id <> '00000000-0000-7000-8000-000000000001'
-    and ((select obeys_hours from installation) or exists (select from user_settings s where s.user_id = new.id and s.opens is not null));
+  if is_service() then
+    perform admission_lock(true);
+    perform reopen_single_lanes(new.id);
+  else
+    perform note_change(new.id, 'HOURS');
+  end if;
   return null;
 end
 $$;
@@ -1249,8 +1355,12 @@ CREATE FUNCTION public.users_reopen_destinations() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-  perform admission_lock(true);
-  perform lanes_reopen(new.id);
+  if is_service() then
+    perform admission_lock(true);
+    perform lanes_reopen(new.id);
+  else
+    perform note_change(new.id, 'DESTINATIONS');
+  end if;
   return null;
 end
 $$;
@@ -1968,6 +2078,20 @@ CREATE VIEW public.quotas AS
 
 COMMENT ON VIEW public.quotas IS 'What each metered user may still dial: calls, each reserving so many minutes; reason: why none.';
 
+CREATE TABLE public.sql_changes (
+    id bigint NOT NULL,
+    user_id uuid NOT NULL,
+    what text NOT NULL,
+    prospect_id uuid,
+    noted_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    CONSTRAINT sql_changes_names_a_prospect CHECK (((prospect_id IS NOT NULL) = (what = 'PROSPECT'::text))),
+    CONSTRAINT sql_changes_noted_at_computable CHECK (public.is_computable(noted_at)),
+    CONSTRAINT sql_changes_what_known CHECK ((what = ANY (ARRAY['PROSPECT'::text, 'WAKE'::text, 'HOURS'::text, 'DESTINATIONS'::text, 'SUBSCRIPTION_ENDED'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+COMMENT ON TABLE public.sql_changes IS 'What plain SQL has changed and the service has not taken in yet. The user may be gone by now: no foreign key.';
+
 CREATE TABLE public.suppressions (
     phone text NOT NULL,
     user_id uuid NOT NULL,
@@ -2179,7 +2303,12 @@ UNION ALL
                     WHEN (calls.capped_until = calls.due_at) THEN 'FREQUENCY_CAP'::text
                     ELSE public.later_reason(calls.rank)
                 END, (date_trunc('second'::text, calls.due_at))) c ON (((c.lane_id = t.lane_id) AND (c.reason = t.reason) AND (c.due_at = t.due_at))))
-  WHERE (t.n IS DISTINCT FROM (c.n)::numeric);
+  WHERE (t.n IS DISTINCT FROM (c.n)::numeric)
+UNION ALL
+ SELECT 'change by plain SQL that the service does not take in'::text AS what,
+    sql_changes.user_id AS id
+   FROM public.sql_changes
+  WHERE (sql_changes.noted_at < (public.clock() - '00:05:00'::interval));
 
 COMMENT ON VIEW ops.broken IS 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
 
@@ -2908,6 +3037,15 @@ COMMENT ON TABLE public.scripts IS 'What the agent is told: a prompt with voice 
 
 COMMENT ON COLUMN public.scripts.tools IS 'Tools in the provider''s own shape, handed on as they are; the one that reports the outcome is added.';
 
+ALTER TABLE public.sql_changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.sql_changes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.stray_events (
     id uuid NOT NULL,
     received_at timestamp with time zone DEFAULT public.clock() NOT NULL,
@@ -3097,6 +3235,9 @@ ALTER TABLE ONLY public.scripts
 ALTER TABLE ONLY public.scripts
     ADD CONSTRAINT scripts_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.sql_changes
+    ADD CONSTRAINT sql_changes_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.stray_events
     ADD CONSTRAINT stray_events_key UNIQUE NULLS NOT DISTINCT (attempt_id, provider_call_id, key);
 
@@ -3260,6 +3401,8 @@ CREATE INDEX schedules_by_external_id ON public.schedules USING btree (external_
 
 CREATE INDEX schedules_by_user ON public.schedules USING btree (user_id, id);
 
+CREATE INDEX sql_changes_of_user ON public.sql_changes USING btree (user_id, id);
+
 CREATE INDEX stray_events_by_provider_call ON public.stray_events USING btree (provider_call_id);
 
 CREATE INDEX subscriptions_by_plan ON public.subscriptions USING btree (plan_id);
@@ -3406,6 +3549,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x4c4c0f78ef5c4a2f52c8fec113549f608f0a19e6ec2176fd1fd56a5d6cafe563800628c3ffc83d8bcfa256dbb6397602', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x3f47edaf3444c3d3f92fb13d9df69b9eb7854f5d9fdaf5f13aa889da5bb9dfa2cc4599fe6b0baa818143296bd16b5a09', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

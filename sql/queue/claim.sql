@@ -97,6 +97,8 @@ looked as materialized (
     coalesce(u.n, 0) as user_live,
     -- least() passes over nulls: no limit, no quota.
     least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0),
+      -- What plain SQL has changed of a user is taken in first.
+      (select 0 from sql_changes where user_id = l.user_id limit 1),
       case when m.user_id is null or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
     (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
     (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials

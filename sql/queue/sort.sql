@@ -62,8 +62,11 @@ woken as (
   set next_at = least(l.next_at, d.next_at), urgent_at = least(l.urgent_at, d.urgent_at)
   from due d
   where l.id = any ($2) and l.id = d.lane_id and l.blocked_on is null
+),
+turned as (
+  update user_turns t
+  set next_at = least(t.next_at, d.next_at)
+  from (select user_id, min(next_at) as next_at from due group by user_id) d
+  where t.user_id = any (array(select user_id from due)) and t.user_id = d.user_id and t.blocked_on is null
 )
-update user_turns t
-set next_at = least(t.next_at, d.next_at)
-from (select user_id, min(next_at) as next_at from due group by user_id) d
-where t.user_id = any (array(select user_id from due)) and t.user_id = d.user_id and t.blocked_on is null
+select (select count(*) from moved) + (select count(*) from ended) as "moved!"

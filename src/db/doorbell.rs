@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::db::fault::within;
 
 const CHANNEL: &str = "outdial";
+/// What a NOTIFY of plain SQL says (migration 0025).
+const BY_SQL: &str = "sql";
 /// At least so long between two rings.
 const QUIET: Duration = Duration::from_millis(25);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
@@ -24,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub struct Doorbell {
     /// Heard by the dispatcher of this process.
     pub local: Arc<Notify>,
+    /// Heard by the scheduler of this process: plain SQL has written something ([`BY_SQL`]).
+    pub by_sql: Arc<Notify>,
     /// Heard by the ringing task.
     remote: Arc<Notify>,
 }
@@ -77,8 +81,10 @@ impl Doorbell {
         let mut listener = within(HEARTBEAT, connecting).await?;
         // What was rung between the last connection and this one is lost: look.
         self.local.notify_one();
+        self.by_sql.notify_one();
         loop {
             match tokio::time::timeout(HEARTBEAT, listener.try_recv()).await {
+                Ok(Ok(Some(rung))) if rung.payload() == BY_SQL => self.by_sql.notify_one(),
                 Ok(Ok(Some(_))) => self.local.notify_one(),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),

@@ -14,6 +14,7 @@ mod campaigns;
 mod claim;
 mod do_not_call;
 mod enqueue;
+mod plain_sql;
 mod prospects;
 mod provider;
 mod quotas;
@@ -28,6 +29,7 @@ pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campai
 pub use claim::{Claim, Claimed, Frequency, Looked, Room, Tended, Unreadable, claim, look_again, tend};
 pub use do_not_call::{Removal, Unsuppressed, canonize, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
+pub use plain_sql::take_in;
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};

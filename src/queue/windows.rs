@@ -462,8 +462,7 @@ pub async fn settle_rules(pool: &PgPool, rules: &InForce) -> sqlx::Result<()> {
             }
         }
         for (whose, calls) in elsewhere {
-            moved += calls.len();
-            move_to_lanes(pool, whose, calls).await?;
+            moved += move_to_lanes(pool, whose, calls).await?;
         }
         tracing::info!(looked, moved, "looking where and when waiting calls may be dialed by the present rules");
     }
@@ -471,41 +470,49 @@ pub async fn settle_rules(pool: &PgPool, rules: &InForce) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn move_to_lanes(pool: &PgPool, whose: Whose, calls: Vec<(CallId, PhoneNumber, Place)>) -> sqlx::Result<()> {
+async fn move_to_lanes(pool: &PgPool, whose: Whose, calls: Vec<(CallId, PhoneNumber, Place)>) -> sqlx::Result<i64> {
     let found = lanes_for(pool, whose, calls.iter().map(|(.., place)| place)).await?;
-    for chunk in calls.chunks(MOVED_AT_ONCE) {
-        let (mut ids, mut lanes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        for (call, number, place) in chunk {
-            if let Some(lane) = found.get(place) {
-                ids.push(call.0);
-                lanes.push(lane.id.0);
-                numbers.push(number.as_str().to_owned());
-            }
-        }
-        let mut transaction = feed(pool).await?;
-        sqlx::query_file!("sql/queue/sort.sql", &ids, &lanes, &numbers).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-    }
-    Ok(())
+    let moves: Vec<_> = calls
+        .into_iter()
+        .filter_map(|(call, number, place)| found.get(&place).map(|lane| (call, lane.id, String::from(number))))
+        .collect();
+    move_calls(pool, &moves).await
 }
 
-/// Places up to `limit` calls that plain SQL has brought in; returns how many.
+/// How many were moved: what somebody's session holds stays where it is.
+async fn move_calls(pool: &PgPool, moves: &[(CallId, LaneId, String)]) -> sqlx::Result<i64> {
+    let mut moved = 0;
+    for chunk in moves.chunks(MOVED_AT_ONCE) {
+        let ids: Vec<Uuid> = chunk.iter().map(|(call, ..)| call.0).collect();
+        let lanes: Vec<Uuid> = chunk.iter().map(|(_, lane, _)| lane.0).collect();
+        let numbers: Vec<String> = chunk.iter().map(|(.., number)| number.clone()).collect();
+        let mut transaction = feed(pool).await?;
+        moved +=
+            sqlx::query_file_scalar!("sql/queue/sort.sql", &ids, &lanes, &numbers).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+    }
+    Ok(moved)
+}
+
+/// Places up to `limit` calls that plain SQL has brought in; returns how many. What somebody's session holds waits.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
+pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<i64> {
     let rows = sqlx::query_file!("sql/queue/unsorted.sql", limit).fetch_all(pool).await?;
     let mut users: HashMap<UserId, Vec<(CallId, PhoneNumber, Place)>> = HashMap::new();
+    let mut of_operator = Vec::new();
     for row in rows {
-        if let Ok(number) = PhoneNumber::parse(&row.phone) {
+        if row.user_id == OPERATOR.0 && !row.sorts_operator {
+            of_operator.push((CallId(row.id), LaneId(OPERATOR.0), row.phone));
+        } else if let Ok(number) = PhoneNumber::parse(&row.phone) {
             let place = place_of_single(&number, row.time_zone.as_deref(), row.ignore_window);
             users.entry(UserId(row.user_id)).or_default().push((CallId(row.id), number, place));
         }
     }
-    let mut sorted = 0;
+    let mut sorted = move_calls(pool, &of_operator).await?;
     for (user, calls) in users {
-        sorted += calls.len();
-        move_to_lanes(pool, Whose::User(user), calls).await?;
+        sorted += move_to_lanes(pool, Whose::User(user), calls).await?;
     }
     Ok(sorted)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doorbell::Doorbell;
@@ -24,6 +25,8 @@ use crate::telemetry::vitals::{Vital, Vitals};
 
 /// Rows one tick moves at most of each kind; the next tick is soon.
 const BATCH_MAX: i64 = 1000;
+/// At least so long between two looks at what plain SQL has written.
+const QUIET: Duration = Duration::from_millis(25);
 /// The slower rounds run once in so many ticks.
 const SLOW_EVERY: u64 = 60;
 
@@ -64,16 +67,33 @@ impl Scheduler {
     /// Ticks until `stop`. A tick that fails is made good by the next.
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = 0;
+        let mut next = Instant::now() + self.settings.tick;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.settings.tick) => {}
+                () = self.doorbell.by_sql.notified() => {
+                    self.take_in().await;
+                    tokio::time::sleep(QUIET).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(next) => {}
             }
             self.tick().await;
+            next = Instant::now() + self.settings.tick;
             if ticks % SLOW_EVERY == 0 {
                 self.slow_tick().await;
             }
             ticks += 1;
+        }
+    }
+
+    /// Takes in what plain SQL has written: changes first, then calls that are in no lane yet. Goes on at once while there is more.
+    async fn take_in(&self) {
+        let changed = self.step("plain sql", queue::take_in(&self.pool)).await.unwrap_or_default();
+        let sorted = self.step("sort", windows::sort(&self.pool, BATCH_MAX)).await.unwrap_or_default();
+        if changed > 0 || sorted > 0 {
+            self.doorbell.ring();
+            self.doorbell.by_sql.notify_one();
         }
     }
 
@@ -82,7 +102,7 @@ impl Scheduler {
         self.step("refill", queue::refill(&self.pool, BATCH_MAX)).await;
         self.step("days", queue::turn_days(&self.pool, BATCH_MAX)).await;
         let canonized = self.step("do not call", queue::canonize(&self.pool, BATCH_MAX)).await.unwrap_or_default();
-        let sorted = self.step("sort", windows::sort(&self.pool, BATCH_MAX)).await.unwrap_or_default();
+        self.take_in().await;
         let planned = self.step("plan", planner::plan_if_due(&self.pool, self.settings.planner)).await.flatten();
         self.vitals.beat_if(Vital::Planning, planned.is_some());
         let opened = self.step("windows", windows::reopen_due(&self.pool, BATCH_MAX)).await.unwrap_or_default();
@@ -93,7 +113,7 @@ impl Scheduler {
         let folded = self.step("fold", queue::fold_tallies(&self.pool)).await;
         self.vitals.beat_if(Vital::Housekeeping, folded.is_some());
         self.step("measure", self.measure()).await;
-        if opened > 0 || sorted > 0 || canonized > 0 || planned.is_some() || expired > 0 || canceled > 0 {
+        if opened > 0 || canonized > 0 || planned.is_some() || expired > 0 || canceled > 0 {
             self.doorbell.ring();
         }
         Report { opened, expired, canceled, strays }

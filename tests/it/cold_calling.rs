@@ -613,6 +613,7 @@ async fn nobody_is_called_without_settings_and_nobody_holds_up_others() {
         r#"INSERT INTO "User" (id, name) VALUES ('bare', 'Bare');
         INSERT INTO "Prospect" (id, name, phone, userId, status, rescheduledFor) VALUES ('jo', 'Jo', '+14155550100', 'bare', 'INITIAL', NOW())"#,
     );
+    queue::take_in(test_db.pool()).await.expect("take in");
     queue::windows::sort(test_db.pool(), 100).await.expect("sort");
     let mut connection = test_db.pool().acquire().await.expect("a connection");
     assert!(claim(&mut connection, 10).await.is_empty(), "no hours, no script: not called");
@@ -624,6 +625,7 @@ async fn nobody_is_called_without_settings_and_nobody_holds_up_others() {
         INSERT INTO "ScriptSetting" (id, settingId, initial, followUp) VALUES ('x', 's', 'Hello {prospectName}', NULL);
         UPDATE "Prospect" SET phone = '+12125550100' WHERE id = 'jo'"#,
     );
+    queue::take_in(test_db.pool()).await.expect("take in");
     queue::windows::sort(test_db.pool(), 100).await.expect("sort");
     assert!(claim(&mut connection, 10).await.is_empty(), "no subscription: a promise is not called for free");
     psql(
@@ -633,6 +635,7 @@ async fn nobody_is_called_without_settings_and_nobody_holds_up_others() {
         INSERT INTO "Subscription" (id, userId, planId, minutesLeft, status) VALUES ('sub', 'bare', 'plan', 600, 'ACTIVE')"#,
     );
     queue::turn_days(test_db.pool(), 100).await.expect("days");
+    queue::take_in(test_db.pool()).await.expect("take in");
     queue::windows::sort(test_db.pool(), 100).await.expect("sort");
     queue::windows::reopen_due(test_db.pool(), 100).await.expect("reopen");
     let calls = claim(&mut connection, 10).await;

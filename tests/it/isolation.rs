@@ -36,6 +36,19 @@ async fn assert_others_are_served(service: &TestService, number: &str) {
     assert_eq!(service.get("/api/v1/calls").await.0, 200);
 }
 
+/// Another tenant's call is dialed, and its webhook settles.
+async fn assert_others_are_dialed(service: &TestService, number: &str) {
+    let (status, body) = service.post("/api/v1/calls", json!({"to": number, "scriptId": "s"})).await;
+    assert_eq!(status, 201, "{body}");
+    let id = body["data"]["id"].as_str().expect("an id").to_owned();
+    let dialed = |call: &Value| call["conversations"][0]["acceptedAt"].is_string();
+    let call = service.wait_until(&format!("/api/v1/calls/{id}"), dialed).await;
+    let conversation = call["conversations"][0]["conversationId"].as_str().expect("a conversation").to_owned();
+    let word = json!({"eventType": "call.completed", "conversationId": conversation, "duration": 5,
+        "outcome": {"type": "NOT_INTERESTED"}});
+    assert_eq!(service.post("/webhooks/outcome", word).await.0, 200);
+}
+
 /// Runs SQL that must be refused; the message.
 async fn refused(pool: &PgPool, sql: &'static str) -> String {
     match pool.execute(sqlx::raw_sql(sql)).await {
@@ -128,7 +141,7 @@ async fn a_row_that_cannot_be_read_is_set_aside_alone() {
         format!(
             "with c as (select ops.enqueue('{to}', 'Hi {{name}}', scheduled_at => now() + interval '1 hour') as id)
              select id from c; update calls set {set}, due_at = now() where phone = '{to}';
-             update lanes set next_at = now(); update user_turns set next_at = now()"
+             update lanes set next_at = now() where blocked_on is null; update user_turns set next_at = now()"
         )
     };
     for sql in [
@@ -494,36 +507,146 @@ async fn the_defaults_of_the_database_are_not_ours() {
     }
 }
 
-/// A lock left open in somebody's psql is let go of by itself; a transaction that works on and on under it is stopped; and zones are
-/// looked up without reading files. (95e55f8: dialing and POST stopped for as long as the session was open.)
+/// What plain SQL writes in a session that stays open, or works on and on, holds up nobody: not the tenant's neighbours, and not the
+/// operator. It takes effect once it is committed. (95e55f8: dialing and POST stopped for as long as the session was open.)
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_in_somebodys_session_is_brief() {
-    let service = TestService::start(&[QUICK]).await;
+async fn what_a_session_writes_holds_up_nobody() {
+    let service = TestService::start(&SLOW).await;
+    let setting_up = r#"insert into "User" (id, name) values ('ann', 'Ann');
+        insert into "Plan" (id, name, price, minutes, duration, perDay) values ('p', 'Basic', 1, 600, 30, 10);
+        insert into "Subscription" (id, userId, planId, minutesLeft, status) values ('s', 'ann', 'p', 600, 'ACTIVE');
+        insert into "User" (id, name) values ('eve', 'Eve');
+        insert into "Subscription" (id, userId, planId, minutesLeft, status) values ('e', 'eve', 'p', 600, 'ACTIVE');
+        insert into "Setting" (id, userId) values ('t', 'ann');
+        insert into "AdvancedSetting" (id, settingId, timeZone, startAt, endAt) values ('a', 't', 'Europe/Berlin', '2025-01-01 00:00', '2025-01-01 00:00');
+        insert into "Prospect" (id, name, phone, userId) values ('known', 'K', '+14155550150', 'ann')"#;
+    let outside = || async { PgConnection::connect_with(&service.test_db.options).await.expect("connect") };
+    outside().await.execute(sqlx::raw_sql(setting_up)).await.expect("set up");
+    for (nth, sql) in [
+        "select ops.enqueue('+14155550151', 's')",
+        "select ops.enqueue('+14155550152', 's', \"user\" => 'ann')",
+        r#"insert into "User" (id, name) values ('new', 'New')"#,
+        r#"insert into "Prospect" (id, name, phone, userid) values ('p', 'P', '+14155550153', 'ann')"#,
+        r#"insert into "Prospect" (id, name, phone, userid, status, rescheduledFor) values ('q', 'Q', '+14155550154', 'ann', 'RESCHEDULED', now())"#,
+        r#"update "Prospect" set status = 'DO_NOT_CALL'"#,
+        r#"delete from "Prospect""#,
+        r#"update "AdvancedSetting" set timeZone = 'Europe/London'"#,
+        r#"update "Plan" set minutes = 700"#,
+        r#"update "Subscription" set status = 'PAUSED'"#,
+        r#"delete from "Subscription" where id = 'e'"#,
+        r#"insert into "Subscription" (id, userId, planId, minutesLeft, status) values ('e', 'eve', 'p', 600, 'ACTIVE')"#,
+        r#"update "Subscription" set status = 'ACTIVE'"#,
+        "update users set time_zone = 'UTC', allowed_countries = '{US}', allowed_destinations = '{PREMIUM}' where external_id = 'ann'",
+        "insert into suppressions (phone, user_id) select '+14155550155', id from users where external_id = 'ann'",
+        r#"delete from "User" where id = 'new'"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut psql = outside().await;
+        psql.execute("begin").await.expect("begin");
+        psql.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect(sql);
+        let began = Instant::now();
+        assert_others_are_dialed(&service, &format!("+1415555{nth:04}")).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{sql}: {:?}", began.elapsed());
+        // It goes on working, and is not stopped.
+        psql.execute("select pg_sleep(0.1)").await.expect("still there");
+        psql.execute("commit").await.expect(sql);
+    }
+    let taken_in = "select count(*) from sql_changes";
+    service.test_db.wait_for(taken_in, 0).await;
     service
         .test_db
-        .run("insert into users (id, name, external_id, time_zone) values (uuid_v7(), 'Ann', 'ann', 'UTC')")
+        .wait_for(
+            "select count(*) from attempts where phone in ('+14155550151', '+14155550152') and ended_at is null",
+            2,
+        )
         .await;
-    for sql in [
-        "select ops.enqueue('+14155550150', 's')",
-        "insert into \"Prospect\" (id, name, phone, userid) values ('p', 'P', '+14155550151', 'ann')",
-        "update users set time_zone = 'Europe/Berlin' where external_id = 'ann'; update subscriptions set status = 'ACTIVE'",
-    ] {
-        let mut psql = PgConnection::connect_with(&service.test_db.options).await.expect("connect");
-        psql.execute("begin").await.expect("begin");
-        psql.execute(sqlx::raw_sql(sql)).await.expect(sql);
-        assert_others_are_served(&service, "+14155550109").await;
-        assert!(psql.execute("commit").await.is_err(), "{sql}: the session was to be ended");
+    // Calls by the thousand, and thousands of changes, in one session: still nobody waits, whoever has them.
+    let mut psql = outside().await;
+    let many = r#"begin; select count(ops.enqueue('+1212' || (5000000 + n), 's', scheduled_at => now() + interval '1 day', "user" => 'ann')) from generate_series(1, 3000) n;
+        insert into "Prospect" (id, name, phone, userid, status, rescheduledFor)
+        select 'p' || n, 'P', '+1212' || (6000000 + n), 'ann', 'RESCHEDULED', now() + interval '1 day' from generate_series(1, 1500) n"#;
+    psql.execute(sqlx::raw_sql(many)).await.expect("many");
+    assert_others_are_dialed(&service, "+14155559001").await;
+    psql.execute("commit").await.expect("commit");
+    for nth in 2..8 {
+        let began = Instant::now();
+        assert_others_are_dialed(&service, &format!("+1415555900{nth}")).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
-    let mut psql = PgConnection::connect_with(&service.test_db.options).await.expect("connect");
-    let long =
-        "begin; select set_config('outdial.admitted_at', (clock_timestamp() - interval '10 seconds')::text, true);
-        select ops.enqueue('+14155550152', 's')";
+    service.test_db.wait_for(taken_in, 0).await;
+    let placed = "select count(*) from calls c join lanes l on l.id = c.lane_id where c.phone like '+1212%' and (l.country <> '?' or c.prospect_id is not null)";
+    service.test_db.wait_for(placed, 4500).await;
+    // A session that takes the lock itself is stopped.
+    let long = "begin; select set_config('outdial.admitted_at', (clock_timestamp() - interval '10 seconds')::text, true); select admission_lock(true)";
     let stopped = psql.execute(sqlx::raw_sql(long)).await.expect_err("too long");
     assert!(stopped.to_string().contains("fewer rows"), "{stopped}");
     let reads_files = "select count(*) from pg_proc where pronamespace in ('public'::regnamespace, 'ops'::regnamespace)
         and (prosrc like '%pg_timezone_names%' or (prosrc like '%advisory_xact_lock%7001%' and proname <> 'admission_lock'))";
     assert_eq!(service.test_db.count(reads_files).await, 0);
     service.finish().await;
+}
+
+/// What plain SQL has committed holds before anything else is dialed: until it is taken in, the claim leaves that user's calls alone, and
+/// only those; a change that cannot be taken in for now waits with its user, and the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_by_sql_hold_their_user_until_they_are_taken_in() {
+    let test_db = TestDb::new().await;
+    test_db
+        .run(
+            "delete from legal_hours;
+            insert into users (id, name, external_id, time_zone) select uuid_v7(), n, n, 'UTC' from unnest('{ann,bob}'::text[]) n;
+            insert into user_settings (user_id, opens, closes, script_initial) select id, '00:00', '00:00', 'a' from users where external_id in ('ann', 'bob');
+            insert into plans (id, name, minutes, duration_days, per_day) values (uuid_v7(), 'p', 100, 30, 10);
+            insert into subscriptions (user_id, plan_id, minutes_left, period_ends_at)
+              select u.id, p.id, 5, clock() + interval '1 day' from users u, plans p where u.external_id in ('ann', 'bob');
+            insert into prospects (id, user_id, external_id, name, phone, status, rescheduled_for)
+              select uuid_v7(), id, external_id, 'Jo', case external_id when 'ann' then '+14155550101' else '+14155550102' end, 'RESCHEDULED', clock()
+              from users where external_id in ('ann', 'bob')",
+        )
+        .await;
+    queue::turn_days(test_db.pool(), 100).await.expect("days");
+    queue::windows::sort(test_db.pool(), 100).await.expect("sort");
+    queue::windows::reopen_due(test_db.pool(), 100).await.expect("open");
+    let mut psql = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    // Booked by SQL: nobody rings.
+    psql.execute(r#"update "Prospect" set status = 'BOOKED' where id = 'ann'"#).await.expect("booked");
+    let mut connection = test_db.pool().acquire().await.expect("a connection");
+    let claim = async |connection: &mut PgConnection| -> Vec<String> {
+        support::claim(connection, support::room(5))
+            .await
+            .calls
+            .into_iter()
+            .map(|call| String::from(call.phone))
+            .collect()
+    };
+    assert_eq!(claim(&mut connection).await, ["+14155550102"]);
+    // Her turn is held: the change waits, nothing else does.
+    psql.execute(
+        "begin; select from user_turns t join users u on u.id = t.user_id where u.external_id = 'ann' for update",
+    )
+    .await
+    .expect("held");
+    let mut other = PgConnection::connect_with(&test_db.options).await.expect("connect");
+    other
+        .execute(r#"update "Subscription" set minutesLeft = minutesLeft; update "Plan" set minutes = 101"#)
+        .await
+        .expect("changed");
+    let began = Instant::now();
+    queue::take_in(test_db.pool()).await.expect("taken in");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let changed = "select coalesce(string_agg(distinct u.external_id, ' '), '-') from sql_changes c join users u on u.id = c.user_id";
+    assert_eq!(test_db.text(changed).await, "ann");
+    psql.execute("rollback").await.expect("rollback");
+    assert!(queue::take_in(test_db.pool()).await.expect("taken in") >= 3);
+    assert_eq!(test_db.text(changed).await, "-");
+    assert_eq!(
+        test_db.count("select count(*) from calls where state = 'canceled' and phone = '+14155550101'").await,
+        1
+    );
+    assert_eq!(claim(&mut connection).await, [""; 0]);
+    test_db.assert_sound().await;
 }
 
 /// Rows that somebody's session keeps locked hold up what needs them and nothing else: a talk that ends there is told to say it again,
@@ -895,7 +1018,7 @@ async fn promises_and_high_calls_leave_others_their_share() {
                select gen_random_uuid(), md5('user 0')::uuid, md5('lane 0 1')::uuid, md5('lane 0 1')::uuid, now() - interval '1 minute',
                  '+1' || (3000000000 + n), 's', 3, 3
                from generate_series(1, 20) n;
-             update lanes set next_at = now() - interval '1 minute', urgent_at = urgent_of(id);
+             update lanes set next_at = now() - interval '1 minute', urgent_at = urgent_of(id) where blocked_on is null;
              update user_turns set next_at = now() - interval '1 minute'"
         );
         test_db.pool().execute(sqlx::raw_sql(sqlx::AssertSqlSafe(flood))).await.expect("calls");
@@ -959,7 +1082,7 @@ async fn an_older_database_in_place_of_itself_does_not_dial() {
             "delete from events; delete from attempts; delete from tallies; delete from tally_deltas;
              insert into tally_deltas select lane_id, user_id, campaign_id, 'PENDING', count(*) from calls group by 1, 2, 3;
              update calls set state = 'waiting', dials = 0, attempt_number = 0, ended_at = null, disposition = null, due_at = now();
-             update lanes set next_at = now(); update user_turns set next_at = now()",
+             update lanes set next_at = now() where blocked_on is null; update user_turns set next_at = now()",
         )
         .await;
     let service = TestService::start_on(older, Role::All, &pairs).await;

@@ -176,6 +176,8 @@ async fn doubt_ends_after_two_misses_in_the_quiet() {
 async fn plain_sql_can_enqueue() {
     let test_db = TestDb::new().await;
     test_db.run("select ops.enqueue('+1 (415) 555-0100', 'hello', priority => 'high')").await;
+    assert_eq!(queue::windows::sort(test_db.pool(), 10).await.expect("sort"), 1);
+    assert_eq!(queue::windows::sort(test_db.pool(), 10).await.expect("sort"), 0);
     assert_eq!(claim(&test_db, 5).await.1, ["+14155550100"]);
     for bad in [
         "select ops.enqueue('12', 's')",

@@ -52,7 +52,9 @@ async fn an_insert_is_not_slept_over() {
     let mut connection = test_db.pool().acquire().await.expect("a connection");
     assert_eq!(claim_and_tend(&mut connection, 30).await.calls.len(), 1);
     // The lane is awake and empty; an insert is under way, not committed.
-    test_db.run("update lanes set next_at = now(); update user_turns set next_at = now()").await;
+    test_db
+        .run("update lanes set next_at = now() where blocked_on is null; update user_turns set next_at = now()")
+        .await;
     let mut feeder = queue::feed(test_db.pool()).await.expect("feed");
     sqlx::query(INSERT).bind(new_id()).execute(&mut *feeder).await.expect("insert");
     let claiming = async move { claim_and_tend(&mut connection, 30).await };
