@@ -6,7 +6,7 @@
 # The first start on an empty database makes an admin key and prints it once: docker logs <container>.
 # Keep the private database with -v outdial:/var/lib/outdial; give the end time with docker stop -t 30.
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 
 # The dependencies first, with an empty program: a layer that changes only with the lock file.
@@ -29,7 +29,7 @@ RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked \
  && strip --strip-debug target/release/outdial
 
-FROM debian:bookworm-slim
+FROM debian:12.12-slim
 # Postgres is started by outdial itself, in its own folder; Debian's cluster is not wanted.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends postgresql-common \

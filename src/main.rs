@@ -273,13 +273,40 @@ async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
         let kept: Vec<&str> =
             query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("schema=")).collect();
         let clean = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
-        command.arg("-d").arg(clean);
+        let (without, password) = without_password(&clean);
+        command.arg("-d").arg(without);
+        // A command line can be read by every account of the machine; an environment only by this one.
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password);
+        }
     }
     let status =
         command.args(arguments).status().await.context("running psql (Debian: apt-get install postgresql-client)")?;
     stop(server).await;
     anyhow::ensure!(status.success(), "psql ended with {status}");
     Ok(())
+}
+
+/// A database's URL without its password, and the password.
+fn without_password(url: &str) -> (String, Option<String>) {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (pairs, said): (Vec<&str>, Vec<&str>) =
+        query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| !pair.starts_with("password="));
+    let mut password = said.last().and_then(|pair| pair.strip_prefix("password=")).map(decoded);
+    let mut kept = base.to_owned();
+    if let Some((scheme, rest)) = base.split_once("://")
+        && let Some((person, place)) = rest.split_once('/').unwrap_or((rest, "")).0.rsplit_once('@')
+        && let Some((name, secret)) = person.split_once(':')
+    {
+        password = password.or_else(|| Some(decoded(secret)));
+        let path = rest.split_once('/').map(|(_, path)| format!("/{path}")).unwrap_or_default();
+        kept = format!("{scheme}://{name}@{place}{path}");
+    }
+    if !pairs.is_empty() {
+        kept = format!("{kept}?{}", pairs.join("&"));
+    }
+    (kept, password)
 }
 
 async fn stop(server: Option<db::embedded::Server>) {
@@ -293,5 +320,32 @@ fn print(text: &str) -> anyhow::Result<()> {
         // Somebody read enough: `outdial openapi | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("writing to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn passwords_leave_the_url() {
+        for (url, kept, password) in [
+            (
+                "postgres://ann:p%40ss@db:5433/name?sslmode=require",
+                "postgres://ann@db:5433/name?sslmode=require",
+                Some("p@ss"),
+            ),
+            ("postgresql://ann:a@b@db/name", "postgresql://ann@db/name", Some("a@b")),
+            (
+                "postgres://ann@db/name?password=x%26y&sslmode=disable",
+                "postgres://ann@db/name?sslmode=disable",
+                Some("x&y"),
+            ),
+            ("postgres://ann:@one,two:5433/name", "postgres://ann@one,two:5433/name", Some("")),
+            ("postgres:///name?host=/run/postgresql", "postgres:///name?host=/run/postgresql", None),
+            ("postgres://db", "postgres://db", None),
+        ] {
+            assert_eq!(without_password(url), (kept.to_owned(), password.map(str::to_owned)), "{url}");
+        }
     }
 }

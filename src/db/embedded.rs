@@ -3,11 +3,13 @@
 //! Durable as any other (fsync and synchronous_commit on). It listens on a Unix socket in a folder of its own and nowhere
 //! else: no port, no password. The process that holds the lock on `owner.lock` runs the server; others attach to the socket.
 //! When the owner dies, the kernel asks the server to stop (`setpriv --pdeathsig`), and the next start recovers.
-//! Postgres refuses to run as root, so as root it is given to the account `postgres`, or `nobody`.
+//! Postgres refuses to run as root, so as root it is given to the account `postgres`, or `nobody`: what lies in its folders is read, removed
+//! and stopped as that account, never as root; settings go by the command line. The folder around them belongs to whoever runs outdial,
+//! and nobody else may write there.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +38,7 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Empty: looked for.
     pub bin_dir: PathBuf,
-    /// Lines for postgresql.conf besides our own, for example fsync off in tests.
+    /// Settings of the server besides our own, for example fsync off in tests.
     pub extra: Vec<(&'static str, &'static str)>,
 }
 
@@ -212,10 +214,21 @@ impl Account {
         command
     }
 
+    /// Runs a program of the system as this account, and waits for it.
+    fn run(&self, program: &str, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<Vec<u8>> {
+        let mut command = self.command(Path::new(program));
+        let output = command.args(arguments).output().with_context(|| format!("running {program}"))?;
+        if !output.status.success() {
+            bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(output.stdout)
+    }
+
+    /// Gives a path in a folder where nobody else may write.
     fn give(&self, path: &Path) -> anyhow::Result<()> {
         if let Some(user) = &self.other {
             let owner = Some(user.uid.as_raw());
-            std::os::unix::fs::chown(path, owner, Some(user.gid.as_raw()))
+            lchown(path, owner, Some(user.gid.as_raw()))
                 .with_context(|| format!("giving {} to {}", path.display(), user.name))?;
         }
         Ok(())
@@ -233,8 +246,11 @@ struct Place {
 impl Place {
     fn prepare(folder: &Path, account: &Account) -> anyhow::Result<Self> {
         let folder = std::path::absolute(folder).context("database.data_dir")?;
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(if account.other.is_some() { 0o711 } else { 0o700 });
+        builder.create(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let folder = folder.canonicalize().context("database.data_dir")?;
+        refuse_what_others_may_write(&folder)?;
         if account.other.is_some() {
             // The account must be able to walk to the folder; /root is closed to it.
             for parent in folder.ancestors().skip(1) {
@@ -268,14 +284,36 @@ impl Place {
 
     /// The lock, if nobody else runs the server.
     fn try_own(&self) -> anyhow::Result<Option<File>> {
-        let file = File::options().create(true).truncate(false).write(true).open(&self.lock);
+        // Whoever can open it can hold it: nobody else.
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&self.lock);
         let file = file.with_context(|| format!("opening {}", self.lock.display()))?;
+        if file.metadata().context("reading owner.lock")?.mode() & 0o077 != 0 {
+            file.set_permissions(fs::Permissions::from_mode(0o600)).context("closing owner.lock to others")?;
+        }
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error).context("locking the data folder"),
         }
     }
+}
+
+/// Whoever may write to the folder, or to one above it, could put another in its place.
+fn refuse_what_others_may_write(folder: &Path) -> anyhow::Result<()> {
+    const STICKY: u32 = 0o1000;
+    let us = Uid::effective().as_raw();
+    for (nth, path) in folder.ancestors().enumerate() {
+        let of = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+        let by_others = of.mode() & 0o022 != 0 && (nth == 0 || of.mode() & STICKY == 0);
+        if by_others || (of.uid() != us && of.uid() != 0) {
+            let (name, owner, mode) = (path.display(), of.uid(), of.mode() & 0o7777);
+            bail!(
+                "database.data_dir: {name} may be written by others (owner {owner}, mode {mode:o}); \
+                 give it to this account and close it: chown {us} {name} && chmod go-w {name}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn exists_already(error: std::io::Error) -> std::io::Result<()> {
@@ -293,10 +331,9 @@ fn own(
     if !place.data.is_dir() {
         initialise(place, bin_dir, account)?;
     }
-    end_leftovers(place)?;
-    write_settings(place, settings, account)?;
+    end_leftovers(place, account)?;
     let mut command = account.command(&bin_dir.join("postgres"));
-    command.arg("-D").arg(&place.data).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg("-D").arg(&place.data).args(settings_of(place, settings)).stdout(Stdio::null()).stderr(Stdio::piped());
     let (report, started) = mpsc::channel();
     let keeper = thread::Builder::new().name("postgres-keeper".to_owned()).spawn(move || match command.spawn() {
         Ok(child) => {
@@ -348,15 +385,18 @@ fn initialise(place: &Place, bin_dir: &Path, account: &Account) -> anyhow::Resul
 }
 
 /// A killed server leaves its pid file and socket lock, and a recycled pid in them keeps Postgres from starting. We hold
-/// the owner's lock, so nobody else runs it: an orphan on our folder is asked to stop and waited for, the files removed.
-fn end_leftovers(place: &Place) -> anyhow::Result<()> {
+/// the owner's lock, so nobody else runs it: an orphan on our folder is asked to stop and waited for, the files removed; all of it as the
+/// account whose files they are.
+fn end_leftovers(place: &Place, account: &Account) -> anyhow::Result<()> {
     let pid_file = place.data.join("postmaster.pid");
-    let Ok(text) = fs::read_to_string(&pid_file) else {
+    let Ok(first_line) = account.run("head", &["-c".as_ref(), "32".as_ref(), pid_file.as_os_str()]) else {
         return Ok(());
     };
-    let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(Pid::from_raw);
+    let text = String::from_utf8_lossy(&first_line);
+    let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
     if let Some(pid) = pid.filter(|pid| is_our_server(*pid, &place.data)) {
-        let _ = kill(pid, Signal::SIGINT);
+        // One that ended meanwhile is what we want.
+        let _ = account.run("sh", &["-c".as_ref(), format!("kill -s INT {pid}").as_ref()]);
         let deadline = Instant::now() + READY_TIMEOUT;
         while is_our_server(pid, &place.data) {
             if Instant::now() > deadline {
@@ -365,18 +405,12 @@ fn end_leftovers(place: &Place) -> anyhow::Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    for stale in [pid_file, place.socket.join(".s.PGSQL.5432.lock"), place.socket.join(".s.PGSQL.5432")] {
-        match fs::remove_file(&stale) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", stale.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    let stale = [pid_file, place.socket.join(".s.PGSQL.5432.lock"), place.socket.join(".s.PGSQL.5432")];
+    let [pid_file, lock, socket] = &stale;
+    account.run("rm", &["-f".as_ref(), pid_file.as_ref(), lock.as_ref(), socket.as_ref()]).map(drop)
 }
 
-fn is_our_server(pid: Pid, data: &Path) -> bool {
+fn is_our_server(pid: u32, data: &Path) -> bool {
     let Ok(raw) = fs::read(format!("/proc/{pid}/cmdline")) else {
         return false;
     };
@@ -385,19 +419,23 @@ fn is_our_server(pid: Pid, data: &Path) -> bool {
         && line.contains(&*data.to_string_lossy())
 }
 
-fn write_settings(place: &Place, settings: &Settings, account: &Account) -> anyhow::Result<()> {
-    let mut text = format!(
-        "# Written by outdial at every start.\nlisten_addresses = ''\nunix_socket_directories = '{}'\n\
-         unix_socket_permissions = 0700\nmax_connections = 200\nshared_buffers = 128MB\njit = off\n\
-         max_wal_size = 2GB\nrandom_page_cost = 1.1\nlog_destination = 'stderr'\nlogging_collector = off\n",
-        place.socket.display()
-    );
-    for (name, value) in &settings.extra {
-        text.push_str(&format!("{name} = '{value}'\n"));
-    }
-    let path = place.data.join("postgresql.auto.conf");
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    account.give(&path)
+/// Settings of the server, as arguments.
+fn settings_of(place: &Place, settings: &Settings) -> Vec<String> {
+    let socket = place.socket.to_string_lossy();
+    let ours = [
+        ("listen_addresses", ""),
+        ("unix_socket_directories", &*socket),
+        ("unix_socket_permissions", "0700"),
+        ("max_connections", "200"),
+        ("shared_buffers", "128MB"),
+        ("jit", "off"),
+        ("max_wal_size", "2GB"),
+        ("random_page_cost", "1.1"),
+        ("log_destination", "stderr"),
+        ("logging_collector", "off"),
+    ];
+    let all = ours.into_iter().chain(settings.extra.iter().map(|(name, value)| (*name, *value)));
+    all.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
 }
 
 async fn wait_until_ready(

@@ -14,6 +14,7 @@ mod campaigns;
 mod cold_calling;
 mod database;
 mod doors;
+mod embedded;
 mod executor;
 mod fake_provider;
 mod isolation;
