@@ -2142,9 +2142,14 @@ CREATE TABLE public.users (
     clerk_id text,
     allowed_countries text[],
     allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_agents text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_tools text[] DEFAULT '{hangUp,leaveVoicemail,playDtmfSounds}'::text[] NOT NULL,
+    max_concurrent_calls_allowed integer,
     CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
     CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
     CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT users_max_concurrent_calls_allowed_range CHECK (((max_concurrent_calls_allowed >= 1) AND (max_concurrent_calls_allowed <= 100000))),
+    CONSTRAINT users_max_concurrent_calls_are_allowed CHECK (((max_concurrent_calls_allowed IS NULL) OR ((max_concurrent_calls IS NOT NULL) AND (max_concurrent_calls <= max_concurrent_calls_allowed)))),
     CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
     CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
 );
@@ -2162,6 +2167,12 @@ COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in se
 COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
 
 COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_agents IS 'Ids of agents kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_tools IS 'Names and ids of tools kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.max_concurrent_calls_allowed IS 'The most live calls this user may give itself (max_concurrent_calls); null: only the global limit. An admin decides.';
 
 CREATE VIEW ops.broken AS
  SELECT 'live call without its open attempt'::text AS what,
@@ -3550,6 +3561,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x3f47edaf3444c3d3f92fb13d9df69b9eb7854f5d9fdaf5f13aa889da5bb9dfa2cc4599fe6b0baa818143296bd16b5a09', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('26', 'what users may name', true, E'\\xef322eb3e32a83a8d314f6706b9d3020288407da53ac1365921764ea959f96d0039fd630c7adc40d5017e550ab47a50a', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

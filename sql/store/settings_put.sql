@@ -4,7 +4,7 @@
 -- $12 zone_policy text?   $13 retry_rules jsonb
 -- Used by store::settings::put.
 with owner as (
-  update users set time_zone = $2, max_concurrent_calls = $11, updated_at = clock() where id = $1
+  update users set time_zone = $2, max_concurrent_calls = least($11, max_concurrent_calls_allowed), updated_at = clock() where id = $1
 )
 insert into user_settings as s (
   user_id, opens, closes, script_initial, script_follow_up, language, voice, first_message, max_attempts, zone_policy, retry_rules

@@ -19,11 +19,12 @@ use crate::api::idempotent::{Answer, Key, once};
 use crate::api::owner::{owner_of, scope_in_path, the_one};
 use crate::api::paging::PageQuery;
 use crate::api::{Api, State};
-use crate::domain::ids::ScriptId;
+use crate::domain::ids::{ScriptId, UserId};
 use crate::domain::raw_json::RawJson;
-use crate::domain::script::Script;
+use crate::domain::script::{Allowances, Script};
 use crate::store::Named;
 use crate::store::scripts::{self, Row};
+use crate::store::users;
 
 const PROMPT_CHARS_MAX: usize = 100_000;
 const TOOLS_MAX: usize = 50;
@@ -110,6 +111,13 @@ fn check(faults: &mut Faults, script: &Script) {
     }
 }
 
+/// What of the provider's account it names that its owner may not.
+fn check_allowed(faults: &mut Faults, script: &Script, allowed: &Allowances) {
+    for found in script.forbidden(allowed) {
+        faults.add(&found.path, found.why);
+    }
+}
+
 /// Tools as they are kept.
 fn checked_tools(faults: &mut Faults, tools: Vec<Box<RawValue>>) -> RawJson {
     let count = tools.len();
@@ -163,8 +171,9 @@ pub async fn create_script(
         max_duration_secs: body.max_duration_secs.map(|secs| faults.check_range("maxDurationSecs", secs, 30..=14_400)),
     };
     check(&mut faults, &script);
-    faults.none()?;
     let user = owner_of(&state.0, caller, body.user_id.as_deref()).await?;
+    check_allowed(&mut faults, &script, &users::allowed(&state.0.db.read, user).await?.scripts);
+    faults.none()?;
     let (api, external_id) = (Arc::clone(&state.0), body.external_id);
     once(&state.0, caller.itself(), key, &input.hash, move |seed| async move {
         let id = ScriptId(seed);
@@ -226,6 +235,7 @@ pub async fn update_script(
         max_duration_secs,
     };
     check(&mut faults, &script);
+    check_allowed(&mut faults, &script, &users::allowed(&state.0.db.read, UserId(now.user_id)).await?.scripts);
     faults.none()?;
     let (api, id) = (Arc::clone(&state.0), ScriptId(now.id));
     state

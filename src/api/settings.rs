@@ -20,6 +20,7 @@ use crate::domain::raw_json::RawJson;
 use crate::domain::retry::UserRule;
 use crate::queue::windows::{self, Scope};
 use crate::store::settings::{self, Row};
+use crate::store::users;
 
 /// Daily hours on the user's own clock; `endAt` is exclusive, at or before `startAt` it is of the next day.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -67,7 +68,7 @@ pub struct SettingsInput {
     /// Dials in all for a prospect's call; 3 unless given.
     #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: Option<i64>,
-    /// Live calls at once; without it only the global limit counts.
+    /// Live calls at once, within what an admin allows; without it only that and the global limit count.
     #[schema(minimum = 1, maximum = 100000)]
     pub max_concurrent_calls: Option<i64>,
     pub zone_policy: Option<ZonePolicy>,
@@ -186,6 +187,12 @@ pub async fn put_settings(
 ) -> Result<axum::Json<Data<Settings>>, Error> {
     let user = user_in_path(&state.0, caller, &id).await?;
     let row = input.body.read()?;
+    let most = users::allowed(&state.0.db.read, user).await?.live_max;
+    if let Some(most) = most.filter(|most| row.max_concurrent_calls.is_some_and(|wanted| wanted > *most)) {
+        let mut faults = Faults::default();
+        faults.add("maxConcurrentCalls", format!("may be at most {most}: an admin decides what a user may have"));
+        faults.none()?;
+    }
     let api = Arc::clone(&state.0);
     state
         .0

@@ -48,6 +48,16 @@ pub struct UserChanges {
     /// Kinds of numbers the user may have called beside ordinary ones: PREMIUM, SHARED_COST, SATELLITE, UNASSIGNED.
     #[schema(example = json!(["SHARED_COST"]))]
     pub allowed_destinations: Option<Vec<String>>,
+    /// Agents kept at the provider that the user's scripts may name; `*` for any.
+    #[schema(max_items = 1000, example = json!(["7f0c3c90-0d44-4b50-8888-8dd25736052a"]))]
+    pub allowed_agents: Option<Vec<String>>,
+    /// Tools kept at the provider that the user's scripts may name, by name or id; `*` for any.
+    #[schema(max_items = 1000, example = json!(["hangUp", "leaveVoicemail"]))]
+    pub allowed_tools: Option<Vec<String>>,
+    /// The most `maxConcurrentCalls` the user may give itself; null: only the global limit counts.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 100000)]
+    pub max_concurrent_calls_allowed: Option<Option<i64>>,
 }
 
 const COUNTRIES_MAX: usize = 300;
@@ -63,6 +73,15 @@ fn check_destinations(faults: &mut Faults, changes: &UserChanges) {
     if changes.allowed_destinations.iter().flatten().any(|word| !is_known(word)) {
         let known: Vec<&str> = Destination::ADMISSIBLE.iter().map(|kind| kind.as_str()).collect();
         faults.add("allowedDestinations", format!("must be of {}", known.join(", ")));
+    }
+}
+
+const NAMES_MAX: usize = 1000;
+
+fn check_names(faults: &mut Faults, path: &str, names: Option<&Vec<String>>) {
+    let is_name = |name: &String| !name.trim().is_empty() && name.chars().count() <= 255 && !name.contains('\0');
+    if names.is_some_and(|names| names.len() > NAMES_MAX || !names.iter().all(is_name)) {
+        faults.add(path, format!("must be at most {NAMES_MAX} names of 1 to 255 characters, or *"));
     }
 }
 
@@ -145,9 +164,22 @@ pub async fn update_user(
         check_email(&mut faults, email);
     }
     check_destinations(&mut faults, &changes.body);
+    check_names(&mut faults, "allowedAgents", changes.body.allowed_agents.as_ref());
+    check_names(&mut faults, "allowedTools", changes.body.allowed_tools.as_ref());
+    let to = changes.body;
+    let max_concurrent_calls_allowed = to
+        .max_concurrent_calls_allowed
+        .map(|most| most.map(|most| faults.check_range("maxConcurrentCallsAllowed", most, 1..=100_000)));
     faults.none()?;
-    let UserChanges { name, email, allowed_countries, allowed_destinations } = changes.body;
-    let changes = Changes { name, email, allowed_countries, allowed_destinations };
+    let changes = Changes {
+        name: to.name,
+        email: to.email,
+        allowed_countries: to.allowed_countries,
+        allowed_destinations: to.allowed_destinations,
+        allowed_agents: to.allowed_agents,
+        allowed_tools: to.allowed_tools,
+        max_concurrent_calls_allowed,
+    };
     users::update(&state.0.db.work, user, &changes).await?;
     state.0.doorbell.ring();
     let user = users::get(&state.0.db.work, user).await?.ok_or_else(|| Error::not_found("user"))?;

@@ -23,6 +23,8 @@ pub enum Disposition {
     VariableMissing,
     /// What is stored for the call cannot be read; found before the dial.
     Unreadable,
+    /// The script names an agent or a tool that its user may not; found before the dial.
+    ScriptNotAllowed,
     /// Nobody ever learned how it ended.
     Unknown,
 }
@@ -53,6 +55,7 @@ impl Disposition {
             | Self::Canceled
             | Self::VariableMissing
             | Self::Unreadable
+            | Self::ScriptNotAllowed
             | Self::Unknown => Class::Stop,
         }
     }
@@ -74,6 +77,7 @@ impl Disposition {
             Self::Canceled => "CANCELED",
             Self::VariableMissing => "VARIABLE_MISSING",
             Self::Unreadable => "UNREADABLE",
+            Self::ScriptNotAllowed => "SCRIPT_NOT_ALLOWED",
             Self::Unknown => "UNKNOWN",
         }
     }

@@ -142,7 +142,17 @@ async fn stored_script(line: &Line, call: &Claimed) -> Result<Option<Script>, Wo
     if found.is_none() && call.prospect_id.is_none() {
         tracing::warn!(call.id = %call.call_id, "its scriptId names no script: it is taken for the prompt itself");
     }
-    Ok(found)
+    match found {
+        None => Ok(None),
+        Some((script, allowed)) => match script.forbidden(&allowed).into_iter().next() {
+            None => Ok(Some(script)),
+            Some(found) => {
+                tracing::warn!(call.id = %call.call_id, field = found.path, why = found.why, "its script is not allowed; not dialed");
+                let detail = Some(format!("{}: {}", found.path, found.why));
+                Err(Word::Withheld { bar: "SCRIPT_NOT_ALLOWED".to_owned(), detail })
+            }
+        },
+    }
 }
 
 /// Fills variables into everything that will be `spoken` by what we send. The `scriptId` of a call that has neither a script nor a

@@ -356,7 +356,7 @@ fn released(facts: &Facts, bar: Option<&str>) -> Option<Settlement> {
     }
     let stops = facts.cancel_requested || matches!(bar, Some("DO_NOT_CALL" | "CANCELED"));
     let call = match bar {
-        Some("VARIABLE_MISSING" | "UNREADABLE") => becomes(CallState::Failed),
+        Some("VARIABLE_MISSING" | "UNREADABLE" | "SCRIPT_NOT_ALLOWED") => becomes(CallState::Failed),
         _ if stops => becomes(CallState::Canceled),
         _ => becomes(CallState::Waiting),
     };
@@ -364,6 +364,7 @@ fn released(facts: &Facts, bar: Option<&str>) -> Option<Settlement> {
         Some("DO_NOT_CALL") => Some(Disposition::DoNotCall),
         Some("VARIABLE_MISSING") => Some(Disposition::VariableMissing),
         Some("UNREADABLE") => Some(Disposition::Unreadable),
+        Some("SCRIPT_NOT_ALLOWED") => Some(Disposition::ScriptNotAllowed),
         _ => stops.then_some(Disposition::Canceled),
     };
     Some(Settlement {

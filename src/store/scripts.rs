@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::{CallId, ScriptId, UserId};
 use crate::domain::raw_json::RawJson;
-use crate::domain::script::Script;
+use crate::domain::script::{Allowances, Script};
 use crate::store::{Named, Slice};
 
 /// A script as it is shown.
@@ -105,10 +105,22 @@ pub async fn delete(pool: &PgPool, id: ScriptId) -> sqlx::Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// What a call's `script_id` names, of the call's own user; none: nothing that is stored.
+/// What a call's `script_id` names, of the call's own user, and what its scripts may name; none: nothing that is stored.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn named_by_call(pool: &PgPool, call: CallId, script_id: &str) -> sqlx::Result<Option<Script>> {
-    sqlx::query_file_as!(Script, "sql/store/script_named_by_call.sql", call.0, script_id).fetch_optional(pool).await
+pub async fn named_by_call(pool: &PgPool, call: CallId, script_id: &str) -> sqlx::Result<Option<(Script, Allowances)>> {
+    let row = sqlx::query_file!("sql/store/script_named_by_call.sql", call.0, script_id).fetch_optional(pool).await?;
+    Ok(row.map(|row| {
+        let script = Script {
+            prompt: row.prompt,
+            agent_id: row.agent_id,
+            voice: row.voice,
+            language: row.language,
+            first_message: row.first_message,
+            tools: row.tools,
+            max_duration_secs: row.max_duration_secs,
+        };
+        (script, Allowances { agents: row.allowed_agents, tools: row.allowed_tools })
+    }))
 }

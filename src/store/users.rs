@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::UserId;
+use crate::domain::script::Allowances;
 use crate::store::Slice;
 
 /// A user as it is shown.
@@ -26,6 +27,12 @@ pub struct Row {
     pub allowed_countries: Option<Vec<String>>,
     /// Kinds of numbers it may have called beside ordinary ones.
     pub allowed_destinations: Vec<String>,
+    /// Agents kept at the provider that its scripts may name, `*` for any.
+    pub allowed_agents: Vec<String>,
+    /// Tools kept at the provider that its scripts may name, by name or id, `*` for any.
+    pub allowed_tools: Vec<String>,
+    /// The most `maxConcurrentCalls` it may give itself; null: only the global limit counts.
+    pub max_concurrent_calls_allowed: Option<i32>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -80,6 +87,9 @@ pub struct Changes {
     pub email: Option<Option<String>>,
     pub allowed_countries: Option<Option<Vec<String>>>,
     pub allowed_destinations: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
+    pub allowed_tools: Option<Vec<String>>,
+    pub max_concurrent_calls_allowed: Option<Option<i32>>,
 }
 
 /// Changes a user. False: there is none. Where it may call is in force with this: its lanes are closed until they are looked at.
@@ -95,9 +105,34 @@ pub async fn update(pool: &PgPool, id: UserId, to: &Changes) -> sqlx::Result<boo
         to.email.as_ref().and_then(Option::as_deref),
         to.allowed_countries.is_some(),
         to.allowed_countries.as_ref().and_then(Option::as_deref) as _,
-        to.allowed_destinations.as_deref() as _
+        to.allowed_destinations.as_deref() as _,
+        to.allowed_agents.as_deref() as _,
+        to.allowed_tools.as_deref() as _,
+        to.max_concurrent_calls_allowed.is_some(),
+        to.max_concurrent_calls_allowed.flatten()
     );
     Ok(done.execute(pool).await?.rows_affected() > 0)
+}
+
+/// What a user may name and have.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    pub scripts: Allowances,
+    /// The most live calls it may give itself.
+    pub live_max: Option<i32>,
+}
+
+/// What a user may name and have; nothing for a user there is none of.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn allowed(pool: &PgPool, id: UserId) -> sqlx::Result<Allowed> {
+    let row = sqlx::query_file!("sql/store/user_allowances.sql", id.0).fetch_optional(pool).await?;
+    let none = Allowed { scripts: Allowances::default(), live_max: None };
+    Ok(row.map_or(none, |row| Allowed {
+        scripts: Allowances { agents: row.agents, tools: row.tools },
+        live_max: row.live_max,
+    }))
 }
 
 /// Deletes a user that owns nothing; false: it owns calls, or is the operator.

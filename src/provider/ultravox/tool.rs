@@ -13,7 +13,7 @@ use crate::provider::ultravox::webhook::time;
 use crate::provider::webhook::{self, OutcomeBody};
 
 /// Its name, as the agent sees it.
-pub const NAME: &str = "reportOutcome";
+pub use crate::domain::script::REPORT_TOOL as NAME;
 /// Where it reports to.
 pub const PATH: &str = "/webhooks/ultravox/outcome";
 
