@@ -3116,9 +3116,13 @@ CREATE TABLE public.webhook_endpoints (
     retry_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     disabled_reason text,
     last_error text,
+    previous_secret text,
+    previous_secret_until timestamp with time zone,
     CONSTRAINT webhook_endpoints_disabled_for_a_reason CHECK (((disabled_at IS NULL) = (disabled_reason IS NULL))),
     CONSTRAINT webhook_endpoints_disabled_reason_known CHECK ((disabled_reason = ANY (ARRAY['REQUESTED'::text, 'GONE'::text, 'FAILING'::text]))),
-    CONSTRAINT webhook_endpoints_failing_iff_failures CHECK (((failing_since IS NULL) = (failures = 0)))
+    CONSTRAINT webhook_endpoints_failing_iff_failures CHECK (((failing_since IS NULL) = (failures = 0))),
+    CONSTRAINT webhook_endpoints_previous_secret_ends CHECK (((previous_secret IS NULL) = (previous_secret_until IS NULL))),
+    CONSTRAINT webhook_endpoints_previous_secret_until_computable CHECK (public.is_computable(previous_secret_until))
 );
 
 COMMENT ON TABLE public.webhook_endpoints IS 'Where users want events sent, and the secret they are signed with (Standard Webhooks: it has to be known here).';
@@ -3134,6 +3138,8 @@ COMMENT ON COLUMN public.webhook_endpoints.retry_at IS 'Nothing is sent before. 
 COMMENT ON COLUMN public.webhook_endpoints.disabled_reason IS 'REQUESTED: asked for. GONE: it answered 410. FAILING: for days nothing it was sent was taken.';
 
 COMMENT ON COLUMN public.webhook_endpoints.last_error IS 'Of the newest failure since the last success.';
+
+COMMENT ON COLUMN public.webhook_endpoints.previous_secret IS 'Signs beside the present one until previous_secret_until.';
 
 ALTER TABLE ONLY public._sqlx_migrations
     ADD CONSTRAINT _sqlx_migrations_pkey PRIMARY KEY (version);
@@ -3562,6 +3568,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x3f47edaf3444c3d3f92fb13d9df69b9eb7854f5d9fdaf5f13aa889da5bb9dfa2cc4599fe6b0baa818143296bd16b5a09', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('26', 'what users may name', true, E'\\xef322eb3e32a83a8d314f6706b9d3020288407da53ac1365921764ea959f96d0039fd630c7adc40d5017e550ab47a50a', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('27', 'endpoint secrets rotate', true, E'\\x29088c7d742b263c3005a089ba46155cbd492cf02ec963e41ca86eb62a6d0e10915af61ee911aeca9df253cc1747f826', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

@@ -122,6 +122,7 @@ pub struct Server {
     pub upload_bytes_max: usize,
     pub batch_rows_max: usize,
     pub key_requests_per_second: u32,
+    pub unknown_keys_per_second: u32,
     pub reads_per_tenant: usize,
     pub bodies_bytes_max: usize,
     pub answers_bytes_max: usize,

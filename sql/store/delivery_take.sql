@@ -82,13 +82,14 @@ taken as (
   set due_at = clock() + make_interval(secs => $4), attempts = d.attempts + 1
   from webhook_endpoints e
   where d.id = any (array(select id from free)) and e.id = d.endpoint_id
-  returning d.id, d.endpoint_id, e.user_id, e.url, e.secret, e.failures, d.attempts, d.payload::text as payload
+  returning d.id, d.endpoint_id, e.user_id, e.url, e.secret, e.failures,
+    case when e.previous_secret_until > clock() then e.previous_secret end as previous_secret, d.attempts, d.payload::text as payload
 ),
 leased as (
   update webhook_endpoints e
   set retry_at = clock() + make_interval(secs => $4)
   where e.id = any (array(select p.id from probed p join taken t on t.endpoint_id = p.id))
 )
-select w.upto, t.id, t.endpoint_id, t.user_id, t.url, t.secret, t.failures, t.attempts, t.payload
+select w.upto, t.id, t.endpoint_id, t.user_id, t.url, t.secret, t.previous_secret, t.failures, t.attempts, t.payload
 from (select (select l.endpoint_id from looked l where l.nth = $2) as upto) w
 left join taken t on true

@@ -28,7 +28,7 @@ use crate::db::fault::within;
 use crate::domain::ids::{OPERATOR, UserId};
 use crate::store::keys::{self, Owner};
 
-/// Requests of each key, by its hash: so many a second, twice as many at once. Of this process alone.
+/// Requests of each key (by its hash), user or address: so many a second, twice as many at once. Of this process alone.
 #[derive(Debug)]
 pub struct Rates {
     buckets: Option<DefaultKeyedRateLimiter<Vec<u8>>>,
@@ -45,6 +45,7 @@ impl Rates {
         Self { buckets: quota.map(RateLimiter::keyed) }
     }
 
+    /// One more by this key, user or address.
     fn admit(&self, key: &[u8]) -> Result<(), Error> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         if buckets.len() > KEYS_KNOWN_MAX {
@@ -98,6 +99,11 @@ impl Known {
         Ok(())
     }
 
+    /// Whether a key of this hash was there at the last look.
+    fn has(&self, hash: &[u8]) -> bool {
+        hash.first_chunk::<8>().is_some_and(|start| self.get(*start).is_some())
+    }
+
     /// Whose key of this hash it may be; none: nobody's. A new one is found by a look that began after it was asked for, unless too many
     /// wait for that look already.
     async fn of(&self, pool: &PgPool, patience: Duration, hash: &[u8]) -> sqlx::Result<Option<Owner>> {
@@ -141,6 +147,8 @@ impl Known {
 pub struct Rules {
     pub rates: Rates,
     pub known: Known,
+    /// Keys that nobody has, of each address.
+    pub guesses: Rates,
     /// Requests without a key are the local operator's: a loopback bind, or open by name.
     pub keyless_is_operator: bool,
     /// What tells that they come from elsewhere.
@@ -238,6 +246,11 @@ impl Caller {
         if api.who.admin_key.as_ref() == Some(&hash) {
             return Ok((Self::Admin, Grant::whole()));
         }
+        let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        // Before anything is looked for. A good key is not held up by guesses that come from the same address, a proxy's perhaps.
+        if !api.who.known.has(&hash) {
+            api.who.guesses.admit(&network_of(from))?;
+        }
         let unknown = || Error::unauthorized("this key is unknown, or its time is over");
         let patience = api.limits.patience;
         let maybe = api.who.known.of(&api.db.gate, patience, &hash).await?.ok_or_else(unknown)?;
@@ -245,7 +258,6 @@ impl Caller {
             // However many keys it has; before anything is asked.
             api.who.rates.admit(user.0.as_bytes())?;
         }
-        let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
         let Some(good) = within(patience, keys::owner(&api.db.gate, &hash, from)).await? else {
             api.who.known.forget(&hash);
             return Err(unknown());
@@ -253,6 +265,15 @@ impl Caller {
         let scopes = good.scopes.iter().filter_map(|word| Scope::of_str(word)).collect();
         let caller = good.owner.0.map_or(Self::Admin, Self::User);
         Ok((caller, Grant { scopes, expires_at: good.expires_at }))
+    }
+}
+
+/// What one sender has at least: an address of IPv4, 64 bits of IPv6.
+fn network_of(address: Option<IpAddr>) -> Vec<u8> {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(v4)) => v4.octets().to_vec(),
+        Some(IpAddr::V6(v6)) => v6.octets().into_iter().take(8).collect(),
+        None => Vec::new(),
     }
 }
 

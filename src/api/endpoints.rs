@@ -106,6 +106,37 @@ pub async fn create_endpoint(
     Ok((StatusCode::CREATED, axum::Json(Data::of(NewEndpoint { endpoint, secret }))))
 }
 
+/// `POST …/webhook-endpoints/{endpoint}/rotate-secret`
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rotation {
+    /// For so many hours what is sent is signed by the old secret too; 24 unless given, 0: the old one ends at once.
+    #[schema(minimum = 0, maximum = 168)]
+    pub overlap_hours: Option<i64>,
+}
+
+/// Gives an endpoint a new secret. For a while events carry two signatures, so that nothing is refused while you change over.
+#[utoipa::path(post, path = "/users/{id}/webhook-endpoints/{endpoint}/rotate-secret", tag = "webhooks",
+    params(("id" = String, Path, description = "The user's id or external id"), ("endpoint" = String, Path, description = "The endpoint's id")),
+    request_body = Rotation, responses((status = 200, description = "The endpoint, and its new secret this once", body = Data<NewEndpoint>), Problems))]
+pub async fn rotate_secret(
+    state: State,
+    caller: Caller,
+    Ids(id, endpoint): Ids,
+    rotation: Json<Rotation>,
+) -> Result<axum::Json<Data<NewEndpoint>>, Error> {
+    let api: &Arc<Api> = &state.0;
+    let user = user_in_path(api, caller, &id).await?;
+    let row = find(api, user, &endpoint).await?;
+    let mut faults = Faults::default();
+    let hours = faults.check_range("overlapHours", rotation.body.overlap_hours.unwrap_or(24), 0..=168);
+    faults.none()?;
+    let secret = signature::fresh_secret();
+    deliveries::rotate(&api.db.work, user, row.id, &secret, f64::from(hours) * 3600.0).await?;
+    let endpoint = find(api, user, &row.id.to_string()).await?;
+    Ok(axum::Json(Data::of(NewEndpoint { endpoint, secret })))
+}
+
 /// A user's endpoints, newest first.
 #[utoipa::path(get, path = "/users/{id}/webhook-endpoints", tag = "webhooks", params(("id" = String, Path, description = "The user's id or external id")),
     responses((status = 200, description = "The endpoints", body = Data<Vec<Endpoint>>), Problems))]

@@ -182,6 +182,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(endpoints::create_endpoint, endpoints::list_endpoints))
         .routes(routes!(endpoints::get_endpoint, endpoints::update_endpoint, endpoints::delete_endpoint))
         .routes(routes!(endpoints::list_deliveries))
+        .routes(routes!(endpoints::rotate_secret))
         .routes(routes!(endpoints::replay_delivery))
         .routes(routes!(prospects::list_prospects))
         .routes(routes!(prospects::get_prospect, prospects::update_prospect, prospects::delete_prospect))

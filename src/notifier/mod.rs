@@ -244,8 +244,11 @@ async fn tell(client: &Client, delivery: &Due, settings: Settings) -> Told {
     let body = delivery.payload.clone();
     let timestamp = Utc::now().timestamp();
     let id = delivery.id.to_string();
-    let secret = delivery.secret.expose_secret();
-    let Some(signature) = signature::sign(secret, &id, timestamp, body.as_bytes()) else {
+    // While a secret is changed, one by each.
+    let secrets = std::iter::once(&delivery.secret).chain(&delivery.previous_secret);
+    let signatures: Option<Vec<String>> =
+        secrets.map(|secret| signature::sign(secret.expose_secret(), &id, timestamp, body.as_bytes())).collect();
+    let Some(signature) = signatures.map(|signatures| signatures.join(" ")) else {
         return failed(delivery, None, "the secret is no Standard Webhooks secret".to_owned(), None);
     };
     let request = client

@@ -13,7 +13,7 @@ use crate::queue::admit;
 /// Users looked at in one round.
 const USERS_MAX: i64 = 1000;
 /// Changes taken in by one transaction: claims wait for it.
-const CHANGES_MAX: i32 = 100;
+const CHANGES_MAX: i32 = 25;
 
 /// Takes in what is there, a little of each user at a time; how many changes that were. What somebody's session holds stays.
 ///

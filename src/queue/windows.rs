@@ -421,7 +421,7 @@ const PLACED_BY: i32 = 1;
 /// Waiting calls looked at at once.
 const LOOKED_AT_ONCE: i64 = 5000;
 /// Calls moved in one transaction: claims wait for it, and what it compares grows with the square of them.
-const MOVED_AT_ONCE: usize = 500;
+const MOVED_AT_ONCE: usize = 100;
 
 /// Puts the rules in force: lanes are closed until their windows are written by them. What an older edition put into its lanes is
 /// looked at before anything is dialed: it may belong elsewhere by now.

@@ -245,6 +245,7 @@ impl Service {
             known: api::usage::Known::default(),
             who: auth::Rules {
                 rates: auth::Rates::per_second(config.server.key_requests_per_second),
+                guesses: auth::Rates::per_second(config.server.unknown_keys_per_second),
                 known: within(patience, auth::Known::now(&db.gate)).await.context("reading the keys there are")?,
                 keyless_is_operator: keyless,
                 keyless: Keyless::of(&config.server),

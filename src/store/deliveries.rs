@@ -46,6 +46,8 @@ pub struct Endpoint {
     pub last_error: Option<String>,
     /// Nothing is sent before; null: there is nothing to wait for.
     pub retry_at: Option<DateTime<Utc>>,
+    /// The secret before the present one signs beside it until then.
+    pub previous_secret_until: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -98,6 +100,15 @@ pub async fn update(
     if changed.execute(pool).await?.rows_affected() > 0 && disabled == Some(true) {
         give_up(pool, id, Some("REQUESTED")).await?;
     }
+    Ok(())
+}
+
+/// Gives an endpoint another secret; the present one signs beside it for so many seconds.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn rotate(pool: &PgPool, user: UserId, id: Uuid, secret: &str, overlap_secs: f64) -> sqlx::Result<()> {
+    sqlx::query_file!("sql/store/endpoint_rotate.sql", user.0, id, secret, overlap_secs).execute(pool).await?;
     Ok(())
 }
 
@@ -183,6 +194,8 @@ pub struct Due {
     pub user_id: Uuid,
     pub url: String,
     pub secret: SecretString,
+    /// Signs beside it.
+    pub previous_secret: Option<SecretString>,
     /// As Postgres writes it; nothing here reads it.
     pub payload: String,
     /// This one included.
@@ -240,8 +253,17 @@ pub async fn take(pool: &PgPool, after: Uuid, share: &Share) -> sqlx::Result<Tak
         let (Some(id), Some(endpoint_id), Some(user_id)) = (row.id, row.endpoint_id, row.user_id) else { continue };
         let (Some(url), Some(secret), Some(payload)) = (row.url, row.secret, row.payload) else { continue };
         let (attempts, failures) = (row.attempts.unwrap_or_default(), row.failures.unwrap_or_default());
-        let secret = SecretString::from(secret);
-        taken.due.push(Due { id, endpoint_id, user_id, url, secret, payload, attempts, failures });
+        taken.due.push(Due {
+            id,
+            endpoint_id,
+            user_id,
+            url,
+            secret: SecretString::from(secret),
+            previous_secret: row.previous_secret.map(SecretString::from),
+            payload,
+            attempts,
+            failures,
+        });
     }
     Ok(taken)
 }
