@@ -10,6 +10,7 @@ use crate::api::error::{Error, FieldError};
 use crate::domain::call::OBJECT_BYTES_MAX;
 use crate::domain::hours::Span;
 use crate::domain::ids::{EXTERNAL_ID_CHARS_MAX, looks_like_ours};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::raw_json::RawJson;
 use crate::domain::zone::{self, Zone};
 use crate::queue::windows;
@@ -38,6 +39,15 @@ impl Faults {
     /// 400 with all faults, if there are any.
     pub fn none(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
+    }
+
+    /// A number that may be dialed; `possible`: one that a network takes.
+    pub fn checked_number(&mut self, path: &str, text: &str, possible: bool) -> Option<PhoneNumber> {
+        let number = self.check(path, PhoneNumber::parse(text))?;
+        if let Some(why) = number.impossible().filter(|_| possible) {
+            self.add(path, format!("{why}; an example is +14155550100"));
+        }
+        Some(number)
     }
 
     /// A name or another short text.

@@ -103,6 +103,8 @@ pub struct Limits {
     pub allow_internal_endpoints: bool,
     /// The operator's single calls go into the lanes of their zones.
     pub sorts_operator: bool,
+    /// Phones may ring: numbers that no network takes are refused.
+    pub refuses_impossible: bool,
     /// Of a planning batch.
     pub planner: planner::Limits,
 }
@@ -399,6 +401,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         look_again_after: Duration::ZERO,
         allow_internal_endpoints: false,
         sorts_operator: false,
+        refuses_impossible: false,
         planner: planner::Limits { users: 0, calls_per_user: 0, interval_secs: 0.0 },
     };
     documented(&limits).split_for_parts().1

@@ -94,7 +94,7 @@ pub async fn create_phone_number(
 ) -> Result<Response<Body>, Error> {
     let body = input.body;
     let mut faults = Faults::default();
-    let number = faults.check("number", PhoneNumber::parse(&body.number));
+    let number = faults.checked_number("number", &body.number, state.0.limits.refuses_impossible);
     if let Some(external_id) = &body.external_id {
         faults.check_external_id(external_id);
     }
@@ -149,8 +149,9 @@ pub async fn update_phone_number(
 ) -> Result<axum::Json<Data<phone_numbers::Row>>, Error> {
     let row = find(&state.0, caller, &id, &whose).await?;
     let KnownNumberChanges { number, status } = changes.body;
-    let number = number.map(|number| PhoneNumber::parse(&number)).transpose();
-    let number = number.map_err(|error| Error::invalid_field("number", error.to_string()))?;
+    let mut faults = Faults::default();
+    let number = number.and_then(|number| faults.checked_number("number", &number, state.0.limits.refuses_impossible));
+    faults.none()?;
     let api = Arc::clone(&state.0);
     state
         .0

@@ -21,7 +21,6 @@ use crate::api::owner::{the_one, user_in_path};
 use crate::api::paging::PageQuery;
 use crate::api::{Api, State, uploads};
 use crate::domain::ids::{AttemptId, ProspectId, UserId};
-use crate::domain::phone::PhoneNumber;
 use crate::domain::prospect::Wish;
 use crate::planner::{self, Report};
 use crate::queue::{self, NewProspect, ProspectChanges};
@@ -87,7 +86,7 @@ fn checked_wish(faults: &mut Faults, said: Option<Wish>, promised: bool) -> Wish
 }
 
 impl ProspectInput {
-    fn read(self) -> Result<NewProspect, Error> {
+    fn read(self, possible: bool) -> Result<NewProspect, Error> {
         let mut faults = Faults::default();
         if let Some(name) = &self.name {
             faults.check_name("name", name);
@@ -95,7 +94,7 @@ impl ProspectInput {
         if let Some(external_id) = &self.external_id {
             faults.check_external_id(external_id);
         }
-        let phone = faults.check("phone", PhoneNumber::parse(&self.phone));
+        let phone = faults.checked_number("phone", &self.phone, possible);
         let time_zone = self.time_zone.map(|zone| faults.checked_zone("timeZone", &zone));
         check_promise(&mut faults, self.rescheduled_for);
         let status = checked_wish(&mut faults, self.status, self.rescheduled_for.is_some());
@@ -145,7 +144,7 @@ pub async fn create_prospect(
         return Ok((StatusCode::ACCEPTED, axum::Json(Data::of(receipt))).into_response());
     }
     let input = Json::<ProspectInput>::from_request(request, &state.0).await?;
-    let draft = input.body.read()?;
+    let draft = input.body.read(state.0.limits.refuses_impossible)?;
     let api = Arc::clone(&state.0);
     once(&state.0, caller.itself(), key, &input.hash, move |seed| async move {
         let new = [NewProspect { id: ProspectId(seed), ..draft }];
@@ -206,7 +205,7 @@ pub async fn update_prospect(
     if let Some(Some(name)) = &body.name {
         faults.check_name("name", name);
     }
-    let phone = body.phone.and_then(|phone| faults.check("phone", PhoneNumber::parse(&phone)));
+    let phone = body.phone.and_then(|phone| faults.checked_number("phone", &phone, state.0.limits.refuses_impossible));
     let time_zone = body.time_zone.map(|zone| zone.map(|zone| faults.checked_zone("timeZone", &zone)));
     check_promise(&mut faults, body.rescheduled_for.flatten());
     let variables = body.variables.map(|variables| faults.checked_object("variables", Some(variables)));

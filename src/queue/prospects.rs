@@ -76,8 +76,13 @@ pub async fn enlist(
 ) -> sqlx::Result<Vec<Result<ProspectId, Reason>>> {
     let mut verdicts = Vec::with_capacity(rows.len());
     let mut new = Vec::with_capacity(rows.len());
+    let possible = sqlx::query_file_scalar!("sql/queue/refuses_impossible.sql").fetch_one(pool).await?;
     for (nth, mut row) in rows.into_iter().enumerate() {
-        let checked = checked(&mut row).and_then(|phone| Ok((phone, standing(&row)?)));
+        let number = checked(&mut row).and_then(|phone| match phone.impossible() {
+            Some(_) if possible => Err(Reason::InvalidNumber),
+            _ => Ok(phone),
+        });
+        let checked = number.and_then(|phone| Ok((phone, standing(&row)?)));
         verdicts.push(checked.as_ref().map(|_| id_of(nth)).map_err(|reason| *reason));
         if let Ok((phone, (status, rescheduled_for))) = checked {
             new.push(NewProspect {

@@ -264,6 +264,7 @@ impl Service {
                 upload_bytes_max: config.server.upload_bytes_max,
                 allow_internal_endpoints: config.notifier.allow_internal,
                 sorts_operator: rules_in_force.sorts_operator,
+                refuses_impossible: rules_in_force.obeys_destinations,
                 planner: planner_limits(config),
                 batch_rows_max: config.server.batch_rows_max,
                 max_attempts: config.calls.max_attempts,

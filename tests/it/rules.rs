@@ -1,5 +1,6 @@
 //! Whom calls may ring, where, when and how often: whatever road a call comes by.
 
+use outdial::db::doorbell::Doorbell;
 use outdial::domain::call::rank;
 use outdial::domain::disposition::Disposition;
 use outdial::domain::ids::{AttemptId, CallId, OPERATOR, UserId, grown_from, new_id};
@@ -11,11 +12,12 @@ use outdial::outcome::{self, Memory};
 use outdial::queue::recruit::{self, Reason, Recruit, recruit};
 use outdial::queue::windows::{self, InForce};
 use outdial::queue::{self, Frequency, NewCall, Room, Verdict};
-use outdial::service::rules_of;
+use outdial::service::{Role, rules_of};
 use outdial::store::installation;
+use serde_json::json;
 use sqlx::{Executor, Row};
 
-use crate::support::{self, ANY_HOUR, TestDb, call_to, config, room};
+use crate::support::{self, ANY_HOUR, TestDb, TestService, call_to, config, room};
 
 /// As with a provider that rings phones.
 fn strict(countries: &[&str]) -> InForce {
@@ -526,4 +528,66 @@ async fn probes_go_round() {
     let mut all = [ann, bob, cid];
     all.sort_unstable();
     assert_eq!(probed, all);
+}
+
+/// Where phones may ring, REST and lists refuse a number that no network takes, and say what is wrong with it; with the simulator every
+/// door takes what has the form of a number.
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_numbers_are_refused_where_phones_ring() {
+    const SAMPLE: &str = "+1234567890";
+    for (obeys, pairs) in
+        [(true, [("OUTDIAL_RULES__DESTINATIONS", "obey")]), (false, [("OUTDIAL_RULES__DESTINATIONS", "tell")])]
+    {
+        let test_db = TestDb::new().await;
+        test_db.run(ANY_HOUR).await;
+        let service = TestService::start_on(test_db, Role::Api, &pairs).await;
+        assert_eq!(service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await.0, 201);
+        assert_eq!(
+            service
+                .post(
+                    "/api/v1/campaigns",
+                    json!({"name": "c", "externalId": "c", "scriptId": "s", "userId": "ann", "paused": true})
+                )
+                .await
+                .0,
+            201
+        );
+        for (path, field, mut body) in [
+            ("/api/v1/calls", "to", json!({"scriptId": "s", "userId": "ann"})),
+            ("/api/v1/users/ann/prospects", "phone", json!({"name": "Jo"})),
+            ("/api/v1/phone-numbers", "number", json!({"userId": "ann"})),
+            ("/api/v1/campaigns/c/phone-numbers?userId=ann", "number", json!({})),
+        ] {
+            body[field] = json!(SAMPLE);
+            let (status, answered) = service.post(path, body).await;
+            assert_eq!(status, if obeys { 400 } else { 201 }, "{path}: {answered}");
+            if obeys {
+                assert_eq!(answered["errors"][0]["path"], field, "{answered}");
+                let why = answered["errors"][0]["message"].as_str().unwrap();
+                assert!(why.contains("too few digits") && why.contains("+14155550100"), "{path}: {why}");
+            }
+        }
+        // A list says so for each row, and which character is wrong.
+        let list = json!({"numbers": ["+1234567891", "+1415555010O", "+14155550100", "4155550100"]});
+        let (_, report) = service.post("/api/v1/campaigns/c/phone-numbers?userId=ann", list).await;
+        let of = |nth: usize| report["data"]["rows"][nth]["detail"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(of(0).contains("too few digits"), obeys, "{report}");
+        assert!(
+            of(1).contains("character 12 is 'O'") && of(2).is_empty() && of(3).contains("start with +"),
+            "{report}"
+        );
+        // As a file of prospects.
+        let file = service.client.post(format!("{}/api/v1/users/ann/prospects", service.base));
+        let file = file.header("content-type", "text/csv").body("name,number\nJo,+1234567892\nAl,+14155550111\n");
+        let (status, receipt) = support::answer(file).await;
+        assert_eq!(status, 202, "{receipt}");
+        let patience = std::time::Duration::from_secs(60);
+        let limits = outdial::scheduler::imports::Limits { lease_secs: 60.0, patience };
+        outdial::scheduler::imports::read_next(service.test_db.pool(), &Doorbell::default(), limits)
+            .await
+            .expect("read");
+        let kept = "select coalesce(string_agg(right(phone, 4), ' ' order by phone), '-') from prospects where phone in ('+1234567892', '+14155550111')";
+        assert_eq!(service.test_db.text(kept).await, if obeys { "0111" } else { "7892 0111" });
+        service.finish().await;
+    }
 }

@@ -26,6 +26,8 @@ use crate::api::idempotent::{Answer, Key, once};
 use crate::api::rows::{OneOrList, Rows, Shape};
 use crate::api::{Api, State, uploads, usage};
 use crate::domain::ids::{CallId, CampaignId, UserId, grown_from};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::window::ClosedBy;
 use crate::queue::recruit::{self, Reason, Recruit, recruit};
 use crate::store::campaigns::Row;
 
@@ -90,6 +92,9 @@ pub struct NumberRow {
     /// INVALID_NUMBER, DUPLICATE_IN_CAMPAIGN, DO_NOT_CALL, WINDOW_NEVER_OPENS, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is wrong with the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// What a number became. For the document: each is answered by itself.
@@ -188,9 +193,13 @@ pub async fn add_numbers(
 
 async fn add_one(api: &Api, campaign: &Row, id: CallId, input: NumberInput) -> Result<CallDetail, Error> {
     usage::admit_calls(api, UserId(campaign.user_id), 1).await?;
+    let wrong = wrong_with(&input.number);
     let verdicts = recruit(&api.db.work, &into_of(campaign), vec![input.read()?], |_| id).await?;
     match verdicts.into_iter().next() {
         Some(Ok(call)) => detail(api, call, None).await,
+        Some(Err(Reason::InvalidNumber | Reason::Closed(ClosedBy::InvalidNumber))) if wrong.is_some() => {
+            Err(Error::invalid_field("number", format!("{}; an example is +14155550100", wrong.unwrap_or_default())))
+        }
         Some(Err(reason)) => Err(error_of(reason)),
         None => Err(Error::invalid_field("number", "is needed")),
     }
@@ -240,14 +249,24 @@ async fn add_list(api: &Api, campaign: &Row, seed: Uuid, rows: Rows) -> Result<N
                 (Err(reason), None) => Some(reason.as_str().to_owned()),
                 (Ok(_), None) => None,
             };
+            let is_number = matches!(verdict, Err(Reason::InvalidNumber | Reason::Closed(ClosedBy::InvalidNumber)));
+            let detail = wrong_with(&number).filter(|_| is_number && reason.as_deref() == Some("INVALID_NUMBER"));
             let status = if reason.is_none() { RowStatus::Accepted } else { RowStatus::Rejected };
             let call_id = verdict.ok().filter(|_| reason.is_none()).map(|call| call.0);
-            report.rows.push(NumberRow { row: base + nth + 1, number, status, call_id, reason });
+            report.rows.push(NumberRow { row: base + nth + 1, number, status, call_id, reason, detail });
         }
     }
     report.accepted = report.rows.iter().filter(|row| row.status == RowStatus::Accepted).count();
     report.rejected = report.rows.len() - report.accepted;
     Ok(report)
+}
+
+/// What is wrong with a number, for the person who wrote it; none: it is known to be invalid.
+fn wrong_with(number: &str) -> Option<String> {
+    match PhoneNumber::parse(number) {
+        Err(error) => Some(error.to_string()),
+        Ok(number) => number.impossible().map(str::to_owned),
+    }
 }
 
 /// A row as far as it can be read, and what is wrong with its shape; such a row has no number and is rejected.
