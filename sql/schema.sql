@@ -283,6 +283,11 @@ begin
       overage_minutes = greatest(0, overage_minutes + more - case when more > 0 then least(minutes_left, more) else 0 end),
       day_dials = day_dials - case when not new.dialed and new.counted_on = day then 1 else 0 end
     where user_id = new.user_id;
+    if new.spent_on is not null and more <> 0 then
+      insert into user_days as d (user_id, day, minutes, cost)
+      values (new.user_id, new.spent_on, more, more * coalesce(new.minute_price, 0))
+      on conflict (user_id, day) do update set minutes = d.minutes + excluded.minutes, cost = d.cost + excluded.cost;
+    end if;
   end if;
   if old.ended_at is null then
     perform wake_user(new.user_id);
@@ -1009,6 +1014,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.price_of(phone text) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+  select per_minute from rates
+  where prefix = any (array(select substr(phone, 2, n) from generate_series(0, 15) n))
+  order by length(prefix) desc
+  limit 1
+$$;
+
+COMMENT ON FUNCTION public.price_of(phone text) IS 'What a minute to a number costs; null: the table says nothing.';
+
 CREATE FUNCTION public.prospect_variables(p public.prospects) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     AS $$ select case when p.name is null then p.variables else jsonb_build_object('prospectName', p.name) || p.variables end $$;
@@ -1418,6 +1434,8 @@ CREATE TABLE public.attempts (
     reserved_minutes integer,
     charged_minutes integer,
     counted_on date,
+    spent_on date,
+    minute_price numeric(12,6),
     CONSTRAINT attempts_charged_not_negative CHECK ((charged_minutes >= 0)),
     CONSTRAINT attempts_duration_not_negative CHECK ((duration_secs >= 0)),
     CONSTRAINT attempts_ended_at_iff_ended CHECK (((ended_at IS NOT NULL) = (state = 'ended'::public.attempt_state))),
@@ -1460,6 +1478,10 @@ COMMENT ON COLUMN public.attempts.charged_minutes IS 'Minutes taken for it: its 
 
 COMMENT ON COLUMN public.attempts.counted_on IS 'The day of the subscription it was counted in; null: in none, or it turned out to be no dial.';
 
+COMMENT ON COLUMN public.attempts.spent_on IS 'The day (UTC) its minutes count for, where its user has a daily cap.';
+
+COMMENT ON COLUMN public.attempts.minute_price IS 'What a minute of it costs, where its user has a cap of cost.';
+
 CREATE TABLE public.installation (
     only_row boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
@@ -1482,6 +1504,7 @@ CREATE TABLE public.installation (
     sorts_operator boolean DEFAULT false NOT NULL,
     countries text[],
     placed_by integer DEFAULT 0 NOT NULL,
+    caps_day date,
     CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
     CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
     CONSTRAINT installation_only_row CHECK (only_row)
@@ -1516,6 +1539,8 @@ COMMENT ON COLUMN public.installation.sorts_operator IS 'The operator''s single 
 COMMENT ON COLUMN public.installation.countries IS 'Where users without a list of their own may call; null: anywhere.';
 
 COMMENT ON COLUMN public.installation.placed_by IS 'By which edition of our rules what waits was put into its lanes (queue::windows::PLACED_BY).';
+
+COMMENT ON COLUMN public.installation.caps_day IS 'The day (UTC) for which users with daily caps were woken.';
 
 CREATE TABLE public.provider_rates (
     provider text NOT NULL,
@@ -2009,6 +2034,15 @@ COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period
 
 COMMENT ON COLUMN public.plans.per_day IS 'Dials a day on the user''s clock; null: any number.';
 
+CREATE TABLE public.rates (
+    prefix text NOT NULL,
+    per_minute numeric(12,6) NOT NULL,
+    CONSTRAINT rates_per_minute_range CHECK (((per_minute >= (0)::numeric) AND (per_minute <= (100000)::numeric))),
+    CONSTRAINT rates_prefix_is_digits CHECK ((prefix ~ '^[0-9]{0,15}$'::text))
+);
+
+COMMENT ON TABLE public.rates IS 'What a minute costs, by the first digits of the number without its +; the longest that fits counts, an empty one fits all. An admin loads it.';
+
 CREATE TABLE public.subscriptions (
     user_id uuid NOT NULL,
     plan_id uuid NOT NULL,
@@ -2044,6 +2078,69 @@ COMMENT ON COLUMN public.subscriptions.overage_minutes IS 'Minutes talked beyond
 
 COMMENT ON COLUMN public.subscriptions.day IS 'The date on the user''s clock that day_dials counts; the scheduler turns it at day_ends_at. Past that: closed until it has.';
 
+CREATE TABLE public.user_days (
+    user_id uuid NOT NULL,
+    day date NOT NULL,
+    minutes integer NOT NULL,
+    cost numeric(14,4) NOT NULL,
+    CONSTRAINT user_days_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date)))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.user_days IS 'What calls of users with daily caps took on a day (UTC); what live ones have reserved comes on top.';
+
+CREATE TABLE public.users (
+    id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    max_concurrent_calls integer,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    name text NOT NULL,
+    external_id text,
+    email text,
+    time_zone text,
+    clerk_id text,
+    allowed_countries text[],
+    allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_agents text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_tools text[] DEFAULT '{hangUp,leaveVoicemail,playDtmfSounds}'::text[] NOT NULL,
+    max_concurrent_calls_allowed integer,
+    daily_minutes_max integer,
+    daily_cost_max numeric(14,4),
+    CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
+    CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
+    CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT users_daily_cost_max_range CHECK (((daily_cost_max >= (0)::numeric) AND (daily_cost_max <= (1000000000)::numeric))),
+    CONSTRAINT users_daily_minutes_max_range CHECK (((daily_minutes_max >= 0) AND (daily_minutes_max <= 10000000))),
+    CONSTRAINT users_max_concurrent_calls_allowed_range CHECK (((max_concurrent_calls_allowed >= 1) AND (max_concurrent_calls_allowed <= 100000))),
+    CONSTRAINT users_max_concurrent_calls_are_allowed CHECK (((max_concurrent_calls_allowed IS NULL) OR ((max_concurrent_calls IS NOT NULL) AND (max_concurrent_calls <= max_concurrent_calls_allowed)))),
+    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
+    CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
+);
+
+COMMENT ON TABLE public.users IS 'Tenants. Everything else belongs to one of them; calls of nobody in particular belong to the operator.';
+
+COMMENT ON COLUMN public.users.max_concurrent_calls IS 'Live calls this user may have at once; null: only the global limit counts.';
+
+COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this user by.';
+
+COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
+
+COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
+
+COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_agents IS 'Ids of agents kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_tools IS 'Names and ids of tools kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.max_concurrent_calls_allowed IS 'The most live calls this user may give itself (max_concurrent_calls); null: only the global limit. An admin decides.';
+
+COMMENT ON COLUMN public.users.daily_minutes_max IS 'Minutes this user''s calls may last in a day (UTC); null: any. An admin decides.';
+
+COMMENT ON COLUMN public.users.daily_cost_max IS 'What this user''s calls may cost in a day (UTC), by the table rates; null: anything. An admin decides.';
+
 CREATE VIEW public.quotas AS
  SELECT q.user_id,
     q.day,
@@ -2054,27 +2151,44 @@ CREATE VIEW public.quotas AS
         CASE
             WHEN (q.reason IS NOT NULL) THEN 0
             ELSE LEAST((((q.minutes + q.reserve) - 1) / q.reserve), q.day_left, 2147483647)
-        END AS calls
-   FROM ( SELECT s.user_id,
+        END AS calls,
+    q.is_subscribed,
+    q.budget,
+    q.spent_on
+   FROM ( SELECT u.id AS user_id,
             s.day,
             s.day_ends_at,
             r.reserve,
-            m.minutes,
-            d.day_left,
+            LEAST((s.minutes_left - l.minutes), c.minutes) AS minutes,
+            (p.per_day - s.day_dials) AS day_left,
+            (s.user_id IS NOT NULL) AS is_subscribed,
+            c.budget,
+            c.spent_on,
                 CASE
                     WHEN (s.status <> 'ACTIVE'::text) THEN 'SUBSCRIPTION_INACTIVE'::text
-                    WHEN ((m.minutes <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
-                    WHEN ((d.day_left <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
+                    WHEN (((s.minutes_left - l.minutes) <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
+                    WHEN (((p.per_day - s.day_dials) <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
+                    WHEN (c.minutes <= 0) THEN 'DAILY_MINUTES'::text
+                    WHEN ((c.budget <= (0)::numeric) OR (c.budget < ((r.reserve)::numeric * ( SELECT min(rates.per_minute) AS min
+                       FROM public.rates)))) THEN 'DAILY_COST'::text
                     ELSE NULL::text
                 END AS reason
-           FROM ((((public.subscriptions s
-             JOIN public.plans p ON ((p.id = s.plan_id)))
+           FROM (((((public.users u
+             LEFT JOIN public.subscriptions s ON ((s.user_id = u.id)))
+             LEFT JOIN public.plans p ON ((p.id = s.plan_id)))
              CROSS JOIN LATERAL ( SELECT COALESCE(( SELECT installation.reserve_minutes
                            FROM public.installation), 10) AS reserve) r)
-             CROSS JOIN LATERAL ( SELECT (s.minutes_left - (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer) AS minutes
+             CROSS JOIN LATERAL ( SELECT (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer AS minutes,
+                    COALESCE(sum(((a.reserved_minutes)::numeric * a.minute_price)), (0)::numeric) AS cost
                    FROM public.attempts a
-                  WHERE ((a.user_id = s.user_id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) m)
-             CROSS JOIN LATERAL ( SELECT (p.per_day - s.day_dials) AS day_left) d)) q;
+                  WHERE ((a.user_id = u.id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) l)
+             LEFT JOIN LATERAL ( SELECT t.day AS spent_on,
+                    ((u.daily_minutes_max - COALESCE(d.minutes, 0)) - l.minutes) AS minutes,
+                    ((u.daily_cost_max - COALESCE(d.cost, (0)::numeric)) - l.cost) AS budget
+                   FROM (( SELECT ((public.clock() AT TIME ZONE 'UTC'::text))::date AS day) t
+                     LEFT JOIN public.user_days d ON (((d.user_id = u.id) AND (d.day = t.day))))
+                  WHERE ((u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) c ON (true))
+          WHERE ((s.user_id IS NOT NULL) OR (u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) q;
 
 COMMENT ON VIEW public.quotas IS 'What each metered user may still dial: calls, each reserving so many minutes; reason: why none.';
 
@@ -2129,50 +2243,6 @@ COMMENT ON TABLE public.user_turns IS 'The ring of users: whose lanes are looked
 COMMENT ON COLUMN public.user_turns.next_at IS 'Never later than the earliest next_at of the user''s lanes, unless blocked_on says why.';
 
 COMMENT ON COLUMN public.user_turns.probed_at IS 'When a call of this user was last the one that had to prove that the provider is back.';
-
-CREATE TABLE public.users (
-    id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    max_concurrent_calls integer,
-    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    name text NOT NULL,
-    external_id text,
-    email text,
-    time_zone text,
-    clerk_id text,
-    allowed_countries text[],
-    allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
-    allowed_agents text[] DEFAULT '{}'::text[] NOT NULL,
-    allowed_tools text[] DEFAULT '{hangUp,leaveVoicemail,playDtmfSounds}'::text[] NOT NULL,
-    max_concurrent_calls_allowed integer,
-    CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
-    CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
-    CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
-    CONSTRAINT users_max_concurrent_calls_allowed_range CHECK (((max_concurrent_calls_allowed >= 1) AND (max_concurrent_calls_allowed <= 100000))),
-    CONSTRAINT users_max_concurrent_calls_are_allowed CHECK (((max_concurrent_calls_allowed IS NULL) OR ((max_concurrent_calls IS NOT NULL) AND (max_concurrent_calls <= max_concurrent_calls_allowed)))),
-    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
-    CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
-);
-
-COMMENT ON TABLE public.users IS 'Tenants. Everything else belongs to one of them; calls of nobody in particular belong to the operator.';
-
-COMMENT ON COLUMN public.users.max_concurrent_calls IS 'Live calls this user may have at once; null: only the global limit counts.';
-
-COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this user by.';
-
-COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
-
-COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
-
-COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_agents IS 'Ids of agents kept at the provider that this user''s scripts may name, * for any. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_tools IS 'Names and ids of tools kept at the provider that this user''s scripts may name, * for any. An admin decides.';
-
-COMMENT ON COLUMN public.users.max_concurrent_calls_allowed IS 'The most live calls this user may give itself (max_concurrent_calls); null: only the global limit. An admin decides.';
 
 CREATE VIEW ops.broken AS
  SELECT 'live call without its open attempt'::text AS what,
@@ -2319,7 +2389,18 @@ UNION ALL
  SELECT 'change by plain SQL that the service does not take in'::text AS what,
     sql_changes.user_id AS id
    FROM public.sql_changes
-  WHERE (sql_changes.noted_at < (public.clock() - '00:05:00'::interval));
+  WHERE (sql_changes.noted_at < (public.clock() - '00:05:00'::interval))
+UNION ALL
+ SELECT 'day of a user with daily caps is off'::text AS what,
+    COALESCE(d.user_id, a.user_id) AS id
+   FROM (public.user_days d
+     FULL JOIN ( SELECT attempts.user_id,
+            attempts.spent_on,
+            sum(attempts.charged_minutes) AS minutes
+           FROM public.attempts
+          WHERE (attempts.spent_on IS NOT NULL)
+          GROUP BY attempts.user_id, attempts.spent_on) a ON (((a.user_id = d.user_id) AND (a.spent_on = d.day))))
+  WHERE (COALESCE(d.minutes, 0) <> COALESCE(a.minutes, (0)::bigint));
 
 COMMENT ON VIEW ops.broken IS 'Invariants that do not hold: always empty. Reads the whole queue; not for every minute.';
 
@@ -2430,7 +2511,7 @@ CREATE VIEW ops.lanes AS
      CROSS JOIN LATERAL ( SELECT
                 CASE
                     WHEN l.paused THEN 'CAMPAIGN_PAUSED'::text
-                    WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text])) THEN q.reason
+                    WHEN (q.reason = ANY (ARRAY['SUBSCRIPTION_INACTIVE'::text, 'QUOTA_MINUTES'::text, 'DAILY_MINUTES'::text, 'DAILY_COST'::text])) THEN q.reason
                     WHEN (l.closed_by = ANY (ARRAY['ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text, 'DESTINATION_NOT_ALLOWED'::text, 'INVALID_NUMBER'::text])) THEN l.closed_by
                     ELSE NULL::text
                 END AS held_by,
@@ -3237,6 +3318,9 @@ ALTER TABLE ONLY public.provider_refusals
 ALTER TABLE ONLY public.provider_states
     ADD CONSTRAINT provider_states_pkey PRIMARY KEY (provider);
 
+ALTER TABLE ONLY public.rates
+    ADD CONSTRAINT rates_pkey PRIMARY KEY (prefix);
+
 ALTER TABLE ONLY public.schedules
     ADD CONSTRAINT schedules_external_id_key UNIQUE (user_id, external_id);
 
@@ -3287,6 +3371,9 @@ ALTER TABLE ONLY public.upload_verdicts
 
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.user_days
+    ADD CONSTRAINT user_days_pkey PRIMARY KEY (user_id, day);
 
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_external_id_key UNIQUE (external_id);
@@ -3442,6 +3529,8 @@ CREATE INDEX uploads_open ON public.uploads USING btree (lease_until, id) WHERE 
 
 CREATE INDEX user_turns_ring ON public.user_turns USING btree (next_at) WHERE (next_at IS NOT NULL);
 
+CREATE INDEX users_with_daily_caps ON public.users USING btree (id) WHERE ((daily_minutes_max IS NOT NULL) OR (daily_cost_max IS NOT NULL));
+
 CREATE INDEX webhook_endpoints_by_user ON public.webhook_endpoints USING btree (user_id, id);
 
 CREATE TRIGGER appointments_tell_endpoints AFTER INSERT ON public.appointments FOR EACH ROW EXECUTE FUNCTION public.appointments_tell_endpoints();
@@ -3536,6 +3625,9 @@ ALTER TABLE ONLY public.subscriptions
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.user_days
+    ADD CONSTRAINT user_days_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.user_settings
     ADD CONSTRAINT user_settings_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
@@ -3569,6 +3661,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x3f47edaf3444c3d3f92fb13d9df69b9eb7854f5d9fdaf5f13aa889da5bb9dfa2cc4599fe6b0baa818143296bd16b5a09', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('26', 'what users may name', true, E'\\xef322eb3e32a83a8d314f6706b9d3020288407da53ac1365921764ea959f96d0039fd630c7adc40d5017e550ab47a50a', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('27', 'endpoint secrets rotate', true, E'\\x29088c7d742b263c3005a089ba46155cbd492cf02ec963e41ca86eb62a6d0e10915af61ee911aeca9df253cc1747f826', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('28', 'daily caps', true, E'\\xbd5cf4999b87de6cc91867a370b7a9daba8c87308e806c83538d0abe3ef41d1fc2d262794c139a595dcc0de880a1de42', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

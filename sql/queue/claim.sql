@@ -83,7 +83,7 @@ lane_ids as materialized (
 ),
 -- What metered users among them may still dial.
 metered as materialized (
-  select q.user_id, q.calls, q.minutes, q.reserve, q.day
+  select q.user_id, q.calls, q.minutes, q.reserve, q.day, q.is_subscribed, q.budget, q.spent_on
   from (select distinct user_id from lanes where id = any (array(select id from lane_ids))) u
   cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
 ),
@@ -99,7 +99,7 @@ looked as materialized (
     least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0),
       -- What plain SQL has changed of a user is taken in first.
       (select 0 from sql_changes where user_id = l.user_id limit 1),
-      case when m.user_id is null or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
+      case when m.user_id is null or not m.is_subscribed or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
     (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
     (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials
   from lanes l
@@ -155,7 +155,11 @@ free as materialized (
       or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
 ),
 one_of_number as materialized (
-  select * from (
+  select
+    o.*,
+    -- What a minute costs, where its user has a cap of cost.
+    case when o.user_id = any (array(select user_id from metered where budget is not null)) then price_of(o.phone) end as price
+  from (
     select f.*, row_number() over (partition by f.phone order by f.rank > 0, f.due_at, f.id) as nth_of_number
     from free f
     where f.nth_of_own = 1
@@ -170,21 +174,26 @@ share as materialized (
 -- Cut by campaign, then user, then all. A promise goes first while its own user holds less than an equal share; then whoever has the
 -- fewest live calls. Any other rank orders a user's own calls alone.
 picked as materialized (
-  select id, nth, user_id, nth_of_user
+  select id, nth, user_id, nth_of_user, price
   from (
     select *, row_number() over (
       -- A probe is of whoever had none for longest: one user's calls that the provider bars must not be all probes.
       order by (select probed_at from user_turns t where t.user_id = in_user.user_id and (select probes from asked) is not null),
         not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
     from (
-      select *, row_number() over (partition by user_id order by rank, due_at, id) as nth_of_user
+      select
+        *, row_number() over (partition by user_id order by rank, due_at, id) as nth_of_user,
+        sum(price) over (partition by user_id order by rank, due_at, id) as price_upto
       from (
         select *, row_number() over (partition by campaign_id order by rank, due_at, id) as nth_of_campaign
         from one_of_number
       ) in_campaign
       where campaign_id is null or nth_of_campaign <= campaign_room
     ) in_user
-    where user_room is null or nth_of_user <= user_room
+    where (user_room is null or nth_of_user <= user_room)
+      -- As many as what is left of the day's cost covers; a number without a price is none of them.
+      and (select m.budget is null or coalesce(price is not null and price_upto * m.reserve <= m.budget, false)
+           from metered m where m.user_id = in_user.user_id) is not false
   ) in_all
   -- Some to spare: a call that somebody holds must not take the room of another.
   where nth <= (select n + 10 from room)
@@ -194,7 +203,7 @@ picks as materialized (
   select
     coalesce(array_agg(p.id order by p.nth), '{}') as ids,
     array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth) as minutes,
-    array_agg(m.day order by p.nth) as days
+    array_agg(m.day order by p.nth) as days, array_agg(m.spent_on order by p.nth) as spent_ons, array_agg(p.price order by p.nth) as prices
   from picked p
   left join metered m on m.user_id = p.user_id
 ),
@@ -220,16 +229,19 @@ claimed as (
     ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id,
     (select minutes from picks)[array_position((select ids from picks), c.id)] as reserved_minutes,
     (select days from picks)[array_position((select ids from picks), c.id)] as counted_on,
+    (select spent_ons from picks)[array_position((select ids from picks), c.id)] as spent_on,
+    (select prices from picks)[array_position((select ids from picks), c.id)] as minute_price,
     c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone, c.given,
     c.script_id, c.metadata, c.variables, c.due_at, c.prospect_id
 ),
 attempted as (
   insert into attempts (
-    id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider, reserved_minutes, counted_on
+    id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider, reserved_minutes, counted_on,
+    spent_on, minute_price
   )
   select
     c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
-    n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on
+    n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on, c.spent_on, c.minute_price
   from claimed c
   cross join now n
 ),

@@ -4,7 +4,7 @@
 select
   clock() as "now!", u.time_zone, s.opens as "opens?", s.closes as "closes?", s.script_initial as "script_initial?",
   s.script_follow_up as "script_follow_up?", s.first_message as "first_message?",
-  coalesce(s.max_attempts, 3::smallint) as "max_attempts!", q.user_id is not null as "has_subscription!",
+  coalesce(s.max_attempts, 3::smallint) as "max_attempts!", coalesce(q.is_subscribed, false) as "has_subscription!",
   q.reason as quota_reason, coalesce(q.calls, 0)::bigint as "calls_left!",
   -- Those of a later day have that day's dials.
   (select count(*) from calls c

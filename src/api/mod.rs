@@ -23,6 +23,7 @@ pub mod owner;
 pub mod paging;
 pub mod plans;
 pub mod prospects;
+pub mod rates;
 pub mod rows;
 pub mod schedules;
 pub mod scopes;
@@ -214,6 +215,7 @@ fn documented(limits: &Limits) -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(numbers::unsuppress_for_all))
         .routes(routes!(legal_hours::list_legal_hours, legal_hours::put_legal_hours))
         .routes(routes!(legal_hours::delete_legal_hours))
+        .routes(routes!(rates::list_rates, rates::put_rates))
         .routes(routes!(test_numbers::list_test_numbers, test_numbers::add_test_number))
         .routes(routes!(test_numbers::remove_test_number))
         .routes(routes!(operations::get_metrics))

@@ -18,6 +18,8 @@ use crate::api::owner::user_in_path;
 use crate::api::paging::PageQuery;
 use crate::domain::ids::UserId;
 use crate::domain::place::{Destination, is_country};
+use crate::queue;
+use crate::store::rates;
 use crate::store::users::{self, Changes, Row};
 
 /// `POST /users`
@@ -58,6 +60,14 @@ pub struct UserChanges {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 100000)]
     pub max_concurrent_calls_allowed: Option<Option<i64>>,
+    /// Minutes the user's calls may last in a day (UTC); null: any.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 10000000)]
+    pub daily_minutes_max: Option<Option<i64>>,
+    /// What the user's calls may cost in a day (UTC), by the rates (`PUT /rates`); null: anything.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1000000000)]
+    pub daily_cost_max: Option<Option<f64>>,
 }
 
 const COUNTRIES_MAX: usize = 300;
@@ -170,7 +180,18 @@ pub async fn update_user(
     let max_concurrent_calls_allowed = to
         .max_concurrent_calls_allowed
         .map(|most| most.map(|most| faults.check_range("maxConcurrentCallsAllowed", most, 1..=100_000)));
+    let daily_minutes_max =
+        to.daily_minutes_max.map(|most| most.map(|most| faults.check_range("dailyMinutesMax", most, 0..=10_000_000)));
+    if to.daily_cost_max.flatten().is_some_and(|most| !(0.0..=1e9).contains(&most)) {
+        faults.add("dailyCostMax", "must be 0 to 1000000000");
+    }
     faults.none()?;
+    if to.daily_cost_max.flatten().is_some() && !rates::needed(&state.0.db.read).await?.default {
+        return Err(Error::conflict(
+            "rates_needed",
+            "load rates first: PUT /rates, one of them with an empty prefix, for any number",
+        ));
+    }
     let changes = Changes {
         name: to.name,
         email: to.email,
@@ -179,8 +200,15 @@ pub async fn update_user(
         allowed_agents: to.allowed_agents,
         allowed_tools: to.allowed_tools,
         max_concurrent_calls_allowed,
+        daily_minutes_max,
+        daily_cost_max: to.daily_cost_max,
     };
+    let capped = changes.daily_minutes_max.is_some() || changes.daily_cost_max.is_some();
     users::update(&state.0.db.work, user, &changes).await?;
+    if capped {
+        // What an earlier cap had put to sleep.
+        queue::wake_user(&state.0.db.work, user).await?;
+    }
     state.0.doorbell.ring();
     let user = users::get(&state.0.db.work, user).await?.ok_or_else(|| Error::not_found("user"))?;
     Ok(axum::Json(Data::of(user)))

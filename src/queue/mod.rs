@@ -32,7 +32,7 @@ pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use plain_sql::take_in;
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
 pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};
-pub use quotas::{SubscriptionInput, refill, subscribe, turn_days, wake_user};
+pub use quotas::{SubscriptionInput, refill, subscribe, turn_caps_day, turn_days, wake_user};
 pub use rescue::{
     Inquiry, SlotsUsed, Stray, ask_about_all, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire,
     match_strays, overdue, record_strays, release_orphans, set_aside_event, slots_used, take_records, unsent,

@@ -54,6 +54,20 @@ pub async fn turn_days(pool: &PgPool, limit: i64) -> sqlx::Result<usize> {
     Ok(users.len())
 }
 
+/// Wakes users with daily caps when a new day (UTC) has begun.
+///
+/// # Errors
+/// Postgres is away; until then they wait.
+pub async fn turn_caps_day(pool: &PgPool) -> sqlx::Result<()> {
+    if !sqlx::query_file_scalar!("sql/queue/caps_day_over.sql").fetch_one(pool).await? {
+        return Ok(());
+    }
+    let mut connection = pool.acquire().await?;
+    let mut transaction = admit(&mut connection).await?;
+    sqlx::query_file!("sql/queue/turn_caps_day.sql").fetch_all(&mut *transaction).await?;
+    transaction.commit().await
+}
+
 /// The date on a zone's clock, and when it ends.
 fn day_of(zone: &Zone, now: DateTime<Utc>) -> Option<(NaiveDate, DateTime<Utc>)> {
     let now = now.timestamp();

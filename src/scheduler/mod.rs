@@ -101,6 +101,7 @@ impl Scheduler {
     pub async fn tick(&self) -> Report {
         self.step("refill", queue::refill(&self.pool, BATCH_MAX)).await;
         self.step("days", queue::turn_days(&self.pool, BATCH_MAX)).await;
+        self.step("caps", queue::turn_caps_day(&self.pool)).await;
         let canonized = self.step("do not call", queue::canonize(&self.pool, BATCH_MAX)).await.unwrap_or_default();
         self.take_in().await;
         let planned = self.step("plan", planner::plan_if_due(&self.pool, self.settings.planner)).await.flatten();

@@ -13,6 +13,7 @@ pub mod phone_numbers;
 pub mod planning;
 pub mod plans;
 pub mod prospects;
+pub mod rates;
 pub mod schedules;
 pub mod scripts;
 pub mod settings;

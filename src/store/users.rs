@@ -33,6 +33,10 @@ pub struct Row {
     pub allowed_tools: Vec<String>,
     /// The most `maxConcurrentCalls` it may give itself; null: only the global limit counts.
     pub max_concurrent_calls_allowed: Option<i32>,
+    /// Minutes its calls may last in a day (UTC); null: any.
+    pub daily_minutes_max: Option<i32>,
+    /// What its calls may cost in a day (UTC), by the rates; null: anything.
+    pub daily_cost_max: Option<f64>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -90,6 +94,8 @@ pub struct Changes {
     pub allowed_agents: Option<Vec<String>>,
     pub allowed_tools: Option<Vec<String>>,
     pub max_concurrent_calls_allowed: Option<Option<i32>>,
+    pub daily_minutes_max: Option<Option<i32>>,
+    pub daily_cost_max: Option<Option<f64>>,
 }
 
 /// Changes a user. False: there is none. Where it may call is in force with this: its lanes are closed until they are looked at.
@@ -109,7 +115,11 @@ pub async fn update(pool: &PgPool, id: UserId, to: &Changes) -> sqlx::Result<boo
         to.allowed_agents.as_deref() as _,
         to.allowed_tools.as_deref() as _,
         to.max_concurrent_calls_allowed.is_some(),
-        to.max_concurrent_calls_allowed.flatten()
+        to.max_concurrent_calls_allowed.flatten(),
+        to.daily_minutes_max.is_some(),
+        to.daily_minutes_max.flatten(),
+        to.daily_cost_max.is_some(),
+        to.daily_cost_max.flatten()
     );
     Ok(done.execute(pool).await?.rows_affected() > 0)
 }

@@ -3,7 +3,7 @@
 use outdial::db::doorbell::Doorbell;
 use outdial::domain::call::rank;
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, CallId, OPERATOR, UserId, grown_from, new_id};
+use outdial::domain::ids::{AttemptId, CallId, LaneId, OPERATOR, UserId, grown_from, new_id};
 use outdial::domain::phone::PhoneNumber;
 use outdial::domain::window::ClosedBy;
 use outdial::domain::word::{Outcome, Weight, Word};
@@ -590,4 +590,125 @@ async fn impossible_numbers_are_refused_where_phones_ring() {
         assert_eq!(service.test_db.text(kept).await, if obeys { "0111" } else { "7892 0111" });
         service.finish().await;
     }
+}
+
+/// A day's minutes and a day's cost are bounds: what live calls have reserved counts, what they did not need is free again, and the next
+/// day begins anew. Who has neither is not metered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_days_minutes_and_cost_are_bounds() {
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    test_db.run("insert into rates values ('', 1), ('1', 0.1), ('44', 5), ('1900', 60)").await;
+    let (ann, bob, cid) = (user(&test_db, "ann").await, user(&test_db, "bob").await, user(&test_db, "cid").await);
+    test_db.run("update users set daily_minutes_max = 25 where external_id = 'ann'; update users set daily_cost_max = 3 where external_id = 'bob'").await;
+    let mut nth = 0;
+    let mut add = async |user: UserId, start: &str, count: usize| {
+        for _ in 0..count {
+            nth += 1;
+            let call =
+                NewCall { user_id: user, lane_id: LaneId(user.0), ..call_to(&format!("{start}{:04}", 100 + nth)) };
+            queue::enqueue(test_db.pool(), std::slice::from_ref(&call)).await.expect("enqueue");
+        }
+    };
+    // Before the others, what the cap does not cover: a call that costs more than there is.
+    add(ann, "+1415555", 5).await;
+    add(bob, "+1212555", 5).await;
+    add(cid, "+1305555", 2).await;
+    let took = async || {
+        let mut connection = test_db.pool().acquire().await.expect("a connection");
+        let claim = support::claim(&mut connection, room(50)).await;
+        let of = |user: &str| claim.calls.iter().filter(|call| call.phone.as_str().starts_with(user)).count();
+        (of("+1415"), of("+1212"), of("+1305"))
+    };
+    assert_eq!(took().await, (3, 3, 2), "10 and 10 and 5 minutes; three times ten minutes at a tenth; any");
+    assert_eq!(test_db.text("select string_agg(reserved_minutes::text, ' ' order by claimed_at, reserved_minutes desc) from attempts where phone like '+1415%'").await, "10 10 5");
+    assert_eq!(took().await, (0, 0, 0));
+    let why = "select string_agg(distinct u.external_id || ' ' || w.reason, ', ') from ops.waiting w join users u on u.id = w.user_id";
+    assert_eq!(test_db.text(why).await, "ann DAILY_MINUTES, bob DAILY_COST");
+    // Two minutes of ten: eight are free again. A call that rang nobody costs nothing.
+    let end = async |like: &str, word: fn() -> Word| {
+        let open = format!(
+            "select id from attempts where phone like '{like}%' and ended_at is null order by reserved_minutes desc limit 1"
+        );
+        let id: uuid::Uuid =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(open)).fetch_one(test_db.pool()).await.expect("open");
+        settle(&test_db, AttemptId(id), word()).await;
+    };
+    let talked = || Word::ended(Disposition::Completed, Some(std::time::Duration::from_secs(61)));
+    end("+1415", talked).await;
+    end("+1212", talked).await;
+    assert_eq!(took().await, (1, 0, 0), "eight minutes; 0.8 of 1.0");
+    end("+1212", || Word::ended(Disposition::Completed, Some(std::time::Duration::from_secs(1)))).await;
+    assert_eq!(took().await, (0, 1, 0));
+    assert_eq!(test_db.text("select string_agg(u.external_id || ' ' || d.minutes || ' ' || d.cost::float8, ', ' order by 1) from user_days d join users u on u.id = d.user_id").await, "ann 2 0, bob 3 0.3");
+    test_db.assert_sound().await;
+    // No rate, no dial; and one number that is too dear is not dialed at all.
+    test_db.run("update users set daily_cost_max = 100 where external_id = 'bob'; delete from rates; update lanes set next_at = clock(), blocked_on = null where country <> '?'; update user_turns set next_at = clock(), blocked_on = null").await;
+    assert_eq!(took().await, (0, 0, 0));
+    test_db.run("insert into rates values ('', 1), ('1', 0.1), ('1212555', 60); update lanes set next_at = clock(), blocked_on = null where country <> '?'; update user_turns set next_at = clock(), blocked_on = null").await;
+    assert_eq!(took().await, (0, 0, 0));
+    test_db.run("delete from rates where prefix = '1212555'").await;
+    assert_eq!(took().await.1, 1);
+    // The next day.
+    test_db.run("update user_days set day = day - 1; update attempts set spent_on = spent_on - 1; update installation set caps_day = caps_day - 1").await;
+    assert_eq!(took().await.0, 0, "asleep");
+    installation::settle_in(test_db.pool(), &[7; 32], 1000, "test", 0.0, &config(&[]).quota).await.expect("settle in");
+    queue::turn_caps_day(test_db.pool()).await.expect("turned");
+    assert_eq!(took().await.0, 1, "23 minutes of the new day are with calls that are live still");
+    assert_eq!(
+        test_db
+            .text(
+                "select reserved_minutes::text from attempts where phone like '+1415%' order by claimed_at desc limit 1"
+            )
+            .await,
+        "2"
+    );
+    test_db.assert_sound().await;
+}
+
+/// Caps and rates are an admin's; a cap of cost needs a rate for any number.
+#[tokio::test(flavor = "multi_thread")]
+async fn caps_are_an_admins() {
+    let service = TestService::start(&[]).await;
+    assert_eq!(service.post("/api/v1/users", json!({"name": "Ann", "externalId": "ann"})).await.0, 201);
+    let (status, refused) = service.patch("/api/v1/users/ann", json!({"dailyCostMax": 5})).await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("rates_needed")), "{refused}");
+    let put = async |body: serde_json::Value| {
+        support::answer(service.client.put(format!("{}/api/v1/rates", service.base)).json(&body)).await
+    };
+    for (bad, path) in [
+        (json!([{"prefix": "+1", "perMinute": 1}]), "rates.0.prefix"),
+        (json!([{"prefix": "", "perMinute": 1}, {"prefix": "", "perMinute": 2}]), "rates.1.prefix"),
+        (json!([{"prefix": "1", "perMinute": -1}]), "rates.0.perMinute"),
+    ] {
+        let (status, refused) = put(json!({"rates": bad})).await;
+        assert_eq!((status, refused["errors"][0]["path"].as_str()), (400, Some(path)), "{refused}");
+    }
+    assert_eq!(
+        put(json!({"rates": [{"prefix": "1", "perMinute": 0.02}, {"prefix": "", "perMinute": 3}]})).await.0,
+        200
+    );
+    let (status, ann) = service.patch("/api/v1/users/ann", json!({"dailyCostMax": 5, "dailyMinutesMax": 60})).await;
+    assert_eq!(
+        (status, &ann["data"]["dailyCostMax"], &ann["data"]["dailyMinutesMax"]),
+        (200, &json!(5.0), &json!(60)),
+        "{ann}"
+    );
+    assert_eq!(
+        put(json!({"rates": [{"prefix": "1", "perMinute": 0.02}]})).await.0,
+        409,
+        "ann's cap needs one for any number"
+    );
+    let (_, listed) = service.get("/api/v1/rates").await;
+    assert_eq!(listed["data"], json!([{"prefix": "", "perMinute": 3.0}, {"prefix": "1", "perMinute": 0.02}]));
+    // A number dearer than the day allows waits, whatever road it came by, until an admin allows it.
+    let call = json!({"to": "+447400123456", "scriptId": "s", "userId": "ann", "ignoreWindow": true});
+    let (_, call) = service.post("/api/v1/calls", call).await;
+    let path = format!("/api/v1/calls/{}", call["data"]["id"].as_str().unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let seen = service.get(&path).await.1["data"].clone();
+    assert!(seen["status"] == "PENDING" && seen["attempts"] == 0, "{seen}");
+    assert_eq!(service.patch("/api/v1/users/ann", json!({"dailyCostMax": null})).await.0, 200);
+    service.wait_until(&path, |call| call["attempts"] == 1).await;
+    service.finish().await;
 }

@@ -1,0 +1,2 @@
+-- Used by store::rates::put.
+delete from rates
