@@ -29,7 +29,8 @@ CREATE TYPE public.call_state AS ENUM (
 COMMENT ON TYPE public.call_state IS 'waiting: in its lane. parked: due, but its number is on another call. live: has an open attempt. The rest are final.';
 
 CREATE FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb DEFAULT '{}'::jsonb, scheduled_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority text DEFAULT 'normal'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, "user" text DEFAULT 'operator'::text, external_id text DEFAULT NULL::text, max_attempts integer DEFAULT 3) RETURNS uuid
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $_$
 #variable_conflict use_column
 declare
@@ -80,10 +81,11 @@ $_$;
 COMMENT ON FUNCTION ops.enqueue("to" text, script_id text, metadata jsonb, scheduled_at timestamp with time zone, priority text, expires_at timestamp with time zone, "user" text, external_id text, max_attempts integer) IS 'The supported door for plain SQL: normalizes the number, leaves the call for the service to put into its lane, and rings. Takes no lock that others wait for.';
 
 CREATE FUNCTION ops.explain(campaign uuid) RETURNS TABLE(reason text, count bigint, clears_at timestamp with time zone)
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 #variable_conflict use_column
 declare
@@ -200,7 +202,7 @@ CREATE FUNCTION public.admission_is_brief() RETURNS void
 declare
   since text := current_setting('outdial.admitted_at', true);
 begin
-  if current_setting('outdial.service', true) = 'on' then
+  if is_service() then
     return; -- The service has time-outs of its own, on every connection.
   end if;
   if coalesce(since, '') = '' then
@@ -743,7 +745,11 @@ COMMENT ON FUNCTION public.identity_of(phone text) IS 'By what two numbers in ca
 
 CREATE FUNCTION public.is_service() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$ select coalesce(current_setting('outdial.service', true), '') = 'on' $$;
+    AS $$
+  select coalesce(current_setting('outdial.service', true), '') = 'on'
+    -- Anybody can say so; who may write attempts can be believed.
+    and has_table_privilege(session_user, 'public.attempts'::regclass, 'insert')
+$$;
 
 COMMENT ON FUNCTION public.is_service() IS 'Whether this is a connection of the service, which holds the admission lock when it changes what steers calls.';
 
@@ -886,7 +892,8 @@ $$;
 COMMENT ON FUNCTION public.plans_wake() IS 'A plan that changes is looked at anew by everybody who subscribes to it.';
 
 CREATE FUNCTION public.platform_write_plan() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 begin
   if is_service() then perform admission_lock(false); end if;
@@ -905,7 +912,8 @@ end
 $$;
 
 CREATE FUNCTION public.platform_write_prospect() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 declare
   owner uuid;
@@ -933,7 +941,8 @@ end
 $$;
 
 CREATE FUNCTION public.platform_write_setting() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 declare
   owner uuid;
@@ -967,7 +976,8 @@ end
 $$;
 
 CREATE FUNCTION public.platform_write_subscription() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 declare
   plan plans%rowtype;
@@ -994,7 +1004,8 @@ end
 $$;
 
 CREATE FUNCTION public.platform_write_user() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'ops', 'pg_temp'
     AS $$
 declare
   own uuid;
@@ -2300,7 +2311,9 @@ UNION ALL
            FROM public.attempts a
           WHERE ((a.user_id = l.user_id) AND (a.ended_at IS NULL))) < COALESCE(( SELECT u.max_concurrent_calls
            FROM public.users u
-          WHERE (u.id = l.user_id)), 2147483647))) OR ((l.blocked_on = 'quota'::text) AND COALESCE(( SELECT (q.calls > 0)
+          WHERE (u.id = l.user_id)), 2147483647))) OR ((l.blocked_on = 'quota'::text) AND (NOT (EXISTS ( SELECT
+           FROM public.sql_changes x
+          WHERE (x.user_id = l.user_id)))) AND COALESCE(( SELECT (q.calls > 0)
            FROM public.quotas q
           WHERE (q.user_id = l.user_id)), true)))
 UNION ALL
@@ -2323,7 +2336,9 @@ UNION ALL
  SELECT 'promise that nobody keeps'::text AS what,
     p.id
    FROM public.prospects p
-  WHERE ((p.status = 'RESCHEDULED'::text) AND (p.rescheduled_for IS NOT NULL) AND (p.deleted_at IS NULL) AND (NOT (EXISTS ( SELECT
+  WHERE ((p.status = 'RESCHEDULED'::text) AND (NOT (EXISTS ( SELECT
+           FROM public.sql_changes x
+          WHERE (x.user_id = p.user_id)))) AND (p.rescheduled_for IS NOT NULL) AND (p.deleted_at IS NULL) AND (NOT (EXISTS ( SELECT
            FROM public.calls c
           WHERE ((c.prospect_id = p.id) AND (c.state = ANY (ARRAY['waiting'::public.call_state, 'parked'::public.call_state, 'live'::public.call_state])))))) AND (NOT (EXISTS ( SELECT
            FROM public.suppressions s
@@ -3658,10 +3673,11 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('22', 'probes and dials', true, E'\\x4c4c0f78ef5c4a2f52c8fec113549f608f0a19e6ec2176fd1fd56a5d6cafe563800628c3ffc83d8bcfa256dbb6397602', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('23', 'prospects need a subscription', true, E'\\x71251e1b898fb2ba94c8f0db752321ecfdda6470c3743db6dad791bfffd376c75833eb1061e14e1f604902f49417b749', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('24', 'scopes of keys', true, E'\\xcf0ff5dec34769794617be6c50c00721cb905743807fa4ebc145a7369e05621ebdc15c6c144cb7f51319b7c54c17c185', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x3f47edaf3444c3d3f92fb13d9df69b9eb7854f5d9fdaf5f13aa889da5bb9dfa2cc4599fe6b0baa818143296bd16b5a09', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x720966e04cc4393cf4c35430a35f472f30df341a8eed881cb99f1e73e3634aca28124269aa9725bcbb378c55fbb74c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('26', 'what users may name', true, E'\\xef322eb3e32a83a8d314f6706b9d3020288407da53ac1365921764ea959f96d0039fd630c7adc40d5017e550ab47a50a', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('27', 'endpoint secrets rotate', true, E'\\x29088c7d742b263c3005a089ba46155cbd492cf02ec963e41ca86eb62a6d0e10915af61ee911aeca9df253cc1747f826', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('28', 'daily caps', true, E'\\xbd5cf4999b87de6cc91867a370b7a9daba8c87308e806c83538d0abe3ef41d1fc2d262794c139a595dcc0de880a1de42', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('29', 'what roles may', true, E'\\x30c54fd8b6ef8534da44355d31274233980971d7b22e0951ca8e55e89ffaf63ee0672b106e5bdc1e642beb4afb382440', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

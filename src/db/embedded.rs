@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, surroundings};
 
 const DATABASE: &str = "outdial";
+/// Owns the database and is no superuser.
+const SERVICE_ROLE: &str = "outdial";
+const SUPERUSER: &str = "postgres";
 /// Recovery on a busy disk can take a while.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The limit of a Unix socket's path is 107 bytes; the file in the folder takes 16.
@@ -64,6 +67,7 @@ impl Settings {
 /// A running server, ours or another process's.
 #[derive(Debug)]
 pub struct Server {
+    /// As the role of the service.
     options: PgConnectOptions,
     /// None when another process owns the server.
     owned: Option<Owned>,
@@ -87,6 +91,12 @@ impl Server {
         &self.options
     }
 
+    /// As the superuser, who made the cluster: for tests, which make databases.
+    #[must_use]
+    pub fn superuser(&self) -> PgConnectOptions {
+        self.options.clone().username(SUPERUSER)
+    }
+
     /// Stops the server if it is ours (SIGINT: fast, clean shutdown) and waits for it.
     pub fn stop(self) {
         if let Some(owned) = self.owned {
@@ -108,7 +118,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
     let deadline = Instant::now() + READY_TIMEOUT;
     let options = PgConnectOptions::new_without_pgpass()
         .socket(&place.socket)
-        .username("postgres")
+        .username(SERVICE_ROLE)
         .database(DATABASE)
         .options([("search_path", "public")]);
     let died = CancellationToken::new();
@@ -444,12 +454,15 @@ async fn wait_until_ready(
     place: &Place,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let maintenance = options.clone().database("postgres").disable_statement_logging();
+    let superuser = options.clone().username(SUPERUSER).disable_statement_logging();
     loop {
-        match PgConnection::connect_with(&maintenance).await {
+        match PgConnection::connect_with(&superuser.clone().database("postgres")).await {
             Ok(mut connection) => {
                 create_database(&mut connection).await?;
-                return Ok(());
+                let mut connection =
+                    PgConnection::connect_with(&superuser).await.context("connecting to the new database")?;
+                let reowning = sqlx::raw_sql(include_str!("../../sql/store/reown.sql")).execute(&mut connection).await;
+                return reowning.map(drop).context("giving the database to the role of the service");
             }
             Err(error) if died.is_cancelled() || Instant::now() > deadline => {
                 return Err(error)
@@ -462,10 +475,13 @@ async fn wait_until_ready(
 
 /// Only the owner gets here, so two creations never meet.
 async fn create_database(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let role = sqlx::raw_sql(include_str!("../../sql/store/service_role.sql")).execute(&mut *connection).await;
+    role.context("making the role of the service")?;
     let exists =
         sqlx::query_file_scalar!("sql/store/database_exists.sql", DATABASE).fetch_one(&mut *connection).await?;
     if !exists {
         sqlx::raw_sql("create database outdial").execute(&mut *connection).await.context("creating the database")?;
     }
-    Ok(())
+    let owned = sqlx::raw_sql("alter database outdial owner to outdial").execute(&mut *connection).await;
+    owned.map(drop).context("giving the database to the role of the service")
 }

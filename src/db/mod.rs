@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres, Row};
@@ -18,6 +19,8 @@ use sqlx::{Connection, PgConnection, Postgres, Row};
 use crate::config;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+/// Where sqlx notes what it has applied.
+const APPLIED: &str = "_sqlx_migrations";
 
 /// The pools of one process. Claims and feeders never wait behind somebody's list of calls.
 #[derive(Clone, Debug)]
@@ -180,6 +183,10 @@ pub async fn migrate(options: &PgConnectOptions, settings: &config::Database) ->
     let patience = Duration::from_secs(settings.acquire_timeout_secs);
     let connecting = fault::within(patience, PgConnection::connect_with(options));
     let mut connection = connecting.await.context("connecting to Postgres to migrate")?;
+    if tokio::time::timeout(patience, is_up_to_date(&mut connection)).await.is_ok_and(|is| is.unwrap_or(false)) {
+        // Nothing to change: a role that may change no schema can serve.
+        return fault::within(patience, connection.close()).await.context("closing the migration's connection");
+    }
     let secs = settings.migrate_timeout_secs;
     let migrating = tokio::time::timeout(Duration::from_secs(secs), MIGRATIONS.run(&mut connection));
     migrating
@@ -189,6 +196,16 @@ pub async fn migrate(options: &PgConnectOptions, settings: &config::Database) ->
         })?
         .context("migrating the database")?;
     fault::within(patience, connection.close()).await.context("closing the migration's connection")
+}
+
+/// Whether the database has just the migrations of this program, as they are here. An error where none ever was applied.
+async fn is_up_to_date(connection: &mut PgConnection) -> Result<bool, MigrateError> {
+    if connection.dirty_version(APPLIED).await?.is_some() {
+        return Ok(false);
+    }
+    let applied = connection.list_applied_migrations(APPLIED).await?;
+    let ours = MIGRATIONS.iter().map(|ours| (ours.version, &ours.checksum));
+    Ok(ours.eq(applied.iter().map(|row| (row.version, &row.checksum))))
 }
 
 /// Connection options from the settings, and the embedded server when there is no URL.

@@ -27,6 +27,7 @@ mod outbox;
 mod plans;
 mod queue;
 mod races;
+mod roles;
 mod rules;
 mod schema;
 mod support;

@@ -45,7 +45,7 @@ async fn server() -> &'static PgConnectOptions {
                 extra: throw_away.into(),
             };
             let server = embedded::start(&settings).await.expect("the test server starts");
-            let options = server.options().clone();
+            let options = server.superuser();
             let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.expect("connect");
             admin.execute(sqlx::raw_sql("create database outdial_template")).await.expect("template");
             db::migrate(&options.clone().database(TEMPLATE), &config(&[]).database)
