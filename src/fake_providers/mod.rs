@@ -381,7 +381,10 @@ impl World {
             Ending::Machine => 12,
             _ => 0,
         };
-        account.overlaps += usize::from(account.rung.iter().any(|other| other.to == to && !other.over));
+        if let Some(other) = account.rung.iter().find(|other| other.to == to && !other.over) {
+            tracing::error!(to, attempt, other.attempt, other.at = %other.at, "a phone rings that is on another call of ours");
+            account.overlaps += 1;
+        }
         let rung = Rung {
             attempt: attempt.to_owned(),
             to: to.to_owned(),

@@ -264,10 +264,11 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
     if canceled {
         cause = ("originator_cancel", "487");
     }
+    // First silent, then seen to be: who is told that it is over may ring it again.
+    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
     if let Some(leg) = world.account().legs.get_mut(&leg.id) {
         leg.alive = false;
     }
-    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
     let more =
         [("hangup_cause", cause.0), ("sip_hangup_cause", cause.1), ("hangup_source", "callee"), ("state", "hangup")];
     leg.event(&world, "call.hangup", &more);
