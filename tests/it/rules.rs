@@ -712,3 +712,75 @@ async fn caps_are_an_admins() {
     service.wait_until(&path, |call| call["attempts"] == 1).await;
     service.finish().await;
 }
+
+/// The examples of the product's own documents, by the settings they come with, where phones ring: three attempts 30 and 60 s apart; a
+/// second call to the number of the first waits a quarter of an hour; a campaign's retries are 300 s apart, and the cap holds the fourth
+/// dial for the next day. Where nobody's phone rings, nothing is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_examples_are_called_as_they_say() {
+    const SAMPLE: &str = "+966501234567";
+    const ANY: Frequency = Frequency { dials_per_day: 0, gap_secs: 0.0 };
+    let due_in = "select round(extract(epoch from due_at - clock()))::int from calls where state = 'waiting' order by id desc limit 1";
+    for (rules, frequency, second_waits) in
+        [(strict(&["SA", "US"]), THREE_A_DAY, true), (InForce::default(), ANY, false)]
+    {
+        let test_db = TestDb::new().await;
+        test_db.run(ANY_HOUR).await;
+        settle_rules(&test_db, &rules).await;
+        let first = call_to(SAMPLE);
+        queue::enqueue(test_db.pool(), std::slice::from_ref(&first)).await.expect("enqueue");
+        housekeep(&test_db).await;
+        for (nth, apart) in [(1, 30), (2, 60), (3, 0)] {
+            let calls = claim(&test_db, frequency).await;
+            assert_eq!(calls.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(), [first.id], "attempt {nth}");
+            settle(&test_db, calls[0].0, Word::ended(Disposition::NoAnswer, None)).await;
+            if apart > 0 {
+                let waits = test_db.count(due_in).await;
+                assert!((apart * 8 / 10 - 1..=apart * 12 / 10).contains(&waits), "attempt {nth}: {waits} s");
+                hours_later(&test_db, 0).await;
+            }
+        }
+        assert_eq!(
+            test_db.text("select state || ' ' || dials || ' ' || disposition from calls").await,
+            "failed 3 NO_ANSWER"
+        );
+        // The other sample that rings the same number, after a first that was answered.
+        test_db.run("delete from dials; delete from events; delete from attempts; delete from calls; delete from tally_deltas; delete from tallies").await;
+        let (first, second) = (call_to(SAMPLE), call_to(SAMPLE));
+        queue::enqueue(test_db.pool(), std::slice::from_ref(&first)).await.expect("enqueue");
+        housekeep(&test_db).await;
+        let calls = claim(&test_db, frequency).await;
+        settle(&test_db, calls[0].0, Word::ended(Disposition::Completed, None)).await;
+        queue::enqueue(test_db.pool(), std::slice::from_ref(&second)).await.expect("enqueue");
+        housekeep(&test_db).await;
+        assert_eq!(claim(&test_db, frequency).await.is_empty(), second_waits);
+        if second_waits {
+            assert_eq!(reasons(&test_db).await, [(SAMPLE.to_owned(), "FREQUENCY_CAP".to_owned())]);
+            let soon = "select count(*) from ops.waiting where clears_at between clock() + interval '14 minutes' and clock() + interval '15 minutes'";
+            assert_eq!(test_db.count(soon).await, 1);
+        }
+    }
+    let test_db = TestDb::new().await;
+    test_db.run(ANY_HOUR).await;
+    let ann = user(&test_db, "ann").await;
+    let into = campaign_of(&test_db, ann).await;
+    let rows = vec![Recruit { number: "+14155550100".to_owned(), ..Recruit::default() }];
+    let base = new_id();
+    recruit(test_db.pool(), &into, rows, |nth| CallId(grown_from(base, nth))).await.expect("recruit")[0].expect("in");
+    for dial in 1..=4 {
+        hours_later(&test_db, if dial == 4 { 24 } else { 0 }).await;
+        let calls = claim(&test_db, THREE_A_DAY).await;
+        assert_eq!(calls.len(), 1, "dial {dial}");
+        settle(&test_db, calls[0].0, Word::ended(Disposition::NoAnswer, None)).await;
+        if dial < 4 {
+            let waits = test_db.count(due_in).await;
+            assert!((299..=300).contains(&waits), "dial {dial}: {waits} s");
+        }
+        if dial == 3 {
+            hours_later(&test_db, 0).await;
+            assert!(claim(&test_db, THREE_A_DAY).await.is_empty(), "the fourth on the same day");
+        }
+    }
+    assert_eq!(test_db.text("select state || ' ' || dials from calls").await, "failed 4");
+    test_db.assert_sound().await;
+}
