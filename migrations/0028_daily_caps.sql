@@ -47,6 +47,33 @@ comment on column attempts.minute_price is 'What a minute of it costs, where its
 alter table installation add column caps_day date;
 comment on column installation.caps_day is 'The day (UTC) for which users with daily caps were woken.';
 
+create function left_of_day("user" uuid, minutes_max integer, cost_max numeric, reserve integer)
+returns table (minutes integer, budget numeric, spent_on date, reason text)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+  live record;
+  day  user_days%rowtype;
+begin
+  spent_on := (clock() at time zone 'UTC')::date;
+  select * into day from user_days d where d.user_id = "user" and d.day = left_of_day.spent_on;
+  select coalesce(sum(a.reserved_minutes), 0)::integer as minutes, coalesce(sum(a.reserved_minutes * a.minute_price), 0) as cost into live
+  from attempts a
+  where a.user_id = "user" and a.ended_at is null and a.reserved_minutes is not null;
+  minutes := minutes_max - coalesce(day.minutes, 0) - live.minutes;
+  budget := cost_max - coalesce(day.cost, 0) - live.cost;
+  reason := case
+    when minutes <= 0 then 'DAILY_MINUTES'
+    -- Not even the cheapest call.
+    when budget <= 0 or budget < reserve * (select min(per_minute) from rates) then 'DAILY_COST'
+  end;
+  return next;
+end
+$$;
+comment on function left_of_day(uuid, integer, numeric, integer) is
+  'What a user with daily caps may still talk and spend today (UTC). No part of the view: the claim would pay for it whoever it looks at.';
+
 -- Who is metered: by a subscription, by daily caps, or by both.
 create or replace view quotas as
 select
@@ -55,31 +82,26 @@ select
   q.is_subscribed, q.budget, q.spent_on
 from (
   select
-    u.id as user_id, s.day, s.day_ends_at, r.reserve, least(s.minutes_left - l.minutes, c.minutes) as minutes,
-    p.per_day - s.day_dials as day_left, s.user_id is not null as is_subscribed, c.budget, c.spent_on,
+    u.id as user_id, s.day, s.day_ends_at, r.reserve, least(m.minutes, c.minutes) as minutes, d.day_left,
+    s.user_id is not null as is_subscribed, c.budget, c.spent_on,
     case
       when s.status <> 'ACTIVE' then 'SUBSCRIPTION_INACTIVE'
-      when s.minutes_left - l.minutes <= 0 or s.period_ends_at <= clock() then 'QUOTA_MINUTES'
-      when p.per_day - s.day_dials <= 0 or (p.per_day is not null and s.day_ends_at <= clock()) then 'QUOTA_PER_DAY'
-      when c.minutes <= 0 then 'DAILY_MINUTES'
-      -- Not even the cheapest call.
-      when c.budget <= 0 or c.budget < r.reserve * (select min(per_minute) from rates) then 'DAILY_COST'
+      when m.minutes <= 0 or s.period_ends_at <= clock() then 'QUOTA_MINUTES'
+      when d.day_left <= 0 or (p.per_day is not null and s.day_ends_at <= clock()) then 'QUOTA_PER_DAY'
+      else c.reason
     end as reason
   from users u
   left join subscriptions s on s.user_id = u.id
   left join plans p on p.id = s.plan_id
   cross join lateral (select coalesce((select reserve_minutes from installation), 10) as reserve) r
-  cross join lateral (
-    select coalesce(sum(a.reserved_minutes), 0)::integer as minutes, coalesce(sum(a.reserved_minutes * a.minute_price), 0) as cost
-    from attempts a
-    where a.user_id = u.id and a.ended_at is null and a.reserved_minutes is not null
-  ) l
   left join lateral (
-    select
-      t.day as spent_on, u.daily_minutes_max - coalesce(d.minutes, 0) - l.minutes as minutes,
-      u.daily_cost_max - coalesce(d.cost, 0) - l.cost as budget
-    from (select (clock() at time zone 'UTC')::date as day) t
-    left join user_days d on d.user_id = u.id and d.day = t.day
+    select s.minutes_left - coalesce(sum(a.reserved_minutes), 0)::integer as minutes
+    from attempts a
+    where a.user_id = s.user_id and a.ended_at is null and a.reserved_minutes is not null
+  ) m on true
+  cross join lateral (select p.per_day - s.day_dials as day_left) d
+  left join lateral (
+    select * from left_of_day(u.id, u.daily_minutes_max, u.daily_cost_max, r.reserve)
     where u.daily_minutes_max is not null or u.daily_cost_max is not null
   ) c on true
   where s.user_id is not null or u.daily_minutes_max is not null or u.daily_cost_max is not null

@@ -836,6 +836,32 @@ CREATE FUNCTION public.later_reason(rank smallint) RETURNS text
 
 COMMENT ON FUNCTION public.later_reason(rank smallint) IS 'What a call of this rank waits for while its time is to come: a retry''s delay, or the time it was asked for.';
 
+CREATE FUNCTION public.left_of_day("user" uuid, minutes_max integer, cost_max numeric, reserve integer) RETURNS TABLE(minutes integer, budget numeric, spent_on date, reason text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  live record;
+  day  user_days%rowtype;
+begin
+  spent_on := (clock() at time zone 'UTC')::date;
+  select * into day from user_days d where d.user_id = "user" and d.day = left_of_day.spent_on;
+  select coalesce(sum(a.reserved_minutes), 0)::integer as minutes, coalesce(sum(a.reserved_minutes * a.minute_price), 0) as cost into live
+  from attempts a
+  where a.user_id = "user" and a.ended_at is null and a.reserved_minutes is not null;
+  minutes := minutes_max - coalesce(day.minutes, 0) - live.minutes;
+  budget := cost_max - coalesce(day.cost, 0) - live.cost;
+  reason := case
+    when minutes <= 0 then 'DAILY_MINUTES'
+    -- Not even the cheapest call.
+    when budget <= 0 or budget < reserve * (select min(per_minute) from rates) then 'DAILY_COST'
+  end;
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION public.left_of_day("user" uuid, minutes_max integer, cost_max numeric, reserve integer) IS 'What a user with daily caps may still talk and spend today (UTC). No part of the view: the claim would pay for it whoever it looks at.';
+
 CREATE FUNCTION public.let_prospects_go("user" uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2045,15 +2071,6 @@ COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period
 
 COMMENT ON COLUMN public.plans.per_day IS 'Dials a day on the user''s clock; null: any number.';
 
-CREATE TABLE public.rates (
-    prefix text NOT NULL,
-    per_minute numeric(12,6) NOT NULL,
-    CONSTRAINT rates_per_minute_range CHECK (((per_minute >= (0)::numeric) AND (per_minute <= (100000)::numeric))),
-    CONSTRAINT rates_prefix_is_digits CHECK ((prefix ~ '^[0-9]{0,15}$'::text))
-);
-
-COMMENT ON TABLE public.rates IS 'What a minute costs, by the first digits of the number without its +; the longest that fits counts, an empty one fits all. An admin loads it.';
-
 CREATE TABLE public.subscriptions (
     user_id uuid NOT NULL,
     plan_id uuid NOT NULL,
@@ -2088,17 +2105,6 @@ COMMENT ON COLUMN public.subscriptions.minutes_left IS 'The settled balance; wha
 COMMENT ON COLUMN public.subscriptions.overage_minutes IS 'Minutes talked beyond the balance, in this period.';
 
 COMMENT ON COLUMN public.subscriptions.day IS 'The date on the user''s clock that day_dials counts; the scheduler turns it at day_ends_at. Past that: closed until it has.';
-
-CREATE TABLE public.user_days (
-    user_id uuid NOT NULL,
-    day date NOT NULL,
-    minutes integer NOT NULL,
-    cost numeric(14,4) NOT NULL,
-    CONSTRAINT user_days_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date)))
-)
-WITH (fillfactor='70');
-
-COMMENT ON TABLE public.user_days IS 'What calls of users with daily caps took on a day (UTC); what live ones have reserved comes on top.';
 
 CREATE TABLE public.users (
     id uuid NOT NULL,
@@ -2170,34 +2176,31 @@ CREATE VIEW public.quotas AS
             s.day,
             s.day_ends_at,
             r.reserve,
-            LEAST((s.minutes_left - l.minutes), c.minutes) AS minutes,
-            (p.per_day - s.day_dials) AS day_left,
+            LEAST(m.minutes, c.minutes) AS minutes,
+            d.day_left,
             (s.user_id IS NOT NULL) AS is_subscribed,
             c.budget,
             c.spent_on,
                 CASE
                     WHEN (s.status <> 'ACTIVE'::text) THEN 'SUBSCRIPTION_INACTIVE'::text
-                    WHEN (((s.minutes_left - l.minutes) <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
-                    WHEN (((p.per_day - s.day_dials) <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
-                    WHEN (c.minutes <= 0) THEN 'DAILY_MINUTES'::text
-                    WHEN ((c.budget <= (0)::numeric) OR (c.budget < ((r.reserve)::numeric * ( SELECT min(rates.per_minute) AS min
-                       FROM public.rates)))) THEN 'DAILY_COST'::text
-                    ELSE NULL::text
+                    WHEN ((m.minutes <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
+                    WHEN ((d.day_left <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
+                    ELSE c.reason
                 END AS reason
-           FROM (((((public.users u
+           FROM ((((((public.users u
              LEFT JOIN public.subscriptions s ON ((s.user_id = u.id)))
              LEFT JOIN public.plans p ON ((p.id = s.plan_id)))
              CROSS JOIN LATERAL ( SELECT COALESCE(( SELECT installation.reserve_minutes
                            FROM public.installation), 10) AS reserve) r)
-             CROSS JOIN LATERAL ( SELECT (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer AS minutes,
-                    COALESCE(sum(((a.reserved_minutes)::numeric * a.minute_price)), (0)::numeric) AS cost
+             LEFT JOIN LATERAL ( SELECT (s.minutes_left - (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer) AS minutes
                    FROM public.attempts a
-                  WHERE ((a.user_id = u.id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) l)
-             LEFT JOIN LATERAL ( SELECT t.day AS spent_on,
-                    ((u.daily_minutes_max - COALESCE(d.minutes, 0)) - l.minutes) AS minutes,
-                    ((u.daily_cost_max - COALESCE(d.cost, (0)::numeric)) - l.cost) AS budget
-                   FROM (( SELECT ((public.clock() AT TIME ZONE 'UTC'::text))::date AS day) t
-                     LEFT JOIN public.user_days d ON (((d.user_id = u.id) AND (d.day = t.day))))
+                  WHERE ((a.user_id = s.user_id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) m ON (true))
+             CROSS JOIN LATERAL ( SELECT (p.per_day - s.day_dials) AS day_left) d)
+             LEFT JOIN LATERAL ( SELECT left_of_day.minutes,
+                    left_of_day.budget,
+                    left_of_day.spent_on,
+                    left_of_day.reason
+                   FROM public.left_of_day(u.id, u.daily_minutes_max, u.daily_cost_max, r.reserve) left_of_day(minutes, budget, spent_on, reason)
                   WHERE ((u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) c ON (true))
           WHERE ((s.user_id IS NOT NULL) OR (u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) q;
 
@@ -2236,6 +2239,17 @@ COMMENT ON COLUMN public.suppressions.by_status IS 'It stands for a phone number
 COMMENT ON COLUMN public.suppressions.asked IS 'The callee asked for it during a call: no tenant takes it off, and an admin only with a reason, which is kept.';
 
 COMMENT ON COLUMN public.suppressions.canonical IS 'The service has seen to it that the number stands here in its canonical form.';
+
+CREATE TABLE public.user_days (
+    user_id uuid NOT NULL,
+    day date NOT NULL,
+    minutes integer NOT NULL,
+    cost numeric(14,4) NOT NULL,
+    CONSTRAINT user_days_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date)))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.user_days IS 'What calls of users with daily caps took on a day (UTC); what live ones have reserved comes on top.';
 
 CREATE TABLE public.user_turns (
     user_id uuid NOT NULL,
@@ -3099,6 +3113,15 @@ COMMENT ON TABLE public.provider_refusals IS 'Equal refusals of a user''s calls 
 
 COMMENT ON COLUMN public.provider_refusals.reason IS 'What was said, without digits: two refusals with the same are equal.';
 
+CREATE TABLE public.rates (
+    prefix text NOT NULL,
+    per_minute numeric(12,6) NOT NULL,
+    CONSTRAINT rates_per_minute_range CHECK (((per_minute >= (0)::numeric) AND (per_minute <= (100000)::numeric))),
+    CONSTRAINT rates_prefix_is_digits CHECK ((prefix ~ '^[0-9]{0,15}$'::text))
+);
+
+COMMENT ON TABLE public.rates IS 'What a minute costs, by the first digits of the number without its +; the longest that fits counts, an empty one fits all. An admin loads it.';
+
 CREATE TABLE public.schedules (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -3676,7 +3699,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('25', 'sql changes', true, E'\\x720966e04cc4393cf4c35430a35f472f30df341a8eed881cb99f1e73e3634aca28124269aa9725bcbb378c55fbb74c4c', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('26', 'what users may name', true, E'\\xef322eb3e32a83a8d314f6706b9d3020288407da53ac1365921764ea959f96d0039fd630c7adc40d5017e550ab47a50a', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('27', 'endpoint secrets rotate', true, E'\\x29088c7d742b263c3005a089ba46155cbd492cf02ec963e41ca86eb62a6d0e10915af61ee911aeca9df253cc1747f826', 0);
-insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('28', 'daily caps', true, E'\\xbd5cf4999b87de6cc91867a370b7a9daba8c87308e806c83538d0abe3ef41d1fc2d262794c139a595dcc0de880a1de42', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('28', 'daily caps', true, E'\\x28386809680cd781f8ac0ce15f5878a6c697010a1939832d30d7c8af4f988afa8869974181255d67625a07769bb126c3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('29', 'what roles may', true, E'\\x30c54fd8b6ef8534da44355d31274233980971d7b22e0951ca8e55e89ffaf63ee0672b106e5bdc1e642beb4afb382440', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;

@@ -578,7 +578,12 @@ async fn what_a_session_writes_holds_up_nobody() {
     service.test_db.wait_for(taken_in, 0).await;
     let placed = "select count(*) from calls c join lanes l on l.id = c.lane_id where c.phone like '+1212%' and (l.country <> '?' or c.prospect_id is not null)";
     service.test_db.wait_for(placed, 4500).await;
-    // A session that takes the lock itself is stopped.
+    // A session that takes the lock itself is ended when it idles, and stopped when it works on.
+    let mut idle = outside().await;
+    idle.execute("begin").await.expect("begin");
+    idle.execute("select admission_lock(false)").await.expect("alone");
+    assert_others_are_dialed(&service, "+14155559010").await;
+    assert!(idle.execute("commit").await.is_err(), "the session was to be ended");
     let long = "begin; select set_config('outdial.admitted_at', (clock_timestamp() - interval '10 seconds')::text, true); select admission_lock(true)";
     let stopped = psql.execute(sqlx::raw_sql(long)).await.expect_err("too long");
     assert!(stopped.to_string().contains("fewer rows"), "{stopped}");
