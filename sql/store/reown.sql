@@ -1,5 +1,6 @@
 -- The schema belongs to the role of the service, which is no superuser: everything in it that belongs to another is given to it.
--- Run as a superuser, by db::embedded; a database made by an earlier version belonged to postgres.
+-- A database made by an earlier version belonged to postgres.
+-- Run as a superuser. Used by db::embedded.
 do $$
 declare
   change text;
