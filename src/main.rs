@@ -268,12 +268,7 @@ async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
         command.args(["-U", "postgres", "-d", options.get_database().unwrap_or("outdial")]);
         command.arg("-h").arg(options.get_socket().context("the embedded server has a socket")?);
     } else {
-        // Prisma's schema parameter is none of libpq's.
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let kept: Vec<&str> =
-            query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("schema=")).collect();
-        let clean = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
-        let (without, password) = without_password(&clean);
+        let (without, password) = without_password(url);
         command.arg("-d").arg(without);
         // A command line can be read by every account of the machine; an environment only by this one.
         if let Some(password) = password {
@@ -287,12 +282,14 @@ async fn psql(config: &Config, arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A database's URL without its password, and the password.
+/// A database's URL as libpq takes it, without its password, and the password. Prisma's parameter `schema` is none of libpq's.
 fn without_password(url: &str) -> (String, Option<String>) {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let (pairs, said): (Vec<&str>, Vec<&str>) =
-        query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| !pair.starts_with("password="));
+    let (pairs, said): (Vec<&str>, Vec<&str>) = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("schema="))
+        .partition(|pair| !pair.starts_with("password="));
     let mut password = said.last().and_then(|pair| pair.strip_prefix("password=")).map(decoded);
     let mut kept = base.to_owned();
     if let Some((scheme, rest)) = base.split_once("://")
@@ -334,6 +331,11 @@ mod tests {
                 "postgres://ann:p%40ss@db:5433/name?sslmode=require",
                 "postgres://ann@db:5433/name?sslmode=require",
                 Some("p@ss"),
+            ),
+            (
+                "postgres://ann:p@db/name?schema=public&sslmode=disable",
+                "postgres://ann@db/name?sslmode=disable",
+                Some("p"),
             ),
             ("postgresql://ann:a@b@db/name", "postgresql://ann@db/name", Some("a@b")),
             (

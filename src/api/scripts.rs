@@ -21,7 +21,7 @@ use crate::api::paging::PageQuery;
 use crate::api::{Api, State};
 use crate::domain::ids::{ScriptId, UserId};
 use crate::domain::raw_json::RawJson;
-use crate::domain::script::{Allowances, Script};
+use crate::domain::script::{Allowances, Script, is_provider_name};
 use crate::store::Named;
 use crate::store::scripts::{self, Row};
 use crate::store::users;
@@ -103,10 +103,7 @@ fn check(faults: &mut Faults, script: &Script) {
             faults.add(path, format!("must have 1 to {most} characters"));
         }
     }
-    let is_id = |id: &String| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    if !script.agent_id.as_ref().is_none_or(is_id) {
+    if !script.agent_id.as_deref().is_none_or(is_provider_name) {
         faults.add("agentId", "must be the provider's id of an agent: 1 to 64 letters, digits, dashes");
     }
 }

@@ -118,13 +118,17 @@ fn tool_is_allowed(tool: &Value, allowed: &Allowances) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the provider takes it for an id or a name of its own: 1 to 64 letters, digits, _ or -.
+#[must_use]
+pub fn is_provider_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 /// A tool that is described in place: its name.
 fn temporary_tool(tool: &Value) -> Result<&str, String> {
     let tool = tool.as_object().ok_or("temporaryTool must be an object")?;
     let name = tool.get("modelToolName").and_then(Value::as_str).unwrap_or_default();
-    let is_name =
-        (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if !is_name {
+    if !is_provider_name(name) {
         return Err("temporaryTool.modelToolName must be 1 to 64 letters, digits, _ or -".to_owned());
     }
     let ways: Vec<&str> =

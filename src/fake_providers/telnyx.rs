@@ -264,11 +264,7 @@ async fn carry_out(world: World, leg: Leg, attempt: String) {
     if canceled {
         cause = ("originator_cancel", "487");
     }
-    // First silent, then seen to be: who is told that it is over may ring it again.
-    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
-    if let Some(leg) = world.account().legs.get_mut(&leg.id) {
-        leg.alive = false;
-    }
+    world.leg_over(&leg.id, &rung, canceled);
     let more =
         [("hangup_cause", cause.0), ("sip_hangup_cause", cause.1), ("hangup_source", "callee"), ("state", "hangup")];
     leg.event(&world, "call.hangup", &more);
@@ -330,6 +326,14 @@ fn end_leg(world: &World, id: &str, headers: &HeaderMap) -> Response<Body> {
 }
 
 impl World {
+    /// A leg has ended. Its phone is silent before that can be seen: who sees it may ring it again.
+    pub(super) fn leg_over(&self, leg: &str, rung: &Rung, canceled: bool) {
+        self.rung_out(rung, canceled.then_some(Ending::Canceled));
+        if let Some(leg) = self.account().legs.get_mut(leg) {
+            leg.alive = false;
+        }
+    }
+
     /// The phone of a leg is silent from the moment on that its hang-up was answered.
     fn silence(&self, leg: &str) {
         let rung = self.account().legs.get(leg).and_then(|leg| leg.rung.clone());

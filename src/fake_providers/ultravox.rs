@@ -455,10 +455,7 @@ async fn carry_out(world: World, call: Call, rung: Rung) {
     if canceled {
         tell("canceled", 4, &[("HangupCause", "originator_cancel"), ("SipHangupCause", "487")]);
     }
-    if let Some(leg) = world.account().legs.get_mut(&sid) {
-        leg.alive = false;
-    }
-    world.rung_out(&rung, canceled.then_some(Ending::Canceled));
+    world.leg_over(&sid, &rung, canceled);
     if canceled || !matches!(rung.ending, Ending::Person | Ending::Machine) {
         world.pause(join_timeout - 25.0).await;
         world.unjoined(&call.id).await;

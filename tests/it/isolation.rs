@@ -24,25 +24,21 @@ const SLOW: [(&str, &str); 2] = [("OUTDIAL_SIMULATOR__SPEED", "1"), ("OUTDIAL_SI
 
 /// Another tenant is served: its call is dialed and ends, its webhook settles, its list answers.
 async fn assert_others_are_served(service: &TestService, number: &str) {
-    let (status, body) = service.post("/api/v1/calls", json!({"to": number, "scriptId": "s"})).await;
-    assert_eq!(status, 201, "{body}");
-    let id = body["data"]["id"].as_str().expect("an id").to_owned();
-    let ended = |call: &Value| call["status"] != "PENDING" && call["status"] != "IN_PROGRESS";
-    let call = service.wait_until(&format!("/api/v1/calls/{id}"), ended).await;
-    let conversation = call["conversations"][0]["conversationId"].as_str().expect("a conversation").to_owned();
-    let word = json!({"eventType": "call.completed", "conversationId": conversation, "duration": 5,
-        "outcome": {"type": "NOT_INTERESTED"}});
-    assert_eq!(service.post("/webhooks/outcome", word).await.0, 200);
+    call_and_settle(service, number, |call| call["status"] != "PENDING" && call["status"] != "IN_PROGRESS").await;
     assert_eq!(service.get("/api/v1/calls").await.0, 200);
 }
 
 /// Another tenant's call is dialed, and its webhook settles.
 async fn assert_others_are_dialed(service: &TestService, number: &str) {
+    call_and_settle(service, number, |call| call["conversations"][0]["acceptedAt"].is_string()).await;
+}
+
+/// A call by POST; a webhook settles it once it is so far.
+async fn call_and_settle(service: &TestService, number: &str, is_so_far: impl Fn(&Value) -> bool) {
     let (status, body) = service.post("/api/v1/calls", json!({"to": number, "scriptId": "s"})).await;
     assert_eq!(status, 201, "{body}");
     let id = body["data"]["id"].as_str().expect("an id").to_owned();
-    let dialed = |call: &Value| call["conversations"][0]["acceptedAt"].is_string();
-    let call = service.wait_until(&format!("/api/v1/calls/{id}"), dialed).await;
+    let call = service.wait_until(&format!("/api/v1/calls/{id}"), is_so_far).await;
     let conversation = call["conversations"][0]["conversationId"].as_str().expect("a conversation").to_owned();
     let word = json!({"eventType": "call.completed", "conversationId": conversation, "duration": 5,
         "outcome": {"type": "NOT_INTERESTED"}});
