@@ -19,6 +19,18 @@ pub const NAMES: &[&str] = &[
     "upload.after_verdicts",
 ];
 
+#[cfg(debug_assertions)]
+std::thread_local! {
+    static PANICS_AT: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// This thread panics the next time it comes by this point: how a simulation of several processes in one lets one of them die. None: no
+/// more. Gives what was asked for before and did not happen.
+#[cfg(debug_assertions)]
+pub fn panic_at(name: Option<&'static str>) -> Option<&'static str> {
+    PANICS_AT.replace(name)
+}
+
 /// Ends the process without a goodbye when this point is the one asked for.
 #[cfg(debug_assertions)]
 pub fn hit(name: &'static str) {
@@ -33,6 +45,10 @@ pub fn hit(name: &'static str) {
     static HITS: AtomicU32 = AtomicU32::new(0);
 
     debug_assert!(NAMES.contains(&name), "{name} is not listed");
+    if PANICS_AT.get() == Some(name) {
+        PANICS_AT.set(None);
+        std::panic::panic_any(name);
+    }
     if let Some((wanted, nth)) = WANTED.as_ref()
         && wanted == name
         && HITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth

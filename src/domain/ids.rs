@@ -105,7 +105,41 @@ pub fn looks_like_ours(text: &str) -> bool {
 /// A new time-ordered id.
 #[must_use]
 pub fn new_id() -> Uuid {
-    Uuid::now_v7()
+    replay::next().unwrap_or_else(Uuid::now_v7)
+}
+
+/// Ids that are the same in every run, for one thread: a simulation that is replayed must come to the same order. In release builds
+/// there are none.
+pub mod replay {
+    use uuid::Uuid;
+
+    #[cfg(debug_assertions)]
+    std::thread_local! {
+        /// The millisecond the ids are of, and how many there were.
+        static AT: std::cell::Cell<Option<(u64, u64)>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// From now on ids of this thread are of this moment, counted from the first one on; none: as ever.
+    #[cfg(debug_assertions)]
+    pub fn at(millis: Option<u64>) {
+        AT.set(millis.map(|millis| (millis, AT.get().map_or(0, |(_, count)| count))));
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn next() -> Option<Uuid> {
+        let (millis, count) = AT.get()?;
+        AT.set(Some((millis, count + 1)));
+        let mut random = [0; 10];
+        for (byte, of_count) in random.iter_mut().skip(2).zip(count.to_be_bytes()) {
+            *byte = of_count;
+        }
+        Some(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn next() -> Option<Uuid> {
+        None
+    }
 }
 
 /// The `nth` id grown from `seed`: the same for the same pair, so that work repeated after a crash creates the same rows.

@@ -1,9 +1,10 @@
 //! One dial: look again if the claim is not fresh, ask the provider, tell what it answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::db::fault::within;

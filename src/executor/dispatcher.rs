@@ -8,12 +8,13 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doorbell::Doorbell;
@@ -90,8 +91,10 @@ enum TurnFailed {
 
 /// When to take the next turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Next {
+pub enum Next {
     Now,
+    /// After [`OUTAGE_PAUSE`], whatever is heard: this one failed.
+    Later,
     /// In this long at the latest; `full`: every slot is taken.
     Wait {
         at_most: Duration,
@@ -137,17 +140,25 @@ impl Dispatcher {
     pub async fn run(mut self, claiming: CancellationToken, settling: CancellationToken, drain: Duration) {
         let mut next = Next::Now;
         while !claiming.is_cancelled() {
-            if let Next::Wait { at_most, full } = next {
-                let Some(source) = self.wait(at_most, full, &claiming).await else {
-                    break;
-                };
-                metrics::counter!("outdial_wakes_total", "source" => source).increment(1);
+            match next {
+                Next::Now => {}
+                Next::Later => tokio::time::sleep(OUTAGE_PAUSE).await,
+                Next::Wait { at_most, full } => {
+                    let Some(source) = self.wait(at_most, full, &claiming).await else {
+                        break;
+                    };
+                    metrics::counter!("outdial_wakes_total", "source" => source).increment(1);
+                }
             }
             next = self.guarded_turn().await;
         }
         self.permits.close();
         while !(settling.is_cancelled() && self.is_idle()) {
-            if let Next::Wait { at_most, .. } = self.guarded_turn().await {
+            let next = self.guarded_turn().await;
+            if next == Next::Later {
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+            }
+            if let Next::Wait { at_most, .. } = next {
                 let waits = self.wait(at_most, false, &settling);
                 // Asked to stop with dials under way: their answers are waited for.
                 if waits.await.is_none() && !self.is_idle() && tokio::time::timeout(drain, self.drain()).await.is_err()
@@ -172,12 +183,20 @@ impl Dispatcher {
                 Some(ended) = self.dials.join_next_with_id() => self.dial_ended(ended),
                 () = self.inbox.ready() => {}
             }
-            self.guarded_turn().await;
+            if self.guarded_turn().await == Next::Later {
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+            }
         }
     }
 
-    /// A turn that may fail or panic, and a pause where it did.
-    async fn guarded_turn(&mut self) -> Next {
+    /// Requests to the provider under way.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.settings.dials_in_flight.saturating_sub(self.permits.available_permits())
+    }
+
+    /// A turn that may fail or panic. It never sleeps, so that whoever drives it by itself (tests/simulation) decides what time it is.
+    pub async fn guarded_turn(&mut self) -> Next {
         match AssertUnwindSafe(self.turn()).catch_unwind().await {
             Ok(Ok(next)) => {
                 self.vitals.beat(Vital::Turn);
@@ -186,12 +205,12 @@ impl Dispatcher {
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a turn failed; nothing is claimed until Postgres is back");
                 self.start_over().await;
-                Next::Now
+                Next::Later
             }
             Err(_) => {
                 tracing::error!("a turn panicked; the next one starts afresh");
                 self.start_over().await;
-                Next::Now
+                Next::Later
             }
         }
     }
@@ -202,12 +221,11 @@ impl Dispatcher {
         self.kept.discard().await;
         self.memory.clear();
         self.commit_in_doubt = true;
-        tokio::time::sleep(OUTAGE_PAUSE).await;
     }
 
     /// Sleeps; returns what woke it, or none when it is to stop.
     async fn wait(&mut self, at_most: Duration, full: bool, stop: &CancellationToken) -> Option<&'static str> {
-        let deadline = tokio::time::Instant::now() + at_most;
+        let deadline = Instant::now() + at_most;
         loop {
             let bell = async {
                 self.doorbell.local.notified().await;
@@ -314,8 +332,7 @@ impl Dispatcher {
             self.commit_in_doubt = true;
             self.claims_after = Instant::now() + pause;
             batch.failed(&self.inbox);
-            tokio::time::sleep(OUTAGE_PAUSE).await;
-            return Ok(Next::Now);
+            return Ok(Next::Later);
         }
         let unsettled = match failed {
             TurnFailed::Beginning(error) => Unsettled::NotBegun(error),
@@ -325,7 +342,7 @@ impl Dispatcher {
         let heard_nothing = batch.heard.is_empty();
         if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await || heard_nothing {
             self.commit_in_doubt = true;
-            tokio::time::sleep(OUTAGE_PAUSE).await;
+            return Ok(Next::Later);
         }
         Ok(Next::Now)
     }

@@ -7,10 +7,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::domain::ids::AttemptId;
 use crate::domain::word::Word;
@@ -215,7 +216,7 @@ impl Inbox {
             }
             let flush = async {
                 match due {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
@@ -268,6 +269,15 @@ impl Inbox {
     #[must_use]
     pub fn ends(&self) -> u64 {
         self.ends.load(Ordering::Relaxed)
+    }
+
+    /// How many things from this source wait to be settled.
+    #[must_use]
+    pub fn waiting_from(&self, source: &str) -> usize {
+        let lines = self.lock();
+        let alone = lines.suspects.iter().flatten().chain(lines.held_back.iter().map(|(_, pending)| pending));
+        let all = lines.urgent.iter().chain(&lines.patient).chain(alone);
+        all.filter(|pending| pending.heard.source == source).count()
     }
 
     #[must_use]

@@ -1,9 +1,8 @@
 //! The claim: which calls are dialed now. Exact limits, bounded cost.
 
-use std::time::Instant;
-
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState};

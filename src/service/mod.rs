@@ -533,7 +533,9 @@ pub fn rules_of(config: &Config) -> Rules {
     }
 }
 
-fn scheduler_settings(config: &Config) -> scheduler::Settings {
+/// What the scheduler follows.
+#[must_use]
+pub fn scheduler_settings(config: &Config) -> scheduler::Settings {
     scheduler::Settings {
         tick: Duration::from_millis(config.scheduler.tick_ms),
         step_patience: statement_patience(config) * 2,
@@ -553,7 +555,10 @@ fn reads_per_tenant(config: &Config) -> usize {
 }
 
 /// About where and when people are called.
-fn rules_in_force(config: &Config) -> anyhow::Result<windows::InForce> {
+///
+/// # Errors
+/// The countries of caller ids cannot be told.
+pub fn rules_in_force(config: &Config) -> anyhow::Result<windows::InForce> {
     let provider = config.provider.kind;
     Ok(windows::InForce {
         obeys_hours: config.rules.single_calls.holds(provider),

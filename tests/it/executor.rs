@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outdial::db::doorbell::Doorbell;
@@ -16,6 +16,7 @@ use outdial::outcome::settle_alone;
 use outdial::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question};
 use outdial::queue::{self, Claimed, Room};
 use outdial::service::{line_of, rules_of};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDb, config};
