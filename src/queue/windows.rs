@@ -4,7 +4,7 @@
 //! are written under the admission lock: an edit moves a handful of lanes, never their calls. **Invariant:** a lane whose window
 //! has passed is closed until the next is written, so that late means closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -283,7 +283,7 @@ pub fn ever_opens(zone: &Zone, hours: &[Span], closed_dates: &[NaiveDate]) -> bo
 }
 
 /// Whose lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Whose {
     Campaign(CampaignId),
     /// A user's single calls.
@@ -381,7 +381,7 @@ pub fn place_of_single(number: &PhoneNumber, time_zone: Option<&str>, ignore_win
 /// # Errors
 /// Postgres is away.
 pub async fn place(pool: &PgPool, calls: &mut [NewCall], sorts_operator: bool) -> sqlx::Result<Vec<Option<ClosedBy>>> {
-    let mut users: HashMap<UserId, Vec<(usize, Place)>> = HashMap::new();
+    let mut users: BTreeMap<UserId, Vec<(usize, Place)>> = BTreeMap::new();
     for (nth, call) in calls.iter().enumerate() {
         if (call.user_id != OPERATOR || sorts_operator) && call.campaign_id.is_none() {
             let place = place_of_single(&call.phone, call.time_zone.as_deref(), call.ignore_window);
@@ -446,7 +446,7 @@ pub async fn settle_rules(pool: &PgPool, rules: &InForce) -> sqlx::Result<()> {
         let rows = sqlx::query_file!("sql/queue/waiting_calls.sql", after, LOOKED_AT_ONCE).fetch_all(pool).await?;
         let Some(last) = rows.last() else { break };
         (after, looked) = (last.id, looked + rows.len());
-        let mut elsewhere: HashMap<Whose, Vec<(CallId, PhoneNumber, Place)>> = HashMap::new();
+        let mut elsewhere: BTreeMap<Whose, Vec<(CallId, PhoneNumber, Place)>> = BTreeMap::new();
         for row in rows {
             let Ok(number) = PhoneNumber::parse(&row.phone) else { continue };
             let place = place_of(&number, row.time_zone.as_deref());
@@ -500,7 +500,7 @@ async fn move_calls(pool: &PgPool, moves: &[(CallId, LaneId, String)]) -> sqlx::
 /// Postgres is away.
 pub async fn sort(pool: &PgPool, limit: i64) -> sqlx::Result<i64> {
     let rows = sqlx::query_file!("sql/queue/unsorted.sql", limit).fetch_all(pool).await?;
-    let mut users: HashMap<UserId, Vec<(CallId, PhoneNumber, Place)>> = HashMap::new();
+    let mut users: BTreeMap<UserId, Vec<(CallId, PhoneNumber, Place)>> = BTreeMap::new();
     let mut of_operator = Vec::new();
     for row in rows {
         if row.user_id == OPERATOR.0 && !row.sorts_operator {

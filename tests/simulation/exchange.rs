@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use outdial::domain::disposition::Disposition;
 use outdial::domain::ids::{AttemptId, CallId};
-use outdial::domain::word::{Ended, Word};
+use outdial::domain::word::{Ended, Weight, Word};
 use outdial::provider::{Dial, Found, HungUp, Placed, Prepared, Provider, Question};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
+
+/// The provider lets no call last longer: less than a process waits for its end.
+const LONGEST: TimeDelta = TimeDelta::seconds(3300);
 
 /// What all processes of a simulation dial by.
 #[derive(Debug)]
@@ -38,7 +42,6 @@ pub struct Request {
     pub process: usize,
     pub call: CallId,
     pub number: String,
-    pub claimed_at: DateTime<Utc>,
     pub arrived_at: DateTime<Utc>,
     answer: oneshot::Sender<Placed>,
 }
@@ -77,13 +80,13 @@ impl Exchange {
         }))
     }
 
-    /// Requests of a process that have arrived.
+    /// Requests of a process that have arrived and are waited for.
     pub fn requests_of(&self, process: usize) -> usize {
-        self.requests.values().filter(|request| request.process == process).count()
+        self.requests.values().filter(|request| request.process == process && !request.answer.is_closed()).count()
     }
 
     /// A phone rings from now on.
-    pub fn ring(&mut self, attempt: AttemptId, call: CallId, number: &str) {
+    pub fn ring(&mut self, attempt: AttemptId, call: CallId, number: &str, at: DateTime<Utc>) {
         if self.legs.contains_key(&attempt) {
             return;
         }
@@ -94,7 +97,7 @@ impl Exchange {
         if self.legs.values().filter(on_a_call).any(|leg| leg.call == call) {
             self.faults.push(format!("call {call} is dialed while it is being talked to"));
         }
-        let leg = Leg { call, number: number.to_owned(), rang_at: self.now, end: None };
+        let leg = Leg { call, number: number.to_owned(), rang_at: at, end: None };
         self.legs.insert(attempt, leg);
         let live = self.legs.values().filter(on_a_call).count();
         if live > self.limit {
@@ -108,28 +111,30 @@ impl Exchange {
     }
 
     /// Requests whose process has given them up; their phones may ring all the same.
-    pub fn given_up(&mut self) -> Vec<(AttemptId, CallId, String)> {
+    pub fn given_up(&mut self) -> Vec<(AttemptId, Request)> {
         let gone: Vec<AttemptId> =
             self.requests.iter().filter(|(_, request)| request.answer.is_closed()).map(|(id, _)| *id).collect();
-        gone.into_iter()
-            .filter_map(|id| self.requests.remove(&id).map(|request| (id, request.call, request.number)))
-            .collect()
+        gone.into_iter().filter_map(|id| self.requests.remove(&id).map(|request| (id, request))).collect()
     }
 
-    /// Lets those ring whose time has come.
+    /// Lets those ring whose time has come, and ends calls that last too long.
     pub fn pass_time(&mut self, now: DateTime<Utc>) {
         self.now = now;
+        for (attempt, leg) in &mut self.legs {
+            if leg.end.is_none() && now > leg.rang_at + LONGEST {
+                leg.end = Some(Ended {
+                    provider_call_id: Some(id_at_provider(*attempt)),
+                    duration_secs: Some(3300),
+                    ..Ended::of(Disposition::Completed, Weight::Status)
+                });
+            }
+        }
         let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, ..)| *at <= now);
         self.late = later;
         let due: Vec<_> = due;
-        for (_, attempt, call, number) in due {
-            self.ring(attempt, call, &number);
+        for (at, attempt, call, number) in due {
+            self.ring(attempt, call, &number, at);
         }
-    }
-
-    /// How often this number rang within a time.
-    pub fn dials_within(&self, number: &str, since: TimeDelta) -> usize {
-        self.legs.values().filter(|leg| leg.number == number && leg.rang_at > self.now - since).count()
     }
 
     fn found(&self, attempt: AttemptId) -> Found {
@@ -137,10 +142,9 @@ impl Exchange {
             _ if !self.answers => Found::CannotSay,
             None => Found::NotFound,
             Some(Leg { end: Some(end), .. }) => Found::Known(Word::Ended(end.clone())),
-            Some(Leg { end: None, .. }) => Found::Known(Word::Accepted {
-                provider_call_id: Some(id_at_provider(attempt)),
-                carrier_call_id: None,
-            }),
+            Some(Leg { end: None, .. }) => {
+                Found::Known(Word::Accepted { provider_call_id: Some(id_at_provider(attempt)), carrier_call_id: None })
+            }
         }
     }
 }
@@ -174,7 +178,6 @@ impl Provider for Trunk {
                 process: self.process,
                 call: dial.call_id,
                 number: dial.to.identity().into_owned(),
-                claimed_at: dial.claimed_at,
                 arrived_at: exchange.now,
                 answer,
             };
@@ -198,10 +201,7 @@ impl Provider for Trunk {
                 leg.end = Some(Ended {
                     provider_call_id: Some(id_at_provider(question.attempt_id)),
                     duration_secs: Some(1),
-                    ..Ended::of(
-                        outdial::domain::disposition::Disposition::Canceled,
-                        outdial::domain::word::Weight::Status,
-                    )
+                    ..Ended::of(Disposition::Canceled, Weight::Status)
                 });
                 HungUp::Asked
             }

@@ -56,10 +56,13 @@ fn is_open(spans: &[Span], zone: &str, at: DateTime<Utc>) -> bool {
     let of = |secs: i64| {
         NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(secs).expect("a time of day"), 0).expect("a time")
     };
-    let days_since = |days_ago: i64| (local.date_naive() - chrono::TimeDelta::days(days_ago)).signed_duration_since(chrono::NaiveDate::default()).num_days();
-    let on = |span: &Span, days_ago: i64| {
-        span.days.contains(&outdial::domain::hours::Day::of_epoch(days_since(days_ago)))
+    let days_since = |days_ago: i64| {
+        (local.date_naive() - chrono::TimeDelta::days(days_ago))
+            .signed_duration_since(chrono::NaiveDate::default())
+            .num_days()
     };
+    let on =
+        |span: &Span, days_ago: i64| span.days.contains(&outdial::domain::hours::Day::of_epoch(days_since(days_ago)));
     debug_assert!(now.nanosecond() < 2_000_000_000);
     spans.iter().any(|span| {
         let (opens, closes) = (of(span.opens.0), of(span.closes.0));

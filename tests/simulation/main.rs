@@ -5,16 +5,23 @@
 //! and the command is printed that does the same again. Each switch in `sabotage` breaks one promise of the queue, and must be caught.
 
 // A test says what it expects.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, clippy::as_conversions)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::as_conversions
+)]
 
 mod exchange;
 mod hours;
+mod rest;
 mod steps;
 mod world;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
 use outdial::db::{self, embedded};
@@ -37,22 +44,45 @@ const SABOTAGE: [(&str, &str); 6] = [
     ("window_cached", include_str!("sabotage/window_cached.sql")),
 ];
 
-/// The server of all simulations of this run.
-fn server() -> &'static PgConnectOptions {
-    static SERVER: LazyLock<(PgConnectOptions, embedded::Server)> = LazyLock::new(|| {
+/// A server of simulated databases: one for each thread, since some steps bring down the whole of it.
+struct Server {
+    options: PgConnectOptions,
+    _running: embedded::Server,
+}
+
+/// Servers that nobody uses now.
+static IDLE: Mutex<Vec<Server>> = Mutex::new(Vec::new());
+
+impl Server {
+    /// One that is idle, or a new one.
+    fn take() -> Self {
+        let idle = IDLE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        idle.unwrap_or_else(Self::start)
+    }
+
+    fn give_back(self) {
+        IDLE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(self);
+    }
+
+    fn start() -> Self {
+        static NTH: AtomicU32 = AtomicU32::new(0);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shared = Path::new("/dev/shm");
         let root = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
-        remove_leftovers(&root);
-        let extra = ["fsync", "full_page_writes", "synchronous_commit", "autovacuum"].map(|name| (name, "off"));
+        let nth = NTH.fetch_add(1, Ordering::Relaxed);
+        if nth == 0 {
+            remove_leftovers(&root);
+        }
+        // What is committed stays when a backend is killed: it is written, though never flushed to a disk.
+        let extra = ["fsync", "full_page_writes", "autovacuum"].map(|name| (name, "off"));
         let settings = embedded::Settings {
-            folder: root.join(format!("outdial-simulation-{}", std::process::id())),
+            folder: root.join(format!("outdial-simulation-{}-{nth}", std::process::id())),
             bin_dir: PathBuf::new(),
             extra: extra.into(),
         };
         // A runtime of its own, by the real clock.
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let made = runtime.block_on(async {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
             let server = embedded::start(&settings).await.expect("the server starts");
             let options = server.superuser();
             let mut admin = PgConnection::connect_with(&options.clone().database("postgres")).await.expect("connect");
@@ -61,19 +91,18 @@ fn server() -> &'static PgConnectOptions {
             let template = options.clone().database(TEMPLATE);
             db::migrate(&template, &world::settings().database).await.expect("migrate");
             world::dress(&template).await;
-            (options, server)
-        });
-        std::mem::forget(runtime);
-        made
-    });
-    &SERVER.0
+            Self { options, _running: server }
+        })
+    }
 }
 
 /// Servers of runs that were killed have ended with them; their folders stay.
 fn remove_leftovers(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("outdial-simulation-") else { continue };
+        let Some(pid) = name.strip_prefix("outdial-simulation-").and_then(|rest| rest.split('-').next()) else {
+            continue;
+        };
         if !Path::new("/proc").join(pid).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -86,56 +115,72 @@ struct Run {
     /// The step that failed, and how.
     fault: Option<(usize, Vec<String>)>,
     steps: usize,
-    /// A digest of the whole database at the end.
-    digest: String,
+    /// What the whole database held at the end.
+    rows: Vec<String>,
 }
+
+/// Every so many seeds are brought to rest: it takes as long as some hundred steps.
+const RESTS_EVERY: u64 = 10;
 
 /// Runs these steps in a world of this seed.
 fn run(seed: u64, steps: &[Step], sabotage: Option<&str>) -> Run {
+    let rests = sabotage.is_none() && seed.is_multiple_of(RESTS_EVERY);
     static NTH: AtomicU32 = AtomicU32::new(0);
-    // Clones of one template take turns.
-    static CLONING: Mutex<()> = Mutex::new(());
-    let server = server();
+    let server = Server::take();
     let name = format!("s{}", NTH.fetch_add(1, Ordering::Relaxed));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-    runtime.block_on(async {
+    let run = runtime.block_on(async {
         // While something blocks, the paused clock does not go on by itself: it goes where steps put it.
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let holding = tokio::task::spawn_blocking(move || ended.recv());
-        let mut admin = PgConnection::connect_with(&server.clone().database("postgres")).await.expect("connect");
-        {
-            let _turn = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let create = format!("create database {name} template {TEMPLATE} strategy file_copy");
-            admin.execute(sqlx::raw_sql(AssertSqlSafe(create))).await.expect("clone the template");
-        }
-        let options = server.clone().database(&name);
+        let admin = server.options.clone().database("postgres");
+        let on_server = async |sql: String| {
+            let mut connection = PgConnection::connect_with(&admin).await.expect("connect");
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("the server does as told");
+        };
+        on_server(format!("create database {name} template {TEMPLATE} strategy file_copy")).await;
+        let options = server.options.clone().database(&name);
         let mut world = World::new(options, name.clone(), seed, sabotage).await;
         let mut run = Run::default();
         for (nth, step) in steps.iter().enumerate() {
             let faults = world.step(*step).await;
             run.steps += 1;
             if std::env::var_os("SIMULATION_TRACE").is_some() {
-                eprintln!("{nth} {} {:?} {faults:?}", world.now, step.kind);
+                let rows = world.rows().await;
+                let hash = {
+                    use std::hash::{DefaultHasher, Hash, Hasher};
+                    let mut hasher = DefaultHasher::new();
+                    rows.hash(&mut hasher);
+                    hasher.finish()
+                };
+                eprintln!("{nth} {} {:?} {faults:?} {hash:x}", world.now, step.kind);
+                if !faults.is_empty() {
+                    world.tell().await;
+                }
             }
             if !faults.is_empty() {
                 run.fault = Some((nth, faults));
                 break;
             }
         }
-        run.digest = world.digest().await;
+        if run.fault.is_none() && rests {
+            let faults = world.come_to_rest().await;
+            if std::env::var_os("SIMULATION_TRACE").is_some() && !faults.is_empty() {
+                world.tell().await;
+            }
+            run.fault = (!faults.is_empty()).then_some((steps.len(), faults));
+        }
+        run.rows = world.rows().await;
         world.close().await;
-        let drop = format!("drop database {name} with (force)");
-        admin.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await.expect("drop");
+        on_server(format!("drop database {name} with (force)")).await;
         replay::at(None);
-        drop_sender(end);
+        drop(end);
         let _ = holding.await;
         run
-    })
-}
-
-fn drop_sender(end: std::sync::mpsc::Sender<()>) {
-    drop(end);
+    });
+    server.give_back();
+    run
 }
 
 /// A number from the surroundings.
@@ -150,7 +195,7 @@ fn kind_of(fault: &str) -> String {
 
 /// Leaves out of a failing run what it can be without, for a while.
 fn shortened(seed: u64, steps: &[Step], failed_at: usize, wanted: &str) -> (Vec<usize>, Vec<String>) {
-    let mut kept: Vec<usize> = (0..=failed_at).collect();
+    let mut kept: Vec<usize> = (0..steps.len().min(failed_at + 1)).collect();
     let mut faults = Vec::new();
     let pick = |kept: &[usize]| -> Vec<Step> { kept.iter().map(|nth| steps[*nth]).collect() };
     let mut size = kept.len() / 2;
@@ -174,12 +219,13 @@ fn shortened(seed: u64, steps: &[Step], failed_at: usize, wanted: &str) -> (Vec<
     (kept, faults)
 }
 
-/// Runs seeds on as many threads as there are cores; the first that fails is shortened and told.
-fn run_seeds(first: u64, count: u64, steps: usize) {
-    let next = AtomicU64::new(first);
-    let done = AtomicU64::new(0);
-    let failed: Mutex<Option<(u64, usize, Vec<String>)>> = Mutex::new(None);
-    let began = Instant::now();
+/// A seed that failed, the step at which it did, and how.
+type Fault = (u64, usize, Vec<String>);
+
+/// Runs seeds on as many threads as there are cores until one fails; gives the first of those, and how many steps were done.
+fn first_fault(first: u64, count: u64, steps: usize, sabotage: Option<&str>) -> (Option<Fault>, u64) {
+    let (next, done) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failed: Mutex<Option<Fault>> = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
             scope.spawn(|| {
@@ -188,7 +234,7 @@ fn run_seeds(first: u64, count: u64, steps: usize) {
                     if seed >= first + count || failed.lock().expect("no panic").is_some() {
                         return;
                     }
-                    let run = run(seed, &steps_of(seed, steps), None);
+                    let run = run(seed, &steps_of(seed, steps), sabotage);
                     done.fetch_add(run.steps as u64, Ordering::Relaxed);
                     if let Some((at, faults)) = run.fault {
                         failed.lock().expect("no panic").get_or_insert((seed, at, faults));
@@ -197,9 +243,14 @@ fn run_seeds(first: u64, count: u64, steps: usize) {
             });
         }
     });
-    let total = done.load(Ordering::Relaxed);
-    eprintln!("{total} steps, {:.0} a second", total as f64 / began.elapsed().as_secs_f64());
-    let failed = failed.into_inner().expect("no panic");
+    (failed.into_inner().expect("no panic"), done.into_inner())
+}
+
+/// No seed fails; the first that does is shortened and told.
+fn run_seeds(first: u64, count: u64, steps: usize) {
+    let began = Instant::now();
+    let (failed, done) = first_fault(first, count, steps, None);
+    eprintln!("{done} steps, {:.0} a second", done as f64 / began.elapsed().as_secs_f64());
     if let Some((seed, at, faults)) = failed {
         let all = steps_of(seed, steps);
         let wanted = faults.first().map(String::as_str).unwrap_or_default();
@@ -218,7 +269,11 @@ fn run_seeds(first: u64, count: u64, steps: usize) {
 #[test]
 fn seeds_hold() {
     quiet();
-    run_seeds(from_env("SIMULATION_FROM", 1), from_env("SIMULATION_SEEDS", 40), from_env("SIMULATION_STEPS", 250) as usize);
+    run_seeds(
+        from_env("SIMULATION_FROM", 1),
+        from_env("SIMULATION_SEEDS", 40),
+        from_env("SIMULATION_STEPS", 250) as usize,
+    );
 }
 
 /// One seed, or some of its steps, again: `SIMULATION_SEED=7 SIMULATION_KEEP=3,17,22`.
@@ -239,18 +294,21 @@ fn a_seed_again() {
     let (one, two) = (run(seed, &steps, None), run(seed, &steps, None));
     assert!(one.fault.is_none(), "{:?}", one.fault);
     // The same steps come to the same rows, to the last id and time.
-    assert_eq!(one.digest, two.digest);
+    for (one, two) in one.rows.iter().zip(&two.rows) {
+        assert_eq!(one, two);
+    }
+    assert_eq!(one.rows.len(), two.rows.len());
 }
 
 /// Each broken promise is found within 200 seeds.
 #[test]
 fn sabotage_is_found() {
     quiet();
-    let wanted = std::env::var("SIMULATION_SABOTAGE").ok();
-    for (name, sql) in SABOTAGE.iter().filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| wanted == name)) {
+    let steps = from_env("SIMULATION_STEPS", 250) as usize;
+    for (name, sql) in SABOTAGE {
         let began = Instant::now();
-        let found = (1..=200).find_map(|seed| run(seed, &steps_of(seed, 250), Some(sql)).fault.map(|fault| (seed, fault)));
-        let (seed, (at, faults)) = found.unwrap_or_else(|| panic!("{name} was not found within 200 seeds"));
+        let found = first_fault(1, 200, steps, Some(sql)).0;
+        let (seed, at, faults) = found.unwrap_or_else(|| panic!("{name} was not found within 200 seeds"));
         eprintln!("{name}: seed {seed}, step {at}, after {:.1} s: {:?}", began.elapsed().as_secs_f64(), faults.first());
     }
 }
@@ -261,7 +319,11 @@ fn quiet() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if info.payload().downcast_ref::<&'static str>().is_none_or(|text| !outdial::domain::failpoint::NAMES.contains(text)) {
+            if info
+                .payload()
+                .downcast_ref::<&'static str>()
+                .is_none_or(|text| !outdial::domain::failpoint::NAMES.contains(text))
+            {
                 usual(info);
             }
         }));

@@ -62,3 +62,5 @@ union all
 select 'an appointment was lost ' || a.id
 from attempts a
 where a.disposition = 'APPOINTMENT_SET' and not exists (select from appointments x where x.attempt_id = a.id)
+union all
+select 'was not taken in, and set aside: ' || detail from dead_letters

@@ -3,6 +3,8 @@
 //! Each step throws its own dice only, so that leaving others out does not change what it is: a failing seed can be shortened.
 
 use chrono::TimeDelta;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use outdial::domain::call::rank;
 use outdial::domain::disposition::Disposition;
 use outdial::domain::failpoint;
@@ -60,19 +62,21 @@ pub enum Kind {
     Unsuppress,
     Disconnect,
     ReadOnly,
+    /// A backend of Postgres is killed, and with it all sessions of the server.
+    Restart,
 }
 
 /// How often each is drawn.
-const WEIGHTS: [(Kind, u32); 30] = [
+const WEIGHTS: [(Kind, u32); 31] = [
     (Kind::Enqueue, 12),
     (Kind::Recruit, 8),
     (Kind::Promise, 2),
     (Kind::PlainSql, 3),
     (Kind::Turn, 40),
-    (Kind::BrokenTurn, 3),
-    (Kind::TwoTurns, 3),
+    (Kind::BrokenTurn, 4),
+    (Kind::TwoTurns, 6),
     (Kind::Answer, 30),
-    (Kind::RingEarly, 3),
+    (Kind::RingEarly, 8),
     (Kind::End, 20),
     (Kind::Webhook, 25),
     (Kind::Renew, 10),
@@ -94,6 +98,7 @@ const WEIGHTS: [(Kind, u32); 30] = [
     (Kind::Unsuppress, 1),
     (Kind::Disconnect, 1),
     (Kind::ReadOnly, 1),
+    (Kind::Restart, 1),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +106,10 @@ pub struct Step {
     pub kind: Kind,
     pub dice: u64,
 }
+
+/// Who waits for the lock of admission.
+const WAITING: &str = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+    and database = (select oid from pg_database where datname = current_database())";
 
 /// The steps of a seed.
 pub fn steps_of(seed: u64, count: usize) -> Vec<Step> {
@@ -206,6 +215,9 @@ impl World {
             Kind::Suppress | Kind::Unsuppress => self.steer_list(kind, random).await,
             Kind::Disconnect => self.disconnect().await,
             Kind::ReadOnly => self.write_protect(!self.read_only).await,
+            // It takes longer than any other.
+            Kind::Restart if random.random_bool(0.3) => self.restart().await,
+            Kind::Restart => self.disconnect().await,
         }
     }
 
@@ -217,6 +229,7 @@ impl World {
         failpoint::panic_at(point);
         let _ = self.processes[at].dispatcher.guarded_turn().await;
         let happened = failpoint::panic_at(None).is_none();
+        self.panicked |= happened;
         if happened && random.random_bool(0.5) {
             self.kill(at, random).await;
             self.start_process().await;
@@ -232,27 +245,33 @@ impl World {
         let mut holder = PgConnection::connect_with(&self.options).await.expect("connect");
         holder.execute("begin; select pg_catalog.pg_advisory_xact_lock(7001)").await.expect("the lock");
         let [one, two] = self.processes.get_disjoint_mut([first, second]).expect("two processes");
-        let (control, pause) = (&mut self.control, std::time::Duration::from_millis(1));
-        // Both wait, in this order; then the lock is theirs, one after the other.
+        let control = &mut self.control;
+        let (over, first_waits) = (std::cell::Cell::new(0), std::cell::Cell::new(false));
+        // Both wait, in this order; then the lock is theirs, one after the other. One with nothing to do does not wait.
+        let first_turn = async {
+            let _ = one.dispatcher.guarded_turn().await;
+            over.set(over.get() + 1);
+        };
+        let second_turn = async {
+            while !first_waits.get() {
+                tokio::task::yield_now().await;
+            }
+            let _ = two.dispatcher.guarded_turn().await;
+            over.set(over.get() + 1);
+        };
         let release = async {
             for wanted in 1..=2 {
-                let began = std::time::Instant::now();
                 loop {
-                    let waiting: i64 = sqlx::query_scalar("select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())")
-                        .fetch_one(&mut *control).await.expect("locks");
-                    if waiting >= wanted || began.elapsed() > pause * 40 {
+                    let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut *control).await.expect("locks");
+                    if waiting + over.get() >= wanted {
                         break;
                     }
-                    tokio::task::yield_now().await;
                 }
+                first_waits.set(true);
             }
             holder.execute("commit").await.expect("commit");
         };
-        let second_turn = async {
-            tokio::task::yield_now().await;
-            two.dispatcher.guarded_turn().await
-        };
-        let _ = futures::join!(one.dispatcher.guarded_turn(), second_turn, release);
+        futures::join!(first_turn, second_turn, release);
     }
 
     fn answer(&mut self, random: &mut StdRng) {
@@ -285,7 +304,8 @@ impl World {
             _ => Placed::TurnedAway { reason: "congestion".to_owned(), dials_max: None },
         };
         if matches!(placed, Placed::Accepted { .. } | Placed::Ambiguous { .. }) {
-            exchange.ring(attempt, call, &number);
+            let now = exchange.now;
+            exchange.ring(attempt, call, &number, now);
         }
         exchange.answer(attempt, placed);
     }
@@ -295,7 +315,8 @@ impl World {
         let open: Vec<(AttemptId, _, _)> =
             exchange.requests.iter().map(|(id, request)| (*id, request.call, request.number.clone())).collect();
         if let Some((attempt, call, number)) = open.choose(random).cloned() {
-            exchange.ring(attempt, call, &number);
+            let now = exchange.now;
+            exchange.ring(attempt, call, &number, now);
         }
     }
 
@@ -337,8 +358,7 @@ impl World {
         if let Some(leg) = exchange.legs.get_mut(&attempt) {
             leg.end = Some(end.clone());
         }
-        let webhook =
-            |word: Word| Webhook { heard: Heard { key: None, ..Heard::about(attempt, word, "webhook") } };
+        let webhook = |word: Word| Webhook { heard: Heard { key: None, ..Heard::about(attempt, word, "webhook") } };
         if random.random_bool(0.3) {
             self.webhooks.push(webhook(Word::Started));
         }
@@ -385,7 +405,9 @@ impl World {
             _ => {
                 let to = Amendment {
                     phone: random.random_bool(0.5).then(|| some_number(random)),
-                    priority: random.random_bool(0.5).then(|| [rank::HIGH, rank::NORMAL, rank::LOW][random.random_range(0..3)]),
+                    priority: random
+                        .random_bool(0.5)
+                        .then(|| [rank::HIGH, rank::NORMAL, rank::LOW][random.random_range(0..3)]),
                     due_at: random
                         .random_bool(0.5)
                         .then(|| self.now + TimeDelta::seconds(random.random_range(-60..900))),
@@ -455,7 +477,35 @@ impl World {
         self.shaken = true;
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
             where datname = current_database() and pid <> pg_backend_pid()";
-        self.control.execute(sql).await.expect("terminate");
+        // They end when they come to it.
+        loop {
+            let left: i64 = sqlx::query_scalar(sql).fetch_one(&mut self.control).await.expect("terminate");
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Postgres loses a backend by a signal that cannot be caught: it ends all others, and recovers from its log.
+    async fn restart(&mut self) {
+        self.shaken = true;
+        let victim: i32 =
+            sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut self.control).await.expect("pid");
+        // Once its neighbour is gone, the server has seen it.
+        let mut neighbour = World::control_of(&self.options).await.expect("connect");
+        kill(Pid::from_raw(victim), Signal::SIGKILL).expect("a backend of ours");
+        while neighbour.execute("select 1").await.is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let began = std::time::Instant::now();
+        loop {
+            if let Ok(control) = World::control_of(&self.options).await {
+                self.control = control;
+                return;
+            }
+            assert!(began.elapsed().as_secs() < 60, "Postgres does not come back");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// As a server that was demoted: nobody writes.
@@ -499,5 +549,6 @@ fn name(kind: Kind) -> &'static str {
         Kind::Unsuppress => "unsuppress",
         Kind::Disconnect => "disconnect",
         Kind::ReadOnly => "read only",
+        Kind::Restart => "restart",
     }
 }
