@@ -316,6 +316,22 @@ $$;
 
 COMMENT ON FUNCTION public.attempts_take_back_dial() IS 'An attempt that ended without a dial leaves the ledger.';
 
+CREATE FUNCTION public.bring_back(phones text[]) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+  lanes   uuid[];
+  dues    timestamptz[];
+  urgents boolean[];
+begin
+  select array_agg(u.lane_id), array_agg(u.due_at), array_agg(u.rank < 2) into lanes, dues, urgents from unpark_calls(phones) u;
+  if lanes is not null then
+    perform wake_lanes(lanes, dues, urgents);
+  end if;
+  return coalesce(cardinality(lanes), 0);
+end
+$$;
+
 CREATE FUNCTION public.calls_count_later() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -480,6 +496,330 @@ CREATE FUNCTION public.ceiling_of(p public.provider_states, global_limit integer
 $$;
 
 COMMENT ON FUNCTION public.ceiling_of(p public.provider_states, global_limit integer) IS 'The learned limit of a provider: where it last refused, rising evenly to the global limit.';
+
+CREATE FUNCTION public.claim_calls(want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, attempt_ids uuid[], lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer, gap_secs double precision, now_is timestamp with time zone) RETURNS TABLE(at timestamp with time zone, room integer, live bigint, held_until timestamp with time zone, probing boolean, next_at timestamp with time zone, lanes uuid[], users uuid[], obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint, rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamp with time zone, reserved_minutes integer, prospect_id uuid, agent jsonb, retry_rules jsonb)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+  return query
+with now as materialized (
+  select $13 as at
+),
+open as materialized (
+  select user_id, campaign_id from attempts where ended_at is null
+),
+user_live as materialized (
+  select user_id, count(*)::int as n from open group by user_id
+),
+campaign_live as materialized (
+  select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
+),
+asked as materialized (
+  select
+    case when p.hold_until > (select at from now) then p.hold_until end as held_until,
+    ceiling_of(p, $2::int) as ceiling,
+    case when p.half_open then 1 - (
+      select count(*) from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) end as probes
+  from provider_states p
+  where p.provider = $4
+),
+bucket as materialized (
+  select case when $9::float8 <= 0 then 'infinity'::float8 else coalesce(
+    (select least($10::float8, r.tokens + $9 * extract(epoch from (select at from now) - r.counted_at)::float8)
+     from provider_rates r where r.provider = $4),
+    $10) end as tokens
+),
+room as materialized (
+  select
+    case when (select held_until from asked) is not null or (select held_since from installation) is not null then 0
+         -- least() passes over nulls: no ceiling, no probing.
+         else greatest(0, least(
+           $1::int, least($2::int, (select ceiling from asked)) - (select count(*) from open), (select floor(tokens) from bucket),
+           (select probes from asked))) end::int as n
+),
+looks as materialized (
+  select least($7::int, 8 + 4 * n) as lanes from room where n > 0
+),
+users_looked as materialized (
+  select t.user_id
+  from user_turns t
+  where t.next_at <= (select at from now) and exists (select from looks)
+  order by t.next_at
+  limit (select lanes / 2 from looks)
+),
+lane_ids as materialized (
+  (select u.id
+   from (
+     select w.id, row_number() over (partition by w.user_id order by w.urgent_at, w.id) as nth_of_user, w.urgent_at
+     from (
+       select l.id, l.user_id, l.urgent_at
+       from lanes l
+       where l.urgent_at < 'infinity' and l.urgent_at <= (select at from now) and exists (select from looks)
+       order by l.urgent_at
+       limit (select 2 * lanes from looks)
+     ) w
+   ) u
+   order by u.nth_of_user > 2, u.urgent_at
+   limit (select lanes / 4 from looks))
+  union
+  select l.id
+  from users_looked u
+  cross join lateral (
+    select id from lanes
+    where user_id = u.user_id and next_at <= (select at from now)
+    order by next_at
+    limit (select greatest(2, (select lanes from looks) / count(*)) from users_looked)
+  ) l
+),
+metered as materialized (
+  select q.user_id, q.calls, q.minutes, q.reserve, q.day, q.is_subscribed, q.budget, q.spent_on
+  from (select distinct user_id from lanes where id = any (array(select id from lane_ids))) u
+  cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
+),
+countable as materialized (
+  select user_id from subscriptions where user_id = any (array(select user_id from metered)) for no key update skip locked
+),
+looked as materialized (
+  select
+    l.id, l.user_id, l.campaign_id,
+    coalesce(u.n, 0) as user_live,
+    -- least() passes over nulls: no limit, no quota.
+    least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0),
+      -- What plain SQL has changed of a user is taken in first.
+      (select 0 from sql_changes where user_id = l.user_id limit 1),
+      case when m.user_id is null or not m.is_subscribed or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
+    (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
+    (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials
+  from lanes l
+  left join user_live u on u.user_id = l.user_id
+  left join campaign_live c on c.campaign_id = l.campaign_id
+  left join metered m on m.user_id = l.user_id
+  where l.id = any (array(select id from lane_ids))
+    and not l.paused
+    and l.opens_at <= (select at from now) and (select at from now) + make_interval(secs => $5) < l.closes_at
+),
+takes as materialized (
+  select least(n, 2 * n / greatest(1, (select count(*) from looked))) + 4 as each from room
+),
+candidates as materialized (
+  select l.user_id, l.campaign_id, l.user_live, l.user_room, l.campaign_room, l.campaign_dials, q.*
+  from looked l
+  cross join generate_series(0, 4) as r(rank)
+  cross join lateral (
+    select c.id, c.rank, c.phone, c.due_at, c.expires_at, c.dials, c.dials_granted, c.cancel_requested_at
+    from calls c
+    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
+    order by c.due_at, c.id
+    limit (select each from takes)
+  ) q
+  where (l.user_room is null or l.user_room > 0) and (l.campaign_room is null or l.campaign_room > 0)
+),
+free as materialized (
+  select
+    c.*,
+    -- Of one user's calls to a number the rank decides; of several users' the promise, then who has waited longest.
+    row_number() over (partition by c.phone, c.user_id order by c.rank, c.due_at, c.id) as nth_of_own
+  from candidates c
+  -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
+  where (c.expires_at is null or c.expires_at > (select at from now)) and c.cancel_requested_at is null
+    -- A retry that the campaign no longer grants.
+    and (c.campaign_dials is null or c.dials < c.campaign_dials + c.dials_granted)
+    and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
+    and (select min(s.phone) from suppressions s
+         where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
+    -- Dialed often enough (capped_until): one look into the ledger for both rules, and among those who test if it says so.
+    and (($11::int <= 0 and $12::float8 <= 0)
+      or (select ($11::int <= 0 or count(*) < $11::int)
+            and ($12::float8 <= 0 or c.rank = 0 or count(*) filter (
+              where d.call_id <> c.id and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)) = 0)
+          from (
+            select d.call_id, d.dialed_at from dials d
+            where d.phone = c.phone and d.user_id = c.user_id and d.dialed_at > (select at from now) - interval '24 hours'
+            order by d.dialed_at desc
+            limit greatest($11::int, 10)
+          ) d)
+      or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
+),
+one_of_number as materialized (
+  select
+    o.*,
+    -- What a minute costs, where its user has a cap of cost.
+    case when o.user_id = any (array(select user_id from metered where budget is not null)) then price_of(o.phone) end as price
+  from (
+    select f.*, row_number() over (partition by f.phone order by f.rank > 0, f.due_at, f.id) as nth_of_number
+    from free f
+    where f.nth_of_own = 1
+  ) o
+  where nth_of_number = 1
+),
+share as materialized (
+  select ceil(least($2::int, coalesce((select ceiling from asked), $2::int))::numeric
+    / greatest(1, (select count(*) from (select user_id from user_live union select user_id from free) u)))::int as each
+),
+picked as materialized (
+  select id, nth, user_id, nth_of_user, price
+  from (
+    select *, row_number() over (
+      -- A probe is of whoever had none for longest: one user's calls that the provider bars must not be all probes.
+      order by (select probed_at from user_turns t where t.user_id = in_user.user_id and (select probes from asked) is not null),
+        not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
+    from (
+      select
+        *, row_number() over (partition by user_id order by rank, due_at, id) as nth_of_user,
+        sum(price) over (partition by user_id order by rank, due_at, id) as price_upto
+      from (
+        select *, row_number() over (partition by campaign_id order by rank, due_at, id) as nth_of_campaign
+        from one_of_number
+      ) in_campaign
+      where campaign_id is null or nth_of_campaign <= campaign_room
+    ) in_user
+    where (user_room is null or nth_of_user <= user_room)
+      -- As many as what is left of the day's cost covers; a number without a price is none of them.
+      and (select m.budget is null or coalesce(price is not null and price_upto * m.reserve <= m.budget, false)
+           from metered m where m.user_id = in_user.user_id) is not false
+  ) in_all
+  -- Some to spare: a call that somebody holds must not take the room of another.
+  where nth <= (select n + 10 from room)
+),
+picks as materialized (
+  select
+    coalesce(array_agg(p.id order by p.nth), '{}') as ids,
+    array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth) as minutes,
+    array_agg(m.day order by p.nth) as days, array_agg(m.spent_on order by p.nth) as spent_ons, array_agg(p.price order by p.nth) as prices
+  from picked p
+  left join metered m on m.user_id = p.user_id
+),
+claimed as (
+  update calls c
+  -- An edited script holds for what is dialed from now on.
+  set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now),
+    script_id = coalesce(
+      (select script_id from campaigns where id = c.campaign_id),
+      (select case when p.reached_at is not null or p.status = 'RESCHEDULED' then coalesce(s.script_follow_up, s.script_initial)
+                   else s.script_initial end
+       from prospects p join user_settings s on s.user_id = p.user_id where p.id = c.prospect_id),
+      c.script_id)
+  where c.id = any (array(
+    select k.id from calls k
+    where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
+    order by array_position((select ids from picks), k.id)
+    limit (select n from room)
+    for update skip locked
+  ))
+  -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
+  returning
+    ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id,
+    (select minutes from picks)[array_position((select ids from picks), c.id)] as reserved_minutes,
+    (select days from picks)[array_position((select ids from picks), c.id)] as counted_on,
+    (select spent_ons from picks)[array_position((select ids from picks), c.id)] as spent_on,
+    (select prices from picks)[array_position((select ids from picks), c.id)] as minute_price,
+    c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone, c.given,
+    c.script_id, c.metadata, c.variables, c.due_at, c.prospect_id
+),
+attempted as (
+  insert into attempts (
+    id, call_id, user_id, lane_id, campaign_id, instance_id, number, claimed_at, check_at, phone, provider, reserved_minutes, counted_on,
+    spent_on, minute_price
+  )
+  select
+    c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
+    n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on, c.spent_on, c.minute_price
+  from claimed c
+  cross join now n
+),
+dialed as (
+  insert into dials (user_id, dialed_at, call_id, phone)
+  select c.user_id, n.at, c.id, c.phone
+  from claimed c
+  cross join now n
+),
+spent as (
+  insert into provider_rates as r (provider, tokens, counted_at)
+  select $4, b.tokens - (select count(*) from claimed), n.at
+  from bucket b, now n
+  where $9 > 0 and exists (select from claimed)
+  on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at
+),
+counted as (
+  update subscriptions s
+  set day_dials = s.day_dials + d.n
+  from (select user_id, count(*)::int as n from claimed where reserved_minutes is not null group by user_id) d
+  where s.user_id = any (array(select user_id from claimed where reserved_minutes is not null)) and s.user_id = d.user_id
+),
+contended as materialized (
+  select from looks where lanes / 2 <= (select count(*) from lane_ids)
+),
+lanes_rotated as (
+  update lanes set next_at = (select at from now)
+  where id = any (array(
+    select id from lanes where id = any (array(select lane_id from claimed where exists (select from contended)))
+    for no key update skip locked
+  ))
+),
+probing as materialized (
+  select from asked where probes is not null
+),
+turns_rotated as (
+  update user_turns
+  set
+    next_at = case when exists (select from contended) then (select at from now) else next_at end,
+    probed_at = case when exists (select from probing) then (select at from now) else probed_at end
+  where user_id = any (array(
+    select user_id from user_turns
+    where user_id = any (array(
+      select user_id from claimed where exists (select from contended) or exists (select from probing)))
+    for no key update skip locked
+  ))
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
+  from claimed
+  cross join (values ('PENDING', -1), ('IN_PROGRESS', 1)) as v(what, n)
+  group by lane_id, user_id, campaign_id, what
+)
+select
+  s.at as at, s.room as room, s.live as live, s.held_until, s.probing as probing, nullif(s.next_at, 'infinity') as next_at,
+  s.lanes as lanes, s.users as users, s.obstructed as obstructed,
+  c.attempt_id as attempt_id, c.id as call_id, c.attempt_number as attempt_number, c.dials as dials, c.dials_max as dials_max,
+  c.priority as priority, c.rank as rank, c.retry_delay_secs as retry_delay_secs,
+  c.phone as phone, c.script_id as script_id, c.metadata as metadata, c.variables as variables, c.due_at as due_at,
+  c.reserved_minutes as reserved_minutes, c.prospect_id as prospect_id, c.agent as agent, c.retry_rules as retry_rules
+from (
+  select
+    (select at from now) as at,
+    (select n from room) as room,
+    (select count(*) from open) as live,
+    greatest(
+      (select held_until from asked),
+      -- When the next token is there, where the want of them was the limit.
+      (select (select at from now) + make_interval(secs => greatest(0.001, (1 - (b.tokens - r.n)) / $9))
+       from bucket b, room r where b.tokens - r.n < 1)
+    ) as held_until,
+    coalesce((select probes is not null from asked), false) as probing,
+    (select t.next_at from user_turns t where t.next_at <= 'infinity' order by t.next_at limit 1) as next_at,
+    array(select id from lane_ids) as lanes,
+    array(select user_id from users_looked) as users,
+    (select count(*) from looked) < (select count(*) from lane_ids)
+      or (select count(*) from one_of_number) < (select count(*) from candidates) as obstructed
+) s
+left join (
+  select
+    k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, coalesce(k.given, k.phone) as phone, k.script_id, k.metadata, k.variables, k.due_at,
+    k.reserved_minutes, k.prospect_id, s.agent, s.retry_rules, g.retry_delay_secs,
+    coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
+  from claimed k
+  left join lateral (select retry_delay_secs, max_retries from campaigns where id = k.campaign_id offset 0) g on true
+  left join lateral (
+    select
+      jsonb_strip_nulls(jsonb_build_object('language', language, 'voice', voice, 'firstMessage', first_message)) as agent,
+      case when k.campaign_id is null then retry_rules end as retry_rules
+    from user_settings where user_id = k.user_id offset 0
+  ) s on true
+) c on true;
+end
+$_$;
 
 CREATE FUNCTION public.database_identity() RETURNS TABLE(system_identifier text, timeline integer, database_oid oid)
     LANGUAGE plpgsql STABLE
@@ -730,6 +1070,59 @@ end
 $$;
 
 COMMENT ON FUNCTION public.follow_prospect(p public.prospects) IS 'Enqueues a promised time, moves the waiting call to it, and keeps its number and variables those of the prospect.';
+
+CREATE FUNCTION public.free_slots(user_ids uuid[], campaign_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+with woken as (
+  update lanes
+  set next_at = clock(), urgent_at = urgent_of(id), blocked_on = null
+  where user_id = any ($1)
+    and (blocked_on = 'user' or (blocked_on = 'campaign' and campaign_id = any ($2)))
+  returning user_id
+)
+update user_turns
+set next_at = clock(), blocked_on = null
+where user_id = any ($1) and (blocked_on = 'user' or (blocked_on is null and user_id in (select user_id from woken)));
+end
+$_$;
+
+CREATE FUNCTION public.hold_provider(refused uuid[], secs double precision, recover_secs double precision, global_limit integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+with moved as materialized (
+  select provider, accepted_at, ended_at from attempts
+  where id >= ops.uuid_floor(clock() - interval '2 minutes') and accepted_at > clock() - interval '1 minute'
+)
+insert into provider_states as p (provider, hold_until, reason, ceiling, ceiling_at, ceiling_until)
+select
+  r.provider, clock() + make_interval(secs => $2), 'PROVIDER_CAPACITY',
+  greatest(
+    (select count(*) from attempts where ended_at is null and state in ('accepted', 'unknown')),
+    -- The most at once of those accepted within the minute.
+    (select max(n) from (
+      select sum(d) over (order by at, d) as n
+      from (
+        select accepted_at as at, 1 as d from moved where provider = r.provider
+        union all
+        select ended_at, -1 from moved where provider = r.provider and ended_at is not null
+      ) steps
+    ) at_once),
+    ceil(coalesce((select ceiling_of(s, $4::int) from provider_states s where s.provider = r.provider), $4::int) / power(2, least(r.n, 30))),
+    1)::int,
+  clock(), clock() + make_interval(secs => $3)
+from (select provider, count(*)::int as n from attempts where id = any ($1::uuid[]) group by provider) r
+on conflict (provider) do update
+set
+  reason = case when p.hold_until > excluded.hold_until then p.reason else excluded.reason end,
+  hold_until = greatest(p.hold_until, excluded.hold_until),
+  ceiling = excluded.ceiling, ceiling_at = excluded.ceiling_at, ceiling_until = excluded.ceiling_until;
+end
+$_$;
 
 CREATE FUNCTION public.id_of_user("user" text) RETURNS uuid
     LANGUAGE sql STABLE
@@ -1126,6 +1519,120 @@ $$;
 
 COMMENT ON FUNCTION public.reopen_single_lanes("user" uuid) IS 'New hours or another zone of a user: the lanes of its single calls are closed until their windows are written anew. Needs the admission lock.';
 
+CREATE FUNCTION public.settle_attempts(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], now_is timestamp with time zone) RETURNS TABLE(attempt_id uuid, call_id uuid, phone text, user_id uuid, lane_id uuid, campaign_id uuid, disposition text, ends boolean, since_claim_secs double precision, waits_at timestamp with time zone, waits_as smallint, parked_behind boolean, blocked_behind boolean)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+  return query
+with now as materialized (
+  select $31 as at
+),
+item as materialized (
+  select *
+  from unnest(
+    $1::uuid[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::smallint[], $7::text[], $8::text[], $9::int[], $10::jsonb[],
+    $11::text[], $12::smallint[], $13::bool[], $14::float8[], $15::float8[], $16::text[], $17::text[], $18::float8[],
+    $19::timestamptz[], $20::smallint[], $21::smallint[], $27::text[], $28::text[], $29::bool[], $30::float8[]
+  ) as i(
+    attempt_id, revision, state, provider_call_id, dialed, weight, disposition, hangup_cause, duration_secs, told,
+    transcript, misses, started, sent_secs_ago, check_in_secs, call_was, call_becomes, due_in_secs, due_at, rank, dials_max,
+    carrier_call_id, summary, billed, record_in_secs
+  )
+),
+heard as (
+  insert into events (attempt_id, key, type, source, received_at, body)
+  select e.attempt_id, e.key, e.type, e.source, n.at, e.body
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body), now n
+  on conflict do nothing
+),
+settled as (
+  update attempts a
+  set
+    revision = a.revision + 1,
+    state = coalesce(i.state::attempt_state, a.state),
+    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, n.at) else a.ended_at end,
+    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, n.at) else a.accepted_at end,
+    started_at = case when i.started then coalesce(a.started_at, n.at) else a.started_at end,
+    provider_call_id = coalesce(i.provider_call_id, a.provider_call_id),
+    carrier_call_id = coalesce(i.carrier_call_id, a.carrier_call_id),
+    dialed = a.dialed or i.dialed,
+    weight = coalesce(i.weight, a.weight),
+    disposition = coalesce(i.disposition, a.disposition),
+    hangup_cause = coalesce(i.hangup_cause, a.hangup_cause),
+    duration_secs = coalesce(i.duration_secs, a.duration_secs),
+    told = coalesce(i.told, a.told),
+    billed = a.billed or i.billed,
+    transcript = coalesce(i.transcript, a.transcript),
+    summary = coalesce(i.summary, a.summary),
+    record_at = case
+      when i.record_in_secs is null then a.record_at
+      when i.record_in_secs < 'infinity' then n.at + make_interval(secs => i.record_in_secs)
+    end,
+    misses = i.misses,
+    sent_at = coalesce(n.at - make_interval(secs => i.sent_secs_ago), a.sent_at),
+    check_at = coalesce(n.at + make_interval(secs => i.check_in_secs), a.check_at)
+  from item i, now n
+  where a.id = any ($1) and a.id = i.attempt_id and a.revision = i.revision
+  returning
+    a.id, a.call_id, a.number, a.phone, a.user_id, a.lane_id, a.campaign_id, a.claimed_at,
+    i.dialed as dials_more, i.disposition, i.call_was, i.call_becomes, i.due_in_secs, i.due_at, i.rank, i.dials_max,
+    i.state = 'ended' as ends
+),
+moved as (
+  update calls c
+  set
+    state = coalesce(s.call_becomes::call_state, c.state),
+    dials = c.dials + s.dials_more::int,
+    dials_max = coalesce(s.dials_max, c.dials_max),
+    -- A promise on a campaign's last dial is kept all the same.
+    dials_granted = case when s.dials_max is null or c.campaign_id is null then c.dials_granted else
+      greatest(c.dials_granted, s.dials_max - 1 - (select max_retries from campaigns where id = c.campaign_id))::smallint end,
+    rank = coalesce(s.rank, c.rank),
+    due_at = coalesce(s.due_at, n.at + make_interval(secs => s.due_in_secs), c.due_at),
+    disposition = coalesce(s.disposition, c.disposition),
+    ended_at = case
+      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, n.at)
+      when s.call_becomes is not null then null
+      else c.ended_at end,
+    updated_at = n.at
+  from settled s, now n
+  where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
+    and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
+  returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.rank,
+    case when c.state = 'waiting' and s.call_becomes is not null then c.due_at end as waits_at
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
+  from (
+    select lane_id, user_id, campaign_id, public_status(call_was::call_state) as what, -1 as n from moved where state <> call_was::call_state
+    union all
+    select lane_id, user_id, campaign_id, public_status(state), 1 from moved where state <> call_was::call_state
+    union all
+    select lane_id, user_id, campaign_id, 'DIALS', 1 from moved where dials_more
+    union all
+    select lane_id, user_id, campaign_id, 'RETRIES', 1 from moved where dials_more and dials > 1
+  ) m
+  group by lane_id, user_id, campaign_id, what
+  having sum(n) <> 0
+)
+select
+  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false) as ends,
+  extract(epoch from (select at from now) - s.claimed_at)::float8 as since_claim_secs,
+  m.waits_at, m.rank as waits_as,
+  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as parked_behind,
+  coalesce(s.ends and (
+    exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
+    or exists (select from lanes l
+               where l.user_id = s.user_id
+                 and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
+  ), false) as blocked_behind
+from settled s
+left join moved m on m.id = s.call_id and m.waits_at is not null;
+end
+$_$;
+
 CREATE FUNCTION public.settle_rules(obeys_hours boolean, obeys_destinations boolean, sorts_operator boolean, countries text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1225,6 +1732,48 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.suppress_numbers("user" uuid, phones text[], reason text, by_status boolean, asked boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+declare
+  ended bigint;
+begin
+with listed as (
+  -- Who is on it for another reason stays for that reason; one that weighs more takes its place.
+  insert into suppressions as s (phone, user_id, reason, by_status, asked, canonical)
+  select distinct identity_of(p.phone), $1::uuid, $3::text, $4::bool, $5::bool, true from unnest($2::text[]) as p(phone)
+  on conflict (phone, user_id) do update set reason = excluded.reason, by_status = false, asked = excluded.asked
+  where (s.by_status and not excluded.by_status) or (excluded.asked and not s.asked)
+),
+gone as (
+  update calls
+  set state = 'canceled', disposition = 'DO_NOT_CALL', ended_at = clock(), updated_at = clock()
+  where state in ('waiting', 'parked') and id = any (array(
+    select c.id
+    from unnest($2::text[]) as p(phone)
+    cross join lateral (
+      select id from calls
+      where phone = identity_of(p.phone) and state in ('waiting', 'parked')
+        and (user_id = $1 or $1 = '00000000-0000-7000-8000-000000000001')
+    ) c
+  ))
+  returning lane_id, user_id, campaign_id
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, n * count(*)
+  from gone
+  cross join (values ('PENDING', -1), ('CANCELED', 1)) as v(what, n)
+  group by lane_id, user_id, campaign_id, what, n
+)
+select count(*) into ended from gone;
+  -- Calls of others may have been parked behind one that ended.
+  perform bring_back($2);
+  return ended;
+end
+$_$;
+
 CREATE FUNCTION public.take_admission_lock() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1283,6 +1832,264 @@ $$;
 
 COMMENT ON FUNCTION public.tell_endpoints("user" uuid, call uuid, event text, data jsonb) IS 'Puts an event into the outbox for each endpoint of the user that wants it.';
 
+CREATE FUNCTION public.tend(lane_ids uuid[], user_ids uuid[], dial_guard_secs double precision, each bigint, dials_per_day integer, gap_secs double precision) RETURNS TABLE(at timestamp with time zone, moved bigint, next_at timestamp with time zone)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+declare
+  tidied record;
+begin
+  perform admission_lock(false);
+  select * into tidied from tidy_lanes($1, $2, $3, $4, $5, $6, wall_clock());
+  -- A head that expired or was suppressed has left its number: the next in line comes back.
+  if cardinality(tidied.dropped) > 0 then
+    perform bring_back(tidied.dropped);
+  end if;
+  return query select tidied.at, tidied.put_off + cardinality(tidied.dropped), tidied.next_at;
+end
+$_$;
+
+CREATE FUNCTION public.tidy_lanes(lane_ids uuid[], user_ids uuid[], dial_guard_secs double precision, each bigint, dials_per_day integer, gap_secs double precision, now_is timestamp with time zone) RETURNS TABLE(at timestamp with time zone, put_off bigint, dropped text[], next_at timestamp with time zone)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+  return query
+with now as materialized (
+  select $7 as at
+),
+open as materialized (
+  select user_id, campaign_id from attempts where ended_at is null
+),
+looked as materialized (
+  select
+    l.id, l.user_id, l.next_at, l.urgent_at, l.opens_at, (select at from now) < l.opens_at as opens_later,
+    -- Why it goes to sleep until somebody wakes it. An opening to come needs nobody: time wakes it.
+    case
+      when l.paused then 'pause'
+      when (select at from now) + make_interval(secs => $3) >= l.closes_at then 'window'
+      when (select max_concurrent_calls from campaigns where id = l.campaign_id)
+        <= (select count(*) from open where campaign_id = l.campaign_id) then 'campaign'
+      when (select max_concurrent_calls from users where id = l.user_id)
+        <= (select count(*) from open where user_id = l.user_id) then 'user'
+      when (select calls from quotas where user_id = l.user_id) <= 0 then 'quota'
+    end as blocked_on
+  from lanes l
+  where l.id = any ($1)
+),
+candidates as materialized (
+  select l.id as lane_id, l.user_id, q.*
+  from looked l
+  cross join generate_series(0, 4) as r(rank)
+  cross join lateral (
+    select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted, c.cancel_requested_at
+    from calls c
+    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
+    order by c.due_at, c.id
+    limit $4
+  ) q
+  where l.blocked_on is null and not l.opens_later
+),
+judged as materialized (
+  select
+    c.id, c.lane_id,
+    -- Its time is over, or the campaign no longer grants the dial.
+    coalesce(c.expires_at <= (select at from now), false)
+      or coalesce(c.dials >= (select max_retries + 1 from campaigns where id = c.campaign_id) + c.dials_granted, false) as expired,
+    exists (select from suppressions s
+            where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
+    c.cancel_requested_at is not null as canceled,
+    exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy,
+    case when $5::int > 0 or $6::float8 > 0
+         then capped_until(c.user_id, c.phone, c.id, c.rank, (select at from now), $5::int, $6::float8) end as capped_until
+  from candidates c
+),
+dropped as (
+  update calls c
+  set
+    state = case
+      when c.id = any (array(select id from judged where suppressed or canceled)) then 'canceled'::call_state
+      when c.dials = 0 then 'expired'
+      else 'failed' end,
+    disposition = case
+      when c.id = any (array(select id from judged where suppressed)) then 'DO_NOT_CALL'
+      when c.id = any (array(select id from judged where canceled)) then 'CANCELED'
+      else c.disposition end,
+    ended_at = (select at from now), updated_at = (select at from now)
+  where c.state = 'waiting' and c.id = any (array(select id from judged where expired or suppressed or canceled))
+  returning c.lane_id, c.user_id, c.campaign_id, c.state, c.phone
+),
+parked as (
+  update calls c
+  set state = 'parked', updated_at = (select at from now)
+  where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed and not canceled))
+  returning c.lane_id
+),
+capped as (
+  update calls c
+  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = (select at from now)
+  from judged j
+  where c.id = any (array(
+      select id from judged where capped_until > (select at from now) and not busy and not expired and not suppressed and not canceled))
+    and c.id = j.id and c.state = 'waiting'
+  returning c.lane_id, c.due_at, c.rank
+),
+left_over as materialized (
+  select lane_id from judged
+  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= (select at from now))
+  union
+  select lane_id from candidates group by lane_id, rank having count(*) >= $4
+),
+lanes_after as materialized (
+  select
+    l.id, l.user_id, l.blocked_on,
+    case
+      when l.blocked_on is not null then 'infinity'
+      when l.opens_later then l.opens_at
+      when o.lane_id is null then least(d.next_at, (select min(k.due_at) from capped k where k.lane_id = l.id), 'infinity')
+      else l.next_at
+    end as next_at,
+    case
+      when l.blocked_on is not null then 'infinity'
+      when l.opens_later and l.urgent_at < 'infinity' then l.opens_at
+      when o.lane_id is null then least(d.urgent_at, (select min(k.due_at) from capped k where k.lane_id = l.id and k.rank < 2), 'infinity')
+      else urgent_of(l.id)
+    end as urgent_at
+  from looked l
+  left join left_over o on o.lane_id = l.id
+  left join lateral (
+    select min(q.due_at) as next_at, min(q.due_at) filter (where q.rank < 2) as urgent_at
+    from generate_series(0, 4) as g(rank)
+    cross join lateral (
+      select c.due_at, g.rank from calls c
+      where c.state = 'waiting' and c.lane_id = l.id and c.rank = g.rank::smallint and c.due_at > (select at from now)
+      order by c.due_at
+      limit 1
+    ) q
+    where o.lane_id is null and not l.opens_later and l.blocked_on is null
+  ) d on true
+),
+lanes_moved as (
+  update lanes l
+  set next_at = a.next_at, urgent_at = a.urgent_at, blocked_on = a.blocked_on
+  from lanes_after a
+  where l.id = any ($1) and l.id = a.id
+    and (l.next_at, l.urgent_at, l.blocked_on) is distinct from (a.next_at, a.urgent_at, a.blocked_on)
+),
+turns_after as materialized (
+  select
+    u.user_id,
+    f.blocked_on,
+    case when f.blocked_on is not null then 'infinity' else least(
+      (select min(a.next_at) from lanes_after a where a.user_id = u.user_id),
+      (select o.next_at from lanes o where o.user_id = u.user_id and o.id <> all ($1) order by o.next_at limit 1),
+      'infinity'
+    ) end as next_at
+  from unnest($2::uuid[]) as u(user_id)
+  cross join lateral (
+    select case
+      when (select max_concurrent_calls from users where id = u.user_id) <= (select count(*) from open where user_id = u.user_id) then 'user'
+      when (select calls from quotas where user_id = u.user_id) <= 0 then 'quota'
+    end as blocked_on
+  ) f
+),
+turns_moved as (
+  update user_turns t
+  set next_at = a.next_at, blocked_on = a.blocked_on
+  from turns_after a
+  where t.user_id = any ($2) and t.user_id = a.user_id
+    and (t.next_at, t.blocked_on) is distinct from (a.next_at, a.blocked_on)
+),
+tallied as (
+  insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
+  select lane_id, user_id, campaign_id, what, sum(n)
+  from (
+    select lane_id, user_id, campaign_id, 'PENDING' as what, -1 as n from dropped
+    union all
+    select lane_id, user_id, campaign_id, public_status(state), 1 from dropped
+  ) moves
+  group by lane_id, user_id, campaign_id, what
+)
+select
+  (select at from now) as at,
+  (select count(*) from parked) + (select count(*) from capped) as put_off,
+  array(select distinct phone from dropped) as dropped,
+  nullif(least(
+    (select min(next_at) from turns_after),
+    (select t.next_at from user_turns t where t.next_at <= 'infinity' and t.user_id <> all ($2) order by t.next_at limit 1)
+  ), 'infinity') as next_at;
+end
+$_$;
+
+CREATE FUNCTION public.turn(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], refused uuid[], hold_secs double precision, recover_secs double precision, want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, new_attempt_ids uuid[], lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer, gap_secs double precision) RETURNS TABLE(ends boolean, since_claim_secs double precision, at timestamp with time zone, room integer, live bigint, held_until timestamp with time zone, probing boolean, next_at timestamp with time zone, lanes uuid[], users uuid[], obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint, rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamp with time zone, reserved_minutes integer, prospect_id uuid, agent jsonb, retry_rules jsonb)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+declare
+  now_is    timestamptz;
+  s         record;
+  settled   uuid[] := '{}';
+  parked    text[] := '{}';
+  freed     uuid[] := '{}';
+  campaigns uuid[] := '{}';
+  woken     uuid[] := '{}';
+  woken_at  timestamptz[] := '{}';
+  urgents   boolean[] := '{}';
+begin
+  perform admission_lock(false);
+  now_is := wall_clock();
+  if cardinality($1) > 0 or cardinality($22) > 0 then
+    for s in
+      select * from settle_attempts(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
+        $30, now_is)
+    loop
+      settled := settled || s.attempt_id;
+      if s.waits_at is not null then
+        woken := woken || s.lane_id;
+        woken_at := woken_at || s.waits_at;
+        urgents := urgents || (s.waits_as < 2);
+      end if;
+      if s.parked_behind then
+        parked := parked || s.phone;
+      end if;
+      if s.blocked_behind then
+        freed := freed || s.user_id;
+        campaigns := campaigns || s.campaign_id;
+      end if;
+      if s.disposition = 'DO_NOT_CALL' then
+        -- Whoever asks not to be called is not called again by what waits already.
+        perform suppress_numbers(s.user_id, array[s.phone], 'asked during a call', false, true);
+      end if;
+      ends := s.ends;
+      since_claim_secs := s.since_claim_secs;
+      attempt_id := s.attempt_id;
+      call_id := s.call_id;
+      return next;
+    end loop;
+    if cardinality(parked) > 0 then
+      perform bring_back(parked);
+    end if;
+    if cardinality(freed) > 0 then
+      perform free_slots(freed, campaigns);
+    end if;
+    if cardinality(woken) > 0 then
+      perform wake_lanes(woken, woken_at, urgents);
+    end if;
+    -- Only those that were refused by what was written here.
+    refused := array(select unnest(refused) intersect select unnest(settled));
+    if cardinality(refused) > 0 then
+      perform hold_provider(refused, hold_secs, recover_secs, global_limit);
+    end if;
+  end if;
+  if want > 0 then
+    return query
+    select null::boolean, null::double precision, c.*
+    from claim_calls($34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now_is) c;
+  end if;
+end
+$_$;
+
 CREATE FUNCTION public.unheld_users(users uuid[]) RETURNS SETOF uuid
     LANGUAGE sql
     AS $$
@@ -1304,6 +2111,46 @@ CREATE FUNCTION public.unheld_users(users uuid[]) RETURNS SETOF uuid
 $$;
 
 COMMENT ON FUNCTION public.unheld_users(users uuid[]) IS 'Those of the users whom wake_user can wake without waiting for another session; takes hold of their rows. Needs the admission lock.';
+
+CREATE FUNCTION public.unpark_calls(phones text[]) RETURNS TABLE(lane_id uuid, due_at timestamp with time zone, rank smallint)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+  return query
+with recursive number as materialized (
+  select distinct p.phone
+  from unnest($1::text[]) as p(phone)
+  where not exists (select from attempts a where a.phone = p.phone and a.ended_at is null)
+),
+hop as (
+  select n.phone, f.lane_id, f.id
+  from number n
+  cross join lateral (
+    select c.lane_id, c.id from calls c
+    where c.state = 'parked' and c.phone = n.phone
+    order by c.lane_id, c.rank, c.due_at, c.id
+    limit 1
+  ) f
+  union all
+  select h.phone, f.lane_id, f.id
+  from hop h
+  cross join lateral (
+    select c.lane_id, c.id from calls c
+    where c.state = 'parked' and c.phone = h.phone and c.lane_id > h.lane_id
+    order by c.lane_id, c.rank, c.due_at, c.id
+    limit 1
+  ) f
+)
+update calls
+set state = 'waiting', updated_at = clock()
+where state = 'parked' and id = any (array(
+  -- One that somebody holds is brought back as an orphan, a little later.
+  select id from calls where id = any (array(select id from hop)) for update skip locked
+))
+returning lane_id, due_at, rank;
+end
+$_$;
 
 CREATE FUNCTION public.unsorted_lane("user" uuid) RETURNS uuid
     LANGUAGE plpgsql
@@ -1418,6 +2265,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.users_wake() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform note_change(new.id, 'WAKE');
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.users_wake() IS 'Another limit of a user, written by plain SQL: what sleeps at it deserves a look.';
+
 CREATE FUNCTION public.uuid_v7() RETURNS uuid
     LANGUAGE sql
     AS $$
@@ -1427,6 +2285,39 @@ $$;
 
 COMMENT ON FUNCTION public.uuid_v7() IS 'A new id that sorts by time, for rows that plain SQL makes.';
 
+CREATE FUNCTION public.wake_lanes(lane_ids uuid[], ats timestamp with time zone[], urgents boolean[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+begin
+with call as materialized (
+  select w.lane_id, coalesce(w.at, clock()) as at, w.urgent
+  from unnest($1::uuid[], $2::timestamptz[], $3::bool[]) as w(lane_id, at, urgent)
+),
+due as materialized (
+  select lane_id, min(at) as next_at, coalesce(min(at) filter (where urgent), 'infinity') as urgent_at
+  from call
+  group by lane_id
+),
+woken as (
+  update lanes l
+  set next_at = least(l.next_at, d.next_at), urgent_at = least(l.urgent_at, d.urgent_at)
+  from due d
+  where l.id = any ($1) and l.id = d.lane_id and l.blocked_on is null
+    and (l.next_at > d.next_at or l.urgent_at > d.urgent_at)
+  returning l.user_id, l.next_at
+),
+turn as materialized (
+  select user_id, min(next_at) as next_at from woken group by user_id
+)
+update user_turns t
+set next_at = u.next_at
+from turn u
+where t.user_id = any (array(select user_id from turn)) and t.user_id = u.user_id
+  and t.blocked_on is null and t.next_at > u.next_at;
+end
+$_$;
+
 CREATE FUNCTION public.wake_user("user" uuid) RETURNS void
     LANGUAGE sql
     AS $$
@@ -1435,6 +2326,12 @@ CREATE FUNCTION public.wake_user("user" uuid) RETURNS void
 $$;
 
 COMMENT ON FUNCTION public.wake_user("user" uuid) IS 'Makes everything of a user deserve a look: what held it back has changed. Needs the admission lock.';
+
+CREATE FUNCTION public.wall_clock() RETURNS timestamp with time zone
+    LANGUAGE sql PARALLEL SAFE
+    AS $$ select coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp()) $$;
+
+COMMENT ON FUNCTION public.wall_clock() IS 'The time at this very moment, for who has waited for a lock inside its statement; clock() is the time the statement began.';
 
 CREATE TABLE public.attempts (
     id uuid NOT NULL,
@@ -2321,7 +3218,9 @@ UNION ALL
            FROM public.attempts a
           WHERE ((a.campaign_id = l.campaign_id) AND (a.ended_at IS NULL))) < ( SELECT g.max_concurrent_calls
            FROM public.campaigns g
-          WHERE (g.id = l.campaign_id)))) OR ((l.blocked_on = 'user'::text) AND (( SELECT count(*) AS count
+          WHERE (g.id = l.campaign_id)))) OR ((l.blocked_on = 'user'::text) AND (NOT (EXISTS ( SELECT
+           FROM public.sql_changes x
+          WHERE (x.user_id = l.user_id)))) AND (( SELECT count(*) AS count
            FROM public.attempts a
           WHERE ((a.user_id = l.user_id) AND (a.ended_at IS NULL))) < COALESCE(( SELECT u.max_concurrent_calls
            FROM public.users u
@@ -3043,6 +3942,14 @@ CREATE TABLE public.dials (
 
 COMMENT ON TABLE public.dials IS 'Dials by user and number (its identity): what rules about how often somebody is called are read from.';
 
+CREATE TABLE public.installed_functions (
+    is_only boolean DEFAULT true NOT NULL,
+    digest text NOT NULL,
+    CONSTRAINT installed_functions_one CHECK (is_only)
+);
+
+COMMENT ON TABLE public.installed_functions IS 'Which edition of sql/functions this database has: written when they are installed (outdial migrate, or a start).';
+
 CREATE VIEW public.later_spans AS
  SELECT s.secs,
     s.within_secs
@@ -3304,6 +4211,9 @@ ALTER TABLE ONLY public.idempotency_keys
 
 ALTER TABLE ONLY public.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.installed_functions
+    ADD CONSTRAINT installed_functions_pkey PRIMARY KEY (is_only);
 
 ALTER TABLE ONLY public.instances
     ADD CONSTRAINT instances_pkey PRIMARY KEY (id);
@@ -3633,6 +4543,8 @@ CREATE TRIGGER users_reopen AFTER UPDATE OF time_zone ON public.users FOR EACH R
 
 CREATE TRIGGER users_reopen_destinations AFTER UPDATE OF allowed_countries, allowed_destinations ON public.users FOR EACH ROW WHEN (((old.allowed_countries IS DISTINCT FROM new.allowed_countries) OR (old.allowed_destinations IS DISTINCT FROM new.allowed_destinations))) EXECUTE FUNCTION public.users_reopen_destinations();
 
+CREATE TRIGGER users_wake AFTER UPDATE OF max_concurrent_calls, daily_minutes_max, daily_cost_max ON public.users FOR EACH ROW WHEN (((NOT public.is_service()) AND (((old.max_concurrent_calls IS DISTINCT FROM new.max_concurrent_calls) OR (old.daily_minutes_max IS DISTINCT FROM new.daily_minutes_max)) OR (old.daily_cost_max IS DISTINCT FROM new.daily_cost_max)))) EXECUTE FUNCTION public.users_wake();
+
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_user_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
@@ -3701,6 +4613,8 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('27', 'endpoint secrets rotate', true, E'\\x29088c7d742b263c3005a089ba46155cbd492cf02ec963e41ca86eb62a6d0e10915af61ee911aeca9df253cc1747f826', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('28', 'daily caps', true, E'\\x28386809680cd781f8ac0ce15f5878a6c697010a1939832d30d7c8af4f988afa8869974181255d67625a07769bb126c3', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('29', 'what roles may', true, E'\\x30c54fd8b6ef8534da44355d31274233980971d7b22e0951ca8e55e89ffaf63ee0672b106e5bdc1e642beb4afb382440', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('30', 'limits by sql wake', true, E'\\x6bf5962c1721aeb19278a18a6fec141860f76a1999a0e09c4db3b82b695980cddff5cbec60493126b1762c2de30b2b7a', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('31', 'functions of their own', true, E'\\x740ca6f94c29a46789292cc25f4508acd569ade557b8c2905f5402eb1b3c9cb7dbaccf681bbe76faf96bb6dfa9f62ae3', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

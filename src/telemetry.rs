@@ -94,8 +94,6 @@ fn describe() {
     describe_counter!("outdial_deliveries_total", "Events sent to users' endpoints, by what came of it");
     describe_counter!("outdial_orphans_total", "Parked calls that only the sweep woke: should stay 0");
     describe_histogram!("outdial_turn_seconds", "One turn: settle and claim in a transaction");
-    describe_histogram!("outdial_claim_seconds", "The claim statement");
-    describe_histogram!("outdial_settle_seconds", "The settling of a batch");
     describe_histogram!(
         "outdial_dial_lateness_seconds",
         "Claimed after due, for calls that were due in a lane that was open"

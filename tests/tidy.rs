@@ -185,6 +185,17 @@ fn every_query_is_a_file_with_a_user() {
             }
         }
     }
+    for (path, text) in files("sql/functions", ".sql") {
+        let name = short(&path);
+        let function = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if used.remove(&name).is_none() {
+            faults.push(format!("{name} is not installed by db::migrate"));
+        }
+        let has_header = text.starts_with("-- ") && (text.contains("Used by ") || text.contains("Called by "));
+        if !has_header || !text.contains(&format!("create or replace function {function}(")) {
+            faults.push(format!("{name}: needs a header, and the function of its name"));
+        }
+    }
     let missing = used.keys().filter(|name| name.starts_with("sql/queue") || name.starts_with("sql/store"));
     faults.extend(missing.map(|name| format!("{name} does not exist")));
     assert!(faults.is_empty(), "{faults:#?}");

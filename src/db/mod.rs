@@ -11,14 +11,29 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Postgres, Row};
+use sqlx::{Connection, Executor, PgConnection, Postgres, Row};
 
 use crate::config;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+/// Functions that are installed after the migrations, and anew whenever one of them has changed.
+const FUNCTIONS: [&str; 11] = [
+    include_str!("../../sql/functions/bring_back.sql"),
+    include_str!("../../sql/functions/claim_calls.sql"),
+    include_str!("../../sql/functions/free_slots.sql"),
+    include_str!("../../sql/functions/hold_provider.sql"),
+    include_str!("../../sql/functions/settle_attempts.sql"),
+    include_str!("../../sql/functions/suppress_numbers.sql"),
+    include_str!("../../sql/functions/tend.sql"),
+    include_str!("../../sql/functions/tidy_lanes.sql"),
+    include_str!("../../sql/functions/turn.sql"),
+    include_str!("../../sql/functions/unpark_calls.sql"),
+    include_str!("../../sql/functions/wake_lanes.sql"),
+];
 /// Where sqlx notes what it has applied.
 const APPLIED: &str = "_sqlx_migrations";
 
@@ -188,13 +203,13 @@ pub async fn migrate(options: &PgConnectOptions, settings: &config::Database) ->
         return fault::within(patience, connection.close()).await.context("closing the migration's connection");
     }
     let secs = settings.migrate_timeout_secs;
-    let migrating = tokio::time::timeout(Duration::from_secs(secs), MIGRATIONS.run(&mut connection));
-    migrating
-        .await
-        .with_context(|| {
-            format!("the schema was not up to date after {secs} s; database.migrate_timeout_secs gives it longer")
-        })?
-        .context("migrating the database")?;
+    let migrating = async {
+        MIGRATIONS.run(&mut connection).await.context("migrating the database")?;
+        install_functions(&mut connection).await.context("installing functions")
+    };
+    tokio::time::timeout(Duration::from_secs(secs), migrating).await.with_context(|| {
+        format!("the schema was not up to date after {secs} s; database.migrate_timeout_secs gives it longer")
+    })??;
     fault::within(patience, connection.close()).await.context("closing the migration's connection")
 }
 
@@ -205,7 +220,31 @@ async fn is_up_to_date(connection: &mut PgConnection) -> Result<bool, MigrateErr
     }
     let applied = connection.list_applied_migrations(APPLIED).await?;
     let ours = MIGRATIONS.iter().map(|ours| (ours.version, &ours.checksum));
-    Ok(ours.eq(applied.iter().map(|row| (row.version, &row.checksum))))
+    Ok(ours.eq(applied.iter().map(|row| (row.version, &row.checksum))) && has_functions(connection).await?)
+}
+
+/// What all functions together are, in a word.
+fn digest_of_functions() -> String {
+    let digest = FUNCTIONS.iter().fold(Sha256::new(), |digest, function| digest.chain_update(function));
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn has_functions(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let digest = sqlx::query_file_scalar!("sql/store/functions_digest.sql").fetch_optional(connection).await?;
+    Ok(digest == Some(digest_of_functions()))
+}
+
+/// Processes that start together take turns: the second finds them there.
+async fn install_functions(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query_file!("sql/store/functions_lock.sql").execute(&mut *transaction).await?;
+    if !has_functions(&mut transaction).await? {
+        for function in FUNCTIONS {
+            transaction.execute(sqlx::raw_sql(function)).await?;
+        }
+        sqlx::query_file!("sql/store/functions_note.sql", digest_of_functions()).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 /// Connection options from the settings, and the embedded server when there is no URL.

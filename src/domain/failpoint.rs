@@ -31,17 +31,33 @@ pub fn panic_at(name: Option<&'static str>) -> Option<&'static str> {
     PANICS_AT.replace(name)
 }
 
+/// Whether one of these points may be hit: where work is done in one step, it is then done in steps that can be cut off.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_awaited(names: &[&str]) -> bool {
+    let by_this_thread = PANICS_AT.get().is_some_and(|wanted| names.contains(&wanted));
+    by_this_thread || WANTED.as_ref().is_some_and(|(wanted, _)| names.contains(&wanted.as_str()))
+}
+
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub fn is_awaited(_names: &[&str]) -> bool {
+    false
+}
+
+/// The point at which the process ends, and at which of its hits.
+#[cfg(debug_assertions)]
+static WANTED: std::sync::LazyLock<Option<(String, u32)>> = std::sync::LazyLock::new(|| {
+    let text = std::env::var("OUTDIAL_FAILPOINT").ok()?;
+    let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+    Some((name.to_owned(), nth))
+});
+
 /// Ends the process without a goodbye when this point is the one asked for.
 #[cfg(debug_assertions)]
 pub fn hit(name: &'static str) {
-    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    static WANTED: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
-        let text = std::env::var("OUTDIAL_FAILPOINT").ok()?;
-        let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
-        Some((name.to_owned(), nth))
-    });
     static HITS: AtomicU32 = AtomicU32::new(0);
 
     debug_assert!(NAMES.contains(&name), "{name} is not listed");

@@ -1,5 +1,5 @@
 //! The worker loop, of every role. Each turn settles what was heard and, where this process dials, claims what is due in the same
-//! transaction, so that a freed slot is refilled in the same commit; then the claimed calls are dialed, each in a task of its own.
+//! transaction and round trip, so that a freed slot is refilled in the same commit; then the claimed calls are dialed, each in a task of its own.
 //!
 //! It sleeps until something is heard, a bell rings, the next call falls due, or the poll; the poll alone would be correct.
 //! **Invariant:** a turn that fails, hangs or panics ends that turn only; what it had heard is kept, or set aside alone
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use crate::executor::dial::{Line, dial};
 use crate::outcome::decide::Rules;
 use crate::outcome::inbox::{Batch, Heard, Inbox};
 use crate::outcome::{self, Memory, Unsettled};
-use crate::queue::{self, Claim, Claimed, Room, Tended, Unreadable};
+use crate::queue::{self, Claim, Claimed, Failed, Room, Stage, Tended, Unreadable};
 use crate::telemetry::vitals::{Vital, Vitals};
 
 /// While every slot is taken, bells are answered at most this often: only a settling frees a slot.
@@ -85,8 +85,17 @@ enum TurnFailed {
     Settling(sqlx::Error),
     /// While calls were claimed, or at a commit that holds claims.
     Claiming(sqlx::Error),
-    ClaimPanicked,
     Panicked,
+}
+
+impl From<Failed> for TurnFailed {
+    fn from(failed: Failed) -> Self {
+        match failed.stage {
+            Stage::Admission => Self::Beginning(failed.error),
+            Stage::Settling => Self::Settling(failed.error),
+            Stage::Claiming => Self::Claiming(failed.error),
+        }
+    }
 }
 
 /// When to take the next turn.
@@ -313,11 +322,9 @@ impl Dispatcher {
         self.kept.discard().await;
         self.memory.clear();
         let pause = match &failed {
-            TurnFailed::ClaimPanicked => {
-                tracing::error!("a claim panicked; settling goes on without it (outdial doctor)");
-                Some(POISON_PAUSE)
-            }
-            TurnFailed::Claiming(error) if fault::is_of_the_values(error) => {
+            TurnFailed::Claiming(error)
+                if fault::is_of_the_values(error) || matches!(error, sqlx::Error::WorkerCrashed) =>
+            {
                 tracing::error!(%error, "a claim failed for what it read; settling goes on without it (outdial doctor)");
                 Some(POISON_PAUSE)
             }
@@ -337,7 +344,7 @@ impl Dispatcher {
         let unsettled = match failed {
             TurnFailed::Beginning(error) => Unsettled::NotBegun(error),
             TurnFailed::Settling(error) | TurnFailed::Claiming(error) => Unsettled::Failed(error),
-            TurnFailed::ClaimPanicked | TurnFailed::Panicked => Unsettled::Panicked,
+            TurnFailed::Panicked => Unsettled::Panicked,
         };
         let heard_nothing = batch.heard.is_empty();
         if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await || heard_nothing {
@@ -368,27 +375,21 @@ impl Dispatcher {
         }
         let room = self.line.as_ref().filter(|_| want > 0).map(|line| self.room(line, want));
         let connection = self.kept.get().await.map_err(TurnFailed::Beginning)?;
-        let mut transaction = queue::admit(connection).await.map_err(TurnFailed::Beginning)?;
-        let report = if batch.heard.is_empty() {
-            outcome::Report::default()
+        let turned = if failpoint::is_awaited(&["claim.before_commit", "event.before_commit"]) {
+            let mut transaction = connection.begin().await.map_err(TurnFailed::Beginning)?;
+            let turned = outcome::turn(&mut transaction, &batch.heard, &self.rules, &mut self.memory, room).await;
+            if turned.as_ref().is_ok_and(|(_, claim)| !claim.calls.is_empty()) {
+                failpoint::hit("claim.before_commit");
+            }
+            if !batch.heard.is_empty() {
+                failpoint::hit("event.before_commit");
+            }
+            transaction.commit().await.map_err(TurnFailed::Claiming)?;
+            turned
         } else {
-            let settling = outcome::settle(&mut transaction, &batch.heard, &self.rules, &mut self.memory);
-            settling.await.map_err(TurnFailed::Settling)?
+            outcome::turn(connection, &batch.heard, &self.rules, &mut self.memory, room).await
         };
-        let mut claim = Claim::default();
-        if let Some(room) = room {
-            let began = Instant::now();
-            let claiming = AssertUnwindSafe(queue::claim(&mut transaction, room)).catch_unwind().await;
-            claim = claiming.map_err(|_| TurnFailed::ClaimPanicked)?.map_err(TurnFailed::Claiming)?;
-            metrics::histogram!("outdial_claim_seconds").record(began.elapsed());
-        }
-        if !claim.calls.is_empty() {
-            failpoint::hit("claim.before_commit");
-        }
-        if !batch.heard.is_empty() {
-            failpoint::hit("event.before_commit");
-        }
-        transaction.commit().await.map_err(TurnFailed::Claiming)?;
+        let (report, claim) = turned?;
         if !claim.calls.is_empty() {
             failpoint::hit("claim.after_commit");
         }
@@ -405,10 +406,7 @@ impl Dispatcher {
             return Ok(None);
         };
         let room = self.room(line, claim.room);
-        let mut transaction = queue::admit(self.kept.get().await?).await?;
-        let tended = queue::tend(&mut transaction, &claim.looked, &room).await?;
-        transaction.commit().await?;
-        Ok(Some(tended))
+        queue::tend(self.kept.get().await?, &claim.looked, &room).await.map(Some)
     }
 
     /// As many permits as there are, up to a batch; none without a good lease, or where nobody dials.

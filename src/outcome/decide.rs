@@ -123,7 +123,6 @@ fn same(facts: &Facts) -> Settlement {
         check_in_secs: None,
         record_in_secs: None,
         call_was: facts.call_state,
-        rank_was: facts.rank,
         call: None,
     }
 }

@@ -1,13 +1,13 @@
 //! What is said about a call, and what that means: the one place where executor, webhooks and rescue meet.
 //!
-//! [`inbox::Inbox`] collects what was heard; [`settle`] stores it, decides on fresh facts ([`decide::decide`], pure) and has it
-//! written down in the caller's transaction. **Invariant:** never asks a provider, never answers HTTP.
+//! [`inbox::Inbox`] collects what was heard; [`turn`] decides on what is known of each attempt ([`decide::decide`], pure) and has it
+//! written down, fenced by what it was decided on. **Invariant:** never asks a provider, never answers HTTP.
 
 pub mod decide;
 pub mod inbox;
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,13 +16,12 @@ use sqlx::{PgConnection, PgPool};
 use crate::db::fault;
 use crate::domain::call::AttemptState;
 use crate::domain::disposition::Disposition;
-use crate::domain::failpoint;
 use crate::domain::ids::{AttemptId, new_id, splitmix};
 use crate::domain::raw_json::RawJson;
 use crate::domain::word::{Outcome, Word};
 use crate::outcome::decide::{Rules, decide};
 use crate::outcome::inbox::{Batch, Heard, Inbox, Meant};
-use crate::queue::{self, Event, Facts, Settled, Settlement, Stray};
+use crate::queue::{self, Claim, Event, Facts, Failed, Full, Room, Settled, Settlement, Stage, Stray, Work};
 
 /// What became of something heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +48,7 @@ pub struct Report {
 /// revision it was decided on, and what somebody else changed is read anew.
 pub type Memory = HashMap<AttemptId, Facts>;
 
-/// Stores what was heard, decides, and writes it down. Needs a transaction that holds the admission lock alone.
-/// When that transaction does not commit, `memory` must be cleared.
+/// Stores what was heard, decides, and writes it down. When the transaction it is in does not commit, `memory` must be cleared.
 ///
 /// # Errors
 /// Postgres is away; nothing was settled.
@@ -60,12 +58,27 @@ pub async fn settle(
     rules: &Rules,
     memory: &mut Memory,
 ) -> sqlx::Result<Report> {
-    let began = Instant::now();
-    let attempts = whom_it_concerns(connection, heard).await?;
+    turn(connection, heard, rules, memory, None).await.map(|(report, _)| report).map_err(|failed| failed.error)
+}
+
+/// [`settle`], and claims what is due in the same transaction ([`queue::turn`]). Facts are read, and decided upon, before that: each write
+/// is fenced by the revision of its facts, so that nobody waits for our thinking with the lock in hand.
+///
+/// # Errors
+/// Postgres is away, or refused a value. Of several words about one attempt the first may have been settled; they may be said again.
+pub async fn turn(
+    connection: &mut PgConnection,
+    heard: &[Heard],
+    rules: &Rules,
+    memory: &mut Memory,
+    mut room: Option<Room<'_>>,
+) -> Result<(Report, Claim), Failed> {
+    let reading = |error| Failed { stage: Stage::Settling, error };
+    let attempts = whom_it_concerns(connection, heard).await.map_err(reading)?;
     let unknown = distinct(attempts.iter().flatten().filter(|attempt| !memory.contains_key(attempt)));
-    refresh(connection, &unknown, memory).await?;
+    refresh(connection, &unknown, memory).await.map_err(reading)?;
     let mut report = Report { became: vec![Became::Stray; heard.len()], ended: Vec::new() };
-    keep_strays(connection, heard, &attempts, memory).await?;
+    keep_strays(connection, heard, &attempts, memory).await.map_err(reading)?;
     let mut events = events_of(heard, &attempts, memory);
     // Several words about one attempt are taken one after the other, each on the facts the one before left.
     let mut left: Positions = attempts
@@ -74,46 +87,50 @@ pub async fn settle(
         .filter_map(|(nth, attempt)| Some((nth, attempt.filter(|attempt| memory.contains_key(attempt))?)))
         .collect();
     drop_what_an_end_says_too(&mut left, heard, &mut report);
-    while !left.is_empty() || !events.is_empty() {
+    let mut claim = Claim::default();
+    while !left.is_empty() || !events.is_empty() || room.is_some() {
         // What the round before ended, or left in doubt, is read anew.
         let forgotten =
             distinct(left.iter().map(|(_, attempt)| attempt).filter(|attempt| !memory.contains_key(attempt)));
-        refresh(connection, &forgotten, memory).await?;
+        refresh(connection, &forgotten, memory).await.map_err(reading)?;
         let (round, later) = first_of_each(&left);
-        learn_of_promises(connection, &round, heard, memory).await?;
+        learn_of_promises(connection, &round, heard, memory).await.map_err(reading)?;
         let batch = decide_round(&round, heard, memory, rules, &mut report);
-        left = write(connection, batch, &std::mem::take(&mut events), memory, &mut report).await?;
+        let work = Work {
+            settlements: batch.iter().map(|(_, settlement)| settlement.clone()).collect(),
+            events: std::mem::take(&mut events),
+            full: full_of(&batch, heard, rules),
+        };
+        left = Vec::new();
+        // What is freed last is claimed with it.
+        let room = room.take_if(|_| later.is_empty());
+        if room.is_some() || !work.settlements.is_empty() || !work.events.is_empty() {
+            let claims = room.is_some();
+            let (settled, claimed) = queue::turn(connection, work, room).await?;
+            if claims {
+                claim = claimed;
+            }
+            left = note(connection, batch, settled, memory, &mut report).await.map_err(reading)?;
+        }
         left.extend(later);
     }
-    leave_the_full_alone(connection, heard, &attempts, rules, &report).await?;
-    metrics::histogram!("outdial_settle_seconds").record(began.elapsed());
-    Ok(report)
+    Ok((report, claim))
 }
 
 /// A provider that is full, or whose carrier is, is left alone for a while by every process, and asked for fewer calls at once: from the
-/// claim on that comes after this in the same transaction.
-async fn leave_the_full_alone(
-    connection: &mut PgConnection,
-    heard: &[Heard],
-    attempts: &[Option<AttemptId>],
-    rules: &Rules,
-    report: &Report,
-) -> sqlx::Result<()> {
-    let full = heard.iter().zip(attempts).zip(&report.became).filter_map(|((heard, attempt), became)| {
-        let hold = match heard.word {
+/// claim on that comes in the same transaction.
+fn full_of(batch: &[(usize, Settlement)], heard: &[Heard], rules: &Rules) -> Option<Full> {
+    let full = batch.iter().filter_map(|(nth, settlement)| {
+        let hold = match heard.get(*nth)?.word {
             Word::Capacity { retry_after_ms } => Duration::from_millis(retry_after_ms),
             Word::TurnedAway { full: true, .. } => rules.full_hold,
             _ => return None,
         };
-        (*became == Became::Applied).then_some(((*attempt)?, hold))
+        Some((settlement.attempt_id, hold))
     });
     let (refused, holds): (Vec<AttemptId>, Vec<Duration>) = full.unzip();
-    match holds.into_iter().max() {
-        Some(hold) => {
-            queue::hold_provider(connection, &refused, hold, rules.global_limit, rules.ceiling_recovery).await
-        }
-        None => Ok(()),
-    }
+    let hold = holds.into_iter().max()?;
+    Some(Full { refused, hold, recovery: rules.ceiling_recovery, global_limit: rules.global_limit })
 }
 
 /// Where a word, or what was told before it, wishes for another call: what that is judged by.
@@ -156,19 +173,13 @@ async fn refresh(connection: &mut PgConnection, attempts: &[AttemptId], memory: 
     Ok(())
 }
 
-/// [`settle`] in a transaction of its own, for whoever settles beside the worker loop (`outdial reconcile`). It holds the admission lock alone: an insert beside it
-/// could park a call behind the very attempt that ends here, and neither would see the other.
+/// [`settle`] for whoever settles beside the worker loop (`outdial reconcile`).
 ///
 /// # Errors
 /// Postgres is away; nothing was settled.
 pub async fn settle_alone(pool: &PgPool, heard: &[Heard], rules: &Rules) -> sqlx::Result<Report> {
     let mut connection = pool.acquire().await?;
-    let mut transaction = queue::admit(&mut connection).await?;
-    let report = settle(&mut transaction, heard, rules, &mut Memory::new()).await?;
-    failpoint::hit("event.before_commit");
-    transaction.commit().await?;
-    failpoint::hit("event.after_commit");
-    Ok(report)
+    settle(&mut connection, heard, rules, &mut Memory::new()).await
 }
 
 /// Our attempt's id first, then the provider's.
@@ -282,18 +293,17 @@ fn decide_round(
     batch
 }
 
-/// Writes a round; returns what somebody else was faster with, to be decided again on fresh facts.
-async fn write(
+/// Notes what was written of a round; returns what somebody else was faster with, to be decided again on fresh facts.
+async fn note(
     connection: &mut PgConnection,
     batch: Vec<(usize, Settlement)>,
-    events: &[Event],
+    settled: Vec<Settled>,
     memory: &mut Memory,
     report: &mut Report,
 ) -> sqlx::Result<Positions> {
     let mut left: HashMap<AttemptId, (usize, Settlement)> =
-        batch.iter().map(|(nth, settlement)| (settlement.attempt_id, (*nth, settlement.clone()))).collect();
-    let settlements = batch.into_iter().map(|(_, settlement)| settlement).collect();
-    for row in queue::settle(connection, settlements, events).await? {
+        batch.into_iter().map(|(nth, settlement)| (settlement.attempt_id, (nth, settlement))).collect();
+    for row in settled {
         let Some((nth, settlement)) = left.remove(&row.attempt_id) else { continue };
         mark(report, nth, Became::Applied);
         if row.ends {

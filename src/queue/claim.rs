@@ -1,16 +1,14 @@
-//! The claim: which calls are dialed now. Exact limits, bounded cost.
+//! The claim: which calls are dialed now. Exact limits, bounded cost. It is done by [`crate::queue::turn`].
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::call::{AttemptState, CallState};
-use crate::domain::ids::{AttemptId, CallId, InstanceId, ProspectId, new_id};
+use crate::domain::ids::{AttemptId, CallId, InstanceId, ProspectId};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::raw_json::RawJson;
-use crate::domain::word::Weight;
-use crate::queue::{Facts, Known, unpark};
+use crate::queue::Facts;
 
 /// Who claims, and under which limits.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +41,7 @@ pub struct Frequency {
 
 impl Room<'_> {
     /// Tokens the provider's bucket holds: a second's worth, and at least one.
-    fn burst(&self) -> f64 {
+    pub(super) fn burst(&self) -> f64 {
         self.dials_per_second.max(1.0)
     }
 }
@@ -118,136 +116,6 @@ impl Claim {
     }
 }
 
-/// Claims up to `room.want` due calls. Needs the admission lock alone ([`crate::queue::admit`]).
-///
-/// # Errors
-/// Postgres is away.
-pub async fn claim(connection: &mut PgConnection, room: Room<'_>) -> sqlx::Result<Claim> {
-    let begun = Instant::now();
-    let attempt_ids: Vec<Uuid> = (0..room.want).map(|_| new_id()).collect();
-    let rows = sqlx::query_file_as!(
-        Row,
-        "sql/queue/claim.sql",
-        i32::try_from(room.want).unwrap_or(i32::MAX),
-        room.global_limit,
-        room.instance.0,
-        room.provider,
-        room.dial_guard_secs,
-        &attempt_ids,
-        room.lanes_max,
-        room.lease_secs,
-        room.dials_per_second,
-        room.burst(),
-        room.frequency.dials_per_day,
-        room.frequency.gap_secs,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut claim = Claim { begun: Some(begun), ..Claim::default() };
-    for mut row in rows {
-        claim.room = usize::try_from(row.room).unwrap_or_default();
-        claim.live = row.live;
-        claim.obstructed = row.obstructed;
-        claim.probing = row.probing;
-        claim.next_in_secs = row.next_at.map(|at| secs_until(row.at, at));
-        claim.held_secs = row.held_until.map(|at| secs_until(row.at, at));
-        claim.looked = Looked { lanes: std::mem::take(&mut row.lanes), users: std::mem::take(&mut row.users) };
-        match row.into_claimed() {
-            Some(Ok(call)) => claim.calls.push(call),
-            Some(Err(unreadable)) => claim.unreadable.push(unreadable),
-            None => {}
-        }
-    }
-    Ok(claim)
-}
-
-fn secs_until(now: DateTime<Utc>, at: DateTime<Utc>) -> f64 {
-    (at - now).as_seconds_f64().max(0.0)
-}
-
-/// A row of sql/queue/claim.sql: the summary, and beside it a claimed call, if any.
-struct Row {
-    at: DateTime<Utc>,
-    room: i32,
-    live: i64,
-    held_until: Option<DateTime<Utc>>,
-    probing: bool,
-    next_at: Option<DateTime<Utc>>,
-    lanes: Vec<Uuid>,
-    users: Vec<Uuid>,
-    obstructed: bool,
-    attempt_id: Option<Uuid>,
-    call_id: Option<Uuid>,
-    attempt_number: Option<i32>,
-    dials: Option<i16>,
-    dials_max: Option<i16>,
-    priority: Option<i16>,
-    rank: Option<i16>,
-    retry_delay_secs: Option<i32>,
-    phone: Option<String>,
-    script_id: Option<String>,
-    metadata: Option<RawJson>,
-    variables: Option<RawJson>,
-    due_at: Option<DateTime<Utc>>,
-    reserved_minutes: Option<i32>,
-    prospect_id: Option<Uuid>,
-    agent: Option<RawJson>,
-    retry_rules: Option<RawJson>,
-}
-
-impl Row {
-    /// None: there is no call beside the summary.
-    fn into_claimed(self) -> Option<Result<Claimed, Unreadable>> {
-        let (Some(attempt_id), Some(call_id), Some(attempt_number), Some(phone)) =
-            (self.attempt_id.map(AttemptId), self.call_id.map(CallId), self.attempt_number, self.phone)
-        else {
-            return None;
-        };
-        let phone = match PhoneNumber::parse(&phone) {
-            Ok(phone) => phone,
-            Err(error) => return Some(Err(Unreadable { attempt_id, call_id, detail: format!("phone: {error}") })),
-        };
-        let facts = Facts {
-            attempt_id,
-            call_id,
-            revision: 0,
-            state: AttemptState::Dialing,
-            dialed: false,
-            weight: Weight::None,
-            misses: 0,
-            told: None,
-            provider_call_id: None,
-            known: Known::default(),
-            unheard_secs: 0.0,
-            call_state: CallState::Live,
-            newest: true,
-            dials: self.dials.unwrap_or_default(),
-            dials_max: self.dials_max.unwrap_or_default(),
-            priority: self.priority.unwrap_or_default(),
-            rank: self.rank.unwrap_or_default(),
-            cancel_requested: false,
-            retry_delay_secs: self.retry_delay_secs,
-            retry_rules: self.retry_rules,
-            promise: None,
-        };
-        Some(Ok(Claimed {
-            attempt_id,
-            call_id,
-            attempt_number,
-            phone,
-            script_id: self.script_id.unwrap_or_default(),
-            metadata: self.metadata.unwrap_or_default(),
-            variables: self.variables.unwrap_or_default(),
-            minutes_max: self.reserved_minutes,
-            agent: self.agent,
-            prospect_id: self.prospect_id.map(ProspectId),
-            due_at: self.due_at.unwrap_or(self.at),
-            claimed_at: self.at,
-            facts,
-        }))
-    }
-}
-
 /// What tending did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tended {
@@ -257,7 +125,7 @@ pub struct Tended {
     pub next_in_secs: Option<f64>,
 }
 
-/// Tidies what a claim looked at. Needs the admission lock alone ([`crate::queue::admit`]).
+/// Tidies what a claim looked at, and brings back who was behind what it dropped. Takes the admission lock alone by itself.
 ///
 /// # Errors
 /// Postgres is away.
@@ -274,10 +142,12 @@ pub async fn tend(connection: &mut PgConnection, looked: &Looked, room: &Room<'_
     )
     .fetch_one(&mut *connection)
     .await?;
-    // A head that expired or was suppressed has left its number: the next in line comes back.
-    unpark(connection, &row.dropped).await?;
-    let dropped = i64::try_from(row.dropped.len()).unwrap_or(i64::MAX);
-    Ok(Tended { moved: row.put_off + dropped, next_in_secs: row.next_at.map(|at| secs_until(row.at, at)) })
+    Ok(Tended { moved: row.moved, next_in_secs: row.next_at.map(|at| secs_until(row.at, at)) })
+}
+
+/// From one time of the database to another; 0: it has passed.
+pub(super) fn secs_until(now: DateTime<Utc>, at: DateTime<Utc>) -> f64 {
+    (at - now).as_seconds_f64().max(0.0)
 }
 
 /// Looks again at an attempt that is about to be dialed: why it must not be, if it must not.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::UserId;
 use crate::domain::phone::PhoneNumber;
-use crate::queue::{feed, unpark};
+use crate::queue::feed;
 
 /// Puts numbers onto a user's do-not-call list (the operator's is everybody's) and ends the calls that wait for them; returns how
 /// many calls that were.
@@ -42,12 +42,9 @@ pub(super) async fn suppress_on(
     because: Because,
 ) -> sqlx::Result<i64> {
     let (by_status, asked) = (because == Because::Status, because == Because::Asked);
-    let ended = sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, phones, reason, by_status, asked)
-        .fetch_one(&mut *connection)
-        .await?;
-    // Calls of others may have been parked behind one that ended.
-    unpark(connection, phones).await?;
-    Ok(ended)
+    sqlx::query_file_scalar!("sql/queue/suppress.sql", user.0, phones, reason, by_status, asked)
+        .fetch_one(connection)
+        .await
 }
 
 /// Sees to it that numbers which plain SQL put onto lists stand there in the form by which they are compared, too; returns how many were

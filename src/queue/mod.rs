@@ -1,11 +1,11 @@
 //! Every statement that moves a call: into its lane, to an attempt, to its end.
 //!
-//! One admission lock orders them. Claiming and settling take it alone ([`admit`]); whatever else feeds or forbids takes it
+//! One admission lock orders them. Claiming and settling take it alone ([`turn`]); whatever else feeds or forbids takes it
 //! shared ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
 //! sleeping lanes and parked calls need no cleverness beyond that (tests/it/races.rs takes the lock out and sees it fail).
 //! Windows have a lock of their own, taken before it ([`windows`]).
-//! The lock is a statement of its own, before the one that reads: in READ COMMITTED a statement sees what was committed when
-//! it began. Lock order: windows, admission, then numbers (sorted), then rows by id.
+//! The lock is a statement of its own, before the one that reads, inside a function too: in READ COMMITTED a statement sees what was
+//! committed when it began. Lock order: windows, admission, then numbers (sorted), then rows by id.
 //!
 //! **Invariant:** nothing slow happens in here; nobody dials inside a transaction.
 
@@ -22,25 +22,25 @@ pub mod recruit;
 mod rescue;
 mod settle;
 mod steer;
+mod turn;
 pub mod windows;
 
 pub use adopt::{Adopted, adopt, newest_dial};
 pub use campaigns::{CampaignChanges, NewCampaign, cancel_campaign, create_campaign, sweep_canceled, update_campaign};
-pub use claim::{Claim, Claimed, Frequency, Looked, Room, Tended, Unreadable, claim, look_again, tend};
+pub use claim::{Claim, Claimed, Frequency, Looked, Room, Tended, Unreadable, look_again, tend};
 pub use do_not_call::{Removal, Unsuppressed, canonize, change_number, keep_number, suppress, unsuppress};
 pub use enqueue::{Enqueuer, NewCall, Verdict, enqueue};
 pub use plain_sql::take_in;
 pub use prospects::{NewProspect, ProspectChanges, create_prospects, enlist, update_prospect};
-pub use provider::{Breaker, InARow, Judged, accepted_again, hold_provider, judge_provider, refused_again};
+pub use provider::{Breaker, InARow, Judged, accepted_again, judge_provider, refused_again};
 pub use quotas::{SubscriptionInput, refill, subscribe, turn_caps_day, turn_days, wake_user};
 pub use rescue::{
     Inquiry, SlotsUsed, Stray, ask_about_all, delete_strays, doubt_of_the_dead, expire, fold_tallies, inquire,
     match_strays, overdue, record_strays, release_orphans, set_aside_event, slots_used, take_records, unsent,
 };
-pub use settle::{
-    CallChange, Event, Facts, Known, Promise, Settled, Settlement, facts, free, promises, resolve, settle,
-};
+pub use settle::{CallChange, Event, Facts, Known, Promise, Settled, Settlement, facts, promises, resolve};
 pub use steer::{Amended, Amendment, Canceled, Retried, amend, cancel, retry};
+pub use turn::{Failed, Full, Stage, Work, claim, turn};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
@@ -88,7 +88,7 @@ pub async fn wake(connection: &mut PgConnection, wakes: &[Wake]) -> sqlx::Result
     Ok(())
 }
 
-/// Brings back the best parked call of each lane for each of these numbers that is on no call, and wakes its lane.
+/// Brings back the best parked call of each lane for each of these numbers that is on no call, and wakes its lane; how many.
 ///
 /// # Errors
 /// Postgres is away.
@@ -96,9 +96,6 @@ pub async fn unpark(connection: &mut PgConnection, phones: &[String]) -> sqlx::R
     if phones.is_empty() {
         return Ok(0);
     }
-    let back = sqlx::query_file!("sql/queue/unpark.sql", phones).fetch_all(&mut *connection).await?;
-    let wakes: Vec<Wake> =
-        back.iter().map(|row| Wake { lane_id: LaneId(row.lane_id), at: Some(row.due_at), rank: row.rank }).collect();
-    wake(connection, &wakes).await?;
-    Ok(wakes.len())
+    let back = sqlx::query_file_scalar!("sql/queue/unpark.sql", phones).fetch_one(connection).await?;
+    Ok(usize::try_from(back).unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 use crate::domain::ids::{AttemptId, UserId};
 
@@ -28,25 +28,6 @@ pub struct Judged {
     pub open_secs: Option<f64>,
     /// After that one dial at a time is let through, until one is answered.
     pub half_open: bool,
-}
-
-/// The provider was full when it was to take `refused`: no claim for `hold`, on any instance, and no more live calls than it has now,
-/// or half of what was allowed for each of these if that is more; that ceiling rises to `global_limit` again over `recovery`.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn hold_provider(
-    connection: &mut PgConnection,
-    refused: &[AttemptId],
-    hold: Duration,
-    global_limit: i32,
-    recovery: Duration,
-) -> sqlx::Result<()> {
-    let (hold, recovery) = (hold.as_secs_f64(), recovery.as_secs_f64().max(1.0));
-    sqlx::query_file!("sql/queue/hold_provider.sql", refused as _, hold, recovery, global_limit)
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// Reports dials that were answered, in whatever sense, and those that were not.

@@ -1,19 +1,14 @@
-//! Writing down what was decided: one fenced statement for a batch of attempts.
-
-use std::collections::{HashMap, HashSet};
+//! What a decision rests on, and what is written of it. It is written by [`crate::queue::turn`], fenced by the revision of the facts.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::domain::call::{AttemptState, CallState};
 use crate::domain::disposition::Disposition;
-use crate::domain::ids::{AttemptId, CallId, CampaignId, LaneId, UserId};
+use crate::domain::ids::{AttemptId, CallId};
 use crate::domain::raw_json::RawJson;
 use crate::domain::word::Weight;
-use crate::queue::do_not_call::{Because, suppress_on};
-use crate::queue::{Wake, unpark, wake};
 
 /// What a decision rests on: the attempt and its call as they are under the admission lock.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,8 +118,6 @@ pub struct Settlement {
     pub record_in_secs: Option<f64>,
     /// The call's state in the facts: the fence.
     pub call_was: CallState,
-    /// The call's rank in the facts.
-    pub rank_was: i16,
     pub call: Option<CallChange>,
 }
 
@@ -222,138 +215,4 @@ pub async fn resolve(
 ) -> sqlx::Result<Vec<(String, AttemptId)>> {
     let rows = sqlx::query_file!("sql/queue/resolve.sql", provider_call_ids).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.provider_call_id, AttemptId(row.id))).collect())
-}
-
-/// Writes a batch of decisions and events, frees what they free, and wakes what that wakes. Needs the admission lock,
-/// alone. A second delivery of an event adds nothing.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn settle(
-    connection: &mut PgConnection,
-    mut batch: Vec<Settlement>,
-    events: &[Event],
-) -> sqlx::Result<Vec<Settled>> {
-    if batch.is_empty() && events.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Rows are locked in id order, so that two settlers never wait for each other.
-    batch.sort_by_key(|settlement| settlement.attempt_id);
-    let rows = write(connection, &batch, events).await?;
-    let waits: HashMap<AttemptId, i16> = batch
-        .iter()
-        .filter_map(|s| {
-            Some((s.attempt_id, s.call.filter(|call| call.becomes == CallState::Waiting)?.rank.unwrap_or(s.rank_was)))
-        })
-        .collect();
-    let mut parked_behind = Vec::new();
-    let mut users: Vec<UserId> = Vec::new();
-    let mut campaigns: Vec<CampaignId> = Vec::new();
-    let mut wakes = Vec::new();
-    let mut settled = Vec::with_capacity(rows.len());
-    let asked: HashSet<AttemptId> = batch
-        .iter()
-        .filter(|settlement| settlement.disposition == Some(Disposition::DoNotCall))
-        .map(|settlement| settlement.attempt_id)
-        .collect();
-    let mut not_to_call: Vec<(UserId, String)> = Vec::new();
-    for row in rows {
-        let attempt_id = AttemptId(row.attempt_id);
-        if asked.contains(&attempt_id) {
-            not_to_call.push((UserId(row.user_id), row.phone.clone()));
-        }
-        if let Some(rank) = waits.get(&attempt_id) {
-            wakes.push(Wake { lane_id: LaneId(row.lane_id), at: row.due_at, rank: *rank });
-        }
-        if row.parked_behind {
-            parked_behind.push(row.phone);
-        }
-        if row.blocked_behind {
-            users.push(UserId(row.user_id));
-            campaigns.extend(row.campaign_id.map(CampaignId));
-        }
-        settled.push(Settled {
-            attempt_id,
-            call_id: CallId(row.call_id),
-            ends: row.ends,
-            since_claim_secs: row.since_claim_secs,
-        });
-    }
-    for (user, phone) in not_to_call {
-        // Whoever asks not to be called is not called again by what waits already.
-        suppress_on(connection, user, &[phone], Some("asked during a call"), Because::Asked).await?;
-    }
-    unpark(connection, &parked_behind).await?;
-    if !users.is_empty() {
-        free(connection, &users, &campaigns).await?;
-    }
-    wake(connection, &wakes).await?;
-    Ok(settled)
-}
-
-/// A row of sql/queue/settle.sql.
-struct Row {
-    attempt_id: Uuid,
-    call_id: Uuid,
-    phone: String,
-    user_id: Uuid,
-    lane_id: Uuid,
-    campaign_id: Option<Uuid>,
-    ends: bool,
-    /// When a call that waits again is due; none: at once, or as it was.
-    due_at: Option<DateTime<Utc>>,
-    since_claim_secs: f64,
-    parked_behind: bool,
-    blocked_behind: bool,
-}
-
-async fn write(connection: &mut PgConnection, batch: &[Settlement], events: &[Event]) -> sqlx::Result<Vec<Row>> {
-    fn column<R, T>(rows: &[R], field: impl Fn(&R) -> T) -> Vec<T> {
-        rows.iter().map(field).collect()
-    }
-    sqlx::query_file_as!(
-        Row,
-        "sql/queue/settle.sql",
-        &column(batch, |s| s.attempt_id) as _,
-        &column(batch, |s| s.revision),
-        &column(batch, |s| s.state.map(AttemptState::as_sql)) as _,
-        &column(batch, |s| s.provider_call_id.clone()) as _,
-        &column(batch, |s| s.dialed),
-        &column(batch, |s| s.weight.map(Weight::as_sql)) as _,
-        &column(batch, |s| s.disposition.map(Disposition::as_str)) as _,
-        &column(batch, |s| s.hangup_cause.clone()) as _,
-        &column(batch, |s| s.duration_secs) as _,
-        &column(batch, |s| s.told.clone()) as _,
-        &column(batch, |s| s.transcript.clone()) as _,
-        &column(batch, |s| s.misses),
-        &column(batch, |s| s.started),
-        &column(batch, |s| s.sent_secs_ago) as _,
-        &column(batch, |s| s.check_in_secs) as _,
-        &column(batch, |s| s.call_was.as_sql().to_owned()),
-        &column(batch, |s| s.call.map(|c| c.becomes.as_sql())) as _,
-        &column(batch, |s| s.call.and_then(|c| c.due_in_secs)) as _,
-        &column(batch, |s| s.call.and_then(|c| c.due_at)) as _,
-        &column(batch, |s| s.call.and_then(|c| c.rank)) as _,
-        &column(batch, |s| s.call.and_then(|c| c.dials_max)) as _,
-        &column(events, |e| e.attempt_id) as _,
-        &column(events, |e| e.key.clone()),
-        &column(events, |e| e.kind.to_owned()),
-        &column(events, |e| e.source.to_owned()),
-        &column(events, |e| e.body.clone()),
-        &column(batch, |s| s.carrier_call_id.clone()) as _,
-        &column(batch, |s| s.summary.clone()) as _,
-        &column(batch, |s| s.billed),
-        &column(batch, |s| s.record_in_secs) as _,
-    )
-    .fetch_all(connection)
-    .await
-}
-
-/// Wakes lanes and users that slept because these users or campaigns were at their limit.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn free(connection: &mut PgConnection, users: &[UserId], campaigns: &[CampaignId]) -> sqlx::Result<()> {
-    sqlx::query_file!("sql/queue/free.sql", users as _, campaigns as _).execute(connection).await?;
-    Ok(())
 }

@@ -117,8 +117,6 @@ async fn metrics_by_accept_header() {
             "outdial_slots_allowed{scope=\"global\"}",
             "outdial_unknown_attempts",
             "outdial_turn_seconds_bucket{le=",
-            "outdial_claim_seconds_bucket{le=",
-            "outdial_settle_seconds_bucket{le=",
             "outdial_dial_seconds_bucket{le=",
             "outdial_dial_lateness_seconds_bucket{le=",
             "outdial_webhook_delay_seconds_bucket{le=",

@@ -7,11 +7,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 
 use crate::support::{TestDb, buffers_of};
 
-const CLAIM: &str = include_str!("../../sql/queue/claim.sql");
-const TEND: &str = include_str!("../../sql/queue/tend.sql");
-const SETTLE: &str = include_str!("../../sql/queue/settle.sql");
 const FACTS: &str = include_str!("../../sql/queue/facts.sql");
-const UNPARK: &str = include_str!("../../sql/queue/unpark.sql");
 
 /// A connection with the settings of the work pool, on which the statements are prepared as the service prepares them.
 async fn prepared(test_db: &TestDb) -> PgConnection {
@@ -19,12 +15,16 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
     let settings = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
     connection.execute(sqlx::raw_sql(settings)).await.expect("settings");
     for (name, types, sql) in [
-        ("claim", "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8, int, float8)", CLAIM),
-        ("tend", "(uuid[], uuid[], float8, bigint, int, float8)", TEND),
-        ("facts", "(uuid[])", FACTS),
-        ("unpark", "(text[])", UNPARK),
-        ("settle", "", SETTLE),
-        ("enqueue", "", &statement_of_enqueue(&mut connection).await),
+        ("facts", "(uuid[])", FACTS.to_owned()),
+        ("claim", CLAIMS, statement_of(&mut connection, "claim_calls").await),
+        (
+            "tidy",
+            "(uuid[], uuid[], float8, bigint, int, float8, timestamptz)",
+            statement_of(&mut connection, "tidy_lanes").await,
+        ),
+        ("unpark", "(text[])", statement_of(&mut connection, "unpark_calls").await.replace("phones", "$1")),
+        ("settle", SETTLES, statement_of(&mut connection, "settle_attempts").await),
+        ("enqueue", "", statement_of(&mut connection, "enqueue").await.replace("givens[", "($9::text[])[")),
     ] {
         let prepare = format!("prepare {name}{types} as {sql}");
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))).await.expect(name);
@@ -32,14 +32,17 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
     connection
 }
 
-/// The statement inside the function `enqueue`, which names its parameters by number.
-async fn statement_of_enqueue(connection: &mut PgConnection) -> String {
-    let body: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'enqueue' and pronargs = 18")
-        .fetch_one(connection)
-        .await
-        .expect("the function");
+/// What the statements of functions are given.
+const CLAIMS: &str = "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8, int, float8, timestamptz)";
+const SETTLES: &str = "(uuid[], int[], text[], text[], bool[], smallint[], text[], text[], int[], jsonb[], text[], smallint[], bool[],
+    float8[], float8[], text[], text[], float8[], timestamptz[], smallint[], smallint[], uuid[], text[], text[], text[], jsonb[], text[],
+    text[], bool[], float8[], timestamptz)";
+
+/// The statement inside a function, which names its parameters by number.
+async fn statement_of(connection: &mut PgConnection, function: &str) -> String {
+    let sql = "select prosrc from pg_proc where proname = $1 and pronamespace = 'public'::regnamespace";
+    let body: String = sqlx::query_scalar(sql).bind(function).fetch_one(connection).await.expect("the function");
     let (_, statement) = body.split_once("return query").expect("its statement");
-    let statement = statement.replace("givens[", "($9::text[])[");
     statement.rsplit_once(';').expect("the statement's end").0.to_owned()
 }
 
@@ -70,7 +73,7 @@ fn claim_under(want: usize, dials_per_day: i32, gap_secs: i32) -> String {
     let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
     let ids = ids.join(",");
     format!(
-        "claim({want}, {want}, '{}', 'test', 2.0, '{{{ids}}}', 64, 15.0, 0.0, 1.0, {dials_per_day}, {gap_secs})",
+        "claim({want}, {want}, '{}', 'test', 2.0, '{{{ids}}}', 64, 15.0, 0.0, 1.0, {dials_per_day}, {gap_secs}, now())",
         new_id()
     )
 }
@@ -91,11 +94,11 @@ async fn hot_statements_use_their_indexes() {
             "settle({ids}, '{{0,0}}', '{{ended,ended}}', '{{a,b}}', '{{t,t}}', '{{2,2}}', '{{COMPLETED,COMPLETED}}', '{{a,b}}', '{{1,1}}',
              array[null,null]::jsonb[], '{{a,b}}', '{{0,0}}', '{{f,f}}', '{{0,0}}', '{{0,0}}', '{{live,live}}', '{{completed,completed}}',
              '{{0,0}}', array[null,null]::timestamptz[], '{{0,0}}', '{{1,1}}', {ids}, '{{a,b}}', '{{a,b}}', '{{a,b}}', array['{{}}','{{}}']::jsonb[],
-             '{{a,b}}', '{{a,b}}', '{{f,f}}', '{{1,1}}')"
+             '{{a,b}}', '{{a,b}}', '{{f,f}}', '{{1,1}}', now())"
         );
         for execute in [
             claim_of(30),
-            format!("tend({ids}, {ids}, 2.0, 34, 3, 900)"),
+            format!("tidy({ids}, {ids}, 2.0, 34, 3, 900, now())"),
             format!("facts({ids})"),
             "unpark('{+14155550100,+14155550101}')".to_owned(),
             settle,

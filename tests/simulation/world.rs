@@ -120,6 +120,8 @@ create table simulated_clock (at timestamptz not null);
 insert into simulated_clock values ('2026-03-26T09:00:00Z');
 create or replace function clock() returns timestamptz language plpgsql stable parallel safe
 as $$ begin return (select at from simulated_clock); end $$;
+create or replace function wall_clock() returns timestamptz language plpgsql volatile parallel safe
+as $$ begin return (select at from simulated_clock); end $$;
 create sequence simulated_ids;
 create or replace function uuid_v7() returns uuid language sql volatile
 as $$ select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7fff-bfff-' || lpad(to_hex(nextval('simulated_ids')), 12, '0'))::uuid

@@ -1,14 +1,27 @@
--- Claim up to $1 due calls: each gets its attempt, committed before anybody is asked to dial.
--- $1 want int               $2 global_limit int     $3 instance uuid    $4 provider text
--- $5 dial_guard_secs float8 $6 attempt_ids uuid[]   $7 lanes_max int    $8 lease_secs float8
--- $9 rate float8: dials a second, 0 = any   $10 burst float8: tokens the bucket holds
--- $11 dials_per_day int: to a number, 0 = any   $12 gap_secs float8: between different calls to a number, 0 = none
+-- Claim up to `want` due calls: each gets its attempt, committed before anybody is asked to dial.
+-- `burst`: tokens the bucket holds; `rate`: dials a second, 0 = any. `dials_per_day`: to a number, 0 = any; `gap_secs`: between different
+-- calls to a number, 0 = none. `now_is`: the time it is decided by.
 -- Needs the admission lock, exclusive, taken by a statement before this one. One row always comes back: the summary;
 -- the claimed calls stand beside it, null when there is none. What it finds in its way (numbers on a call, expired calls,
--- lanes with nothing due) it leaves to queue::tend, so that nobody waits for that.
--- Used by queue::claim. Plan pinned by tests/it/plans.rs.
+-- lanes with nothing due) it leaves to tidy_lanes, so that nobody waits for that.
+-- Called by turn. Plan pinned by tests/it/plans.rs.
+create or replace function claim_calls(
+  want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, attempt_ids uuid[],
+  lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer,
+  gap_secs double precision, now_is timestamptz
+) returns table (
+  at timestamptz, room integer, live bigint, held_until timestamptz, probing boolean, next_at timestamptz, lanes uuid[], users uuid[],
+  obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint,
+  rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamptz,
+  reserved_minutes integer, prospect_id uuid, agent jsonb, retry_rules jsonb
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+  return query
 with now as materialized (
-  select clock() as at
+  select $13 as at
 ),
 -- The slots: open attempts. Counted, not kept in a counter, so a crash can neither leak nor lose one.
 open as materialized (
@@ -299,12 +312,12 @@ tallied as (
   group by lane_id, user_id, campaign_id, what
 )
 select
-  s.at as "at!", s.room as "room!", s.live as "live!", s.held_until, s.probing as "probing!", nullif(s.next_at, 'infinity') as next_at,
-  s.lanes as "lanes!", s.users as "users!", s.obstructed as "obstructed!",
-  c.attempt_id as "attempt_id?", c.id as "call_id?", c.attempt_number as "attempt_number?", c.dials as "dials?", c.dials_max as "dials_max?",
-  c.priority as "priority?", c.rank as "rank?", c.retry_delay_secs as "retry_delay_secs?",
-  c.phone as "phone?", c.script_id as "script_id?", c.metadata as "metadata?: RawJson", c.variables as "variables?: RawJson", c.due_at as "due_at?",
-  c.reserved_minutes as "reserved_minutes?", c.prospect_id as "prospect_id?", c.agent as "agent?: RawJson", c.retry_rules as "retry_rules?: RawJson"
+  s.at as at, s.room as room, s.live as live, s.held_until, s.probing as probing, nullif(s.next_at, 'infinity') as next_at,
+  s.lanes as lanes, s.users as users, s.obstructed as obstructed,
+  c.attempt_id as attempt_id, c.id as call_id, c.attempt_number as attempt_number, c.dials as dials, c.dials_max as dials_max,
+  c.priority as priority, c.rank as rank, c.retry_delay_secs as retry_delay_secs,
+  c.phone as phone, c.script_id as script_id, c.metadata as metadata, c.variables as variables, c.due_at as due_at,
+  c.reserved_minutes as reserved_minutes, c.prospect_id as prospect_id, c.agent as agent, c.retry_rules as retry_rules
 from (
   select
     (select at from now) as at,
@@ -336,4 +349,6 @@ left join (
       case when k.campaign_id is null then retry_rules end as retry_rules
     from user_settings where user_id = k.user_id offset 0
   ) s on true
-) c on true
+) c on true;
+end
+$$;

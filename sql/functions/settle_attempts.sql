@@ -1,17 +1,28 @@
--- Write what was decided about attempts and their calls: one row each, fenced by revision, newest attempt and state.
--- $1 attempt_ids uuid[]         $2 revisions int[]        $3 states text[]?, null = keep   $4 provider_call_ids text[]?
--- $5 dialed bool[]              $6 weights smallint[]?    $7 dispositions text[]?          $8 hangup_causes text[]?
--- $9 durations int[]?           $10 told jsonb[]?         $11 transcripts text[]?          $12 misses smallint[]
--- $13 started bool[]            $14 sent_secs_ago float8[]?       $15 check_in_secs float8[]?
--- $16 call_was text[]           $17 call_becomes text[]?, null = keep    $18 due_in_secs float8[]?  $19 due_ats timestamptz[]?
--- $20 ranks smallint[]?         $21 dials_maxes smallint[]?
--- $27 carrier_call_ids text[]?  $28 summaries text[]?     $29 billed bool[]        $30 record_in_secs float8[]?, infinity = never
--- and the events to be kept with them, whose second delivery adds nothing:
--- $22 attempt_ids uuid[]   $23 keys text[]   $24 types text[]   $25 sources text[]   $26 bodies jsonb[]
+-- Write what was decided about attempts and their calls, one row each, fenced by revision, newest attempt and state; and the events to be
+-- kept with them, whose second delivery adds nothing. In the arrays null keeps what is: states, provider_call_ids, weights, dispositions,
+-- hangup_causes, durations, told, transcripts, sent_secs_ago, check_in_secs, calls_become, due_in_secs, due_ats, ranks, dials_maxes,
+-- carrier_call_ids, summaries and record_in_secs (infinity: never). `now_is`: the time it is written by.
 -- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
--- Needs the admission lock, exclusive. Used by queue::settle. Plan pinned by tests/it/plans.rs.
+-- Needs the admission lock, exclusive. Called by turn. Plan pinned by tests/it/plans.rs.
+create or replace function settle_attempts(
+  attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[],
+  hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[],
+  sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[],
+  due_in_secs double precision[], due_ats timestamptz[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[],
+  event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[],
+  billed boolean[], record_in_secs double precision[],
+  now_is timestamptz
+) returns table (
+  attempt_id uuid, call_id uuid, phone text, user_id uuid, lane_id uuid, campaign_id uuid, disposition text, ends boolean,
+  since_claim_secs double precision, waits_at timestamptz, waits_as smallint, parked_behind boolean, blocked_behind boolean
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+  return query
 with now as materialized (
-  select clock() as at
+  select $31 as at
 ),
 item as materialized (
   select *
@@ -84,7 +95,8 @@ moved as (
   from settled s, now n
   where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
     and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
-  returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.due_at, c.rank
+  returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.rank,
+    case when c.state = 'waiting' and s.call_becomes is not null then c.due_at end as waits_at
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
@@ -102,14 +114,17 @@ tallied as (
   having sum(n) <> 0
 )
 select
-  s.id as attempt_id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, coalesce(s.ends, false) as "ends!",
-  coalesce(s.due_at, (select at from now) + make_interval(secs => s.due_in_secs)) as due_at,
-  extract(epoch from (select at from now) - s.claimed_at)::float8 as "since_claim_secs!",
-  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as "parked_behind!",
+  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false) as ends,
+  extract(epoch from (select at from now) - s.claimed_at)::float8 as since_claim_secs,
+  m.waits_at, m.rank as waits_as,
+  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as parked_behind,
   coalesce(s.ends and (
     exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
     or exists (select from lanes l
                where l.user_id = s.user_id
                  and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
-  ), false) as "blocked_behind!"
+  ), false) as blocked_behind
 from settled s
+left join moved m on m.id = s.call_id and m.waits_at is not null;
+end
+$$;

@@ -1,8 +1,13 @@
 -- The provider said it is full: no claim for $2 seconds, and fewer live calls until the limit has risen again: as many as it has now, as
 -- many as it had at once within the last minute, or half of what was allowed for each time it said so, whichever is most. A stray
 -- refusal costs half; a real limit is found by a few; a storm of refusals (of a rate, say) does not go below what it did take.
--- $1 attempt_ids uuid[]: the refused ones, settled already   $2 secs float8   $3 recover_secs float8   $4 global_limit int
--- Used by queue::hold_provider. Calls that it has not answered yet do not count: they may be refused as well.
+-- `refused`: the attempts it refused, settled already. Calls that it has not answered yet do not count: they may be refused as well.
+-- Called by turn.
+create or replace function hold_provider(refused uuid[], secs double precision, recover_secs double precision, global_limit integer) returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
 with moved as materialized (
   select provider, accepted_at, ended_at from attempts
   where id >= ops.uuid_floor(clock() - interval '2 minutes') and accepted_at > clock() - interval '1 minute'
@@ -29,4 +34,6 @@ on conflict (provider) do update
 set
   reason = case when p.hold_until > excluded.hold_until then p.reason else excluded.reason end,
   hold_until = greatest(p.hold_until, excluded.hold_until),
-  ceiling = excluded.ceiling, ceiling_at = excluded.ceiling_at, ceiling_until = excluded.ceiling_until
+  ceiling = excluded.ceiling, ceiling_at = excluded.ceiling_at, ceiling_until = excluded.ceiling_until;
+end
+$$;

@@ -1,0 +1,3 @@
+-- One process installs functions at a time.
+-- Used by db::migrate.
+lock table installed_functions in exclusive mode
