@@ -501,85 +501,122 @@ CREATE FUNCTION public.claim_calls(want integer, global_limit integer, instance 
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
+declare
+  -- The slots: open attempts. Counted, not kept in a counter, so a crash can neither leak nor lose one.
+  live_now  constant bigint := (select count(*) from attempts where ended_at is null);
+  -- What is known of the provider: held, how many calls it takes, and whether one dial at a time has to prove that it is back.
+  held      timestamptz;
+  most      integer := $2;
+  probes    bigint;
+  -- The token bucket of the provider's rate; infinity where there is no rate.
+  tokens    double precision := 'infinity';
+  n         integer;
+  looks     integer;
+  next_look timestamptz;
+  urgent_at timestamptz;
+  looked_at uuid[] := '{}';
+  asked     uuid[] := '{}';
+  contended boolean;
+  -- What metered users among them may still dial, and those of them whose subscription nobody holds.
+  metered   quotas[];
+  countable uuid[];
+  -- What is dialed, in the order of attempt_ids, and the minutes each reserves; null: not metered.
+  picked    uuid[];
+  minutes   integer[];
+  days      date[];
+  spent_ons date[];
+  prices    numeric[];
+  in_way    boolean;
 begin
-  return query
-with now as materialized (
-  select $13 as at
-),
-open as materialized (
-  select user_id, campaign_id from attempts where ended_at is null
-),
-user_live as materialized (
-  select user_id, count(*)::int as n from open group by user_id
-),
-campaign_live as materialized (
-  select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
-),
-asked as materialized (
   select
-    case when p.hold_until > (select at from now) then p.hold_until end as held_until,
-    ceiling_of(p, $2::int) as ceiling,
+    case when p.hold_until > now_is then p.hold_until end, least(ceiling_of(p, $2), $2),
     case when p.half_open then 1 - (
-      select count(*) from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) end as probes
+      select count(*) from attempts where ended_at is null and state = 'dialing' and claimed_at >= p.hold_until) end
+  into held, most, probes
   from provider_states p
-  where p.provider = $4
-),
-bucket as materialized (
-  select case when $9::float8 <= 0 then 'infinity'::float8 else coalesce(
-    (select least($10::float8, r.tokens + $9 * extract(epoch from (select at from now) - r.counted_at)::float8)
-     from provider_rates r where r.provider = $4),
-    $10) end as tokens
-),
-room as materialized (
-  select
-    case when (select held_until from asked) is not null or (select held_since from installation) is not null then 0
-         -- least() passes over nulls: no ceiling, no probing.
-         else greatest(0, least(
-           $1::int, least($2::int, (select ceiling from asked)) - (select count(*) from open), (select floor(tokens) from bucket),
-           (select probes from asked))) end::int as n
-),
-looks as materialized (
-  select least($7::int, 8 + 4 * n) as lanes from room where n > 0
-),
-users_looked as materialized (
-  select t.user_id
-  from user_turns t
-  where t.next_at <= (select at from now) and exists (select from looks)
-  order by t.next_at
-  limit (select lanes / 2 from looks)
-),
-lane_ids as materialized (
-  (select u.id
-   from (
-     select w.id, row_number() over (partition by w.user_id order by w.urgent_at, w.id) as nth_of_user, w.urgent_at
-     from (
-       select l.id, l.user_id, l.urgent_at
-       from lanes l
-       where l.urgent_at < 'infinity' and l.urgent_at <= (select at from now) and exists (select from looks)
-       order by l.urgent_at
-       limit (select 2 * lanes from looks)
-     ) w
-   ) u
-   order by u.nth_of_user > 2, u.urgent_at
-   limit (select lanes / 4 from looks))
-  union
-  select l.id
-  from users_looked u
-  cross join lateral (
-    select id from lanes
-    where user_id = u.user_id and next_at <= (select at from now)
-    order by next_at
-    limit (select greatest(2, (select lanes from looks) / count(*)) from users_looked)
-  ) l
-),
-metered as materialized (
-  select q.user_id, q.calls, q.minutes, q.reserve, q.day, q.is_subscribed, q.budget, q.spent_on
-  from (select distinct user_id from lanes where id = any (array(select id from lane_ids))) u
-  cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
-),
-countable as materialized (
-  select user_id from subscriptions where user_id = any (array(select user_id from metered)) for no key update skip locked
-),
+  where p.provider = $4;
+  most := coalesce(most, $2);
+  if rate > 0 then
+    tokens := coalesce(
+      (select least(burst, r.tokens + rate * extract(epoch from now_is - r.counted_at)::double precision)
+       from provider_rates r where r.provider = $4),
+      burst);
+  end if;
+  n := case
+    when held is not null or (select held_since from installation) is not null then 0
+    -- least() passes over nulls: no probing.
+    else greatest(0, least(want, most - live_now, floor(tokens), probes)) end;
+  select t.next_at into next_look from user_turns t where t.next_at <= 'infinity' order by t.next_at limit 1;
+  -- Two doors to a look: promises and high priority that are due, and the ring of users.
+  looks := least(lanes_max, 8 + 4 * n);
+  if n > 0 and next_look <= now_is then
+    asked := array(select t.user_id from user_turns t where t.next_at <= now_is order by t.next_at limit looks / 2);
+    looked_at := array(
+      select l.id
+      from unnest(asked) as u(user_id)
+      cross join lateral (
+        select id from lanes
+        where user_id = u.user_id and next_at <= now_is
+        order by next_at
+        limit greatest(2, looks / cardinality(asked))
+      ) l);
+  end if;
+  if n > 0 then
+    -- A few lanes of each user come by the first door, however many of one user's are due.
+    select l.urgent_at into urgent_at from lanes l where l.urgent_at < 'infinity' order by l.urgent_at limit 1;
+    if urgent_at <= now_is then
+      looked_at := array(
+        select unnest(looked_at)
+        union
+        (select u.id
+         from (
+           select w.id, row_number() over (partition by w.user_id order by w.urgent_at, w.id) as nth_of_user, w.urgent_at
+           from (
+             select l.id, l.user_id, l.urgent_at
+             from lanes l
+             where l.urgent_at < 'infinity' and l.urgent_at <= now_is
+             order by l.urgent_at
+             limit 2 * looks
+           ) w
+         ) u
+         order by u.nth_of_user > 2, u.urgent_at
+         limit looks / 4));
+    end if;
+  end if;
+  -- When the next token is there, where the want of them was the limit.
+  held := greatest(held, case when tokens - n < 1 then now_is + make_interval(secs => greatest(0.001, (1 - (tokens - n)) / rate)) end);
+  if looked_at = '{}' then
+    return query
+    select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, false, null::uuid, null::uuid, null::integer,
+      null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
+      null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+    return;
+  end if;
+  contended := looks / 2 <= cardinality(looked_at);
+  -- The view costs as much to begin as all the rest.
+  if exists (
+    select from lanes l
+    join users u on u.id = l.user_id
+    where l.id = any (looked_at)
+      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
+  ) then
+    select array_agg(row(q.*)::quotas) into metered
+    from (select distinct user_id from lanes where id = any (looked_at)) u
+    cross join lateral (select * from quotas where user_id = u.user_id offset 0) q;
+    -- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim.
+    countable := array(
+      select user_id from subscriptions where user_id = any (array(select user_id from unnest(metered))) for no key update skip locked);
+  end if;
+
+  with open as materialized (
+    select user_id, campaign_id from attempts where ended_at is null
+  ),
+  user_live as materialized (
+    select user_id, count(*)::int as n from open group by user_id
+  ),
+  campaign_live as materialized (
+    select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
+  ),
 looked as materialized (
   select
     l.id, l.user_id, l.campaign_id,
@@ -588,19 +625,20 @@ looked as materialized (
     least((select max_concurrent_calls from users where id = l.user_id) - coalesce(u.n, 0),
       -- What plain SQL has changed of a user is taken in first.
       (select 0 from sql_changes where user_id = l.user_id limit 1),
-      case when m.user_id is null or not m.is_subscribed or m.user_id = any (array(select user_id from countable)) then m.calls else 0 end) as user_room,
-    (select max_concurrent_calls from campaigns where id = l.campaign_id) - coalesce(c.n, 0) as campaign_room,
-    (select max_retries + 1 from campaigns where id = l.campaign_id) as campaign_dials
+      case when m.user_id is null or not m.is_subscribed or m.user_id = any (countable) then m.calls else 0 end) as user_room,
+    g.max_concurrent_calls - coalesce(c.n, 0) as campaign_room,
+    g.max_retries + 1 as campaign_dials
   from lanes l
   left join user_live u on u.user_id = l.user_id
   left join campaign_live c on c.campaign_id = l.campaign_id
-  left join metered m on m.user_id = l.user_id
-  where l.id = any (array(select id from lane_ids))
+  left join unnest(metered) m on m.user_id = l.user_id
+  left join lateral (select max_concurrent_calls, max_retries from campaigns where id = l.campaign_id offset 0) g on true
+  where l.id = any (looked_at)
     and not l.paused
-    and l.opens_at <= (select at from now) and (select at from now) + make_interval(secs => $5) < l.closes_at
+    and l.opens_at <= now_is and now_is + make_interval(secs => dial_guard_secs) < l.closes_at
 ),
 takes as materialized (
-  select least(n, 2 * n / greatest(1, (select count(*) from looked))) + 4 as each from room
+  select least(n, 2 * n / greatest(1, (select count(*) from looked))) + 4 as each
 ),
 candidates as materialized (
   select l.user_id, l.campaign_id, l.user_live, l.user_room, l.campaign_room, l.campaign_dials, q.*
@@ -609,7 +647,7 @@ candidates as materialized (
   cross join lateral (
     select c.id, c.rank, c.phone, c.due_at, c.expires_at, c.dials, c.dials_granted, c.cancel_requested_at
     from calls c
-    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
+    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= now_is
     order by c.due_at, c.id
     limit (select each from takes)
   ) q
@@ -622,22 +660,22 @@ free as materialized (
     row_number() over (partition by c.phone, c.user_id order by c.rank, c.due_at, c.id) as nth_of_own
   from candidates c
   -- Scalar, so that each is a look-up for a candidate and never a join with the whole table.
-  where (c.expires_at is null or c.expires_at > (select at from now)) and c.cancel_requested_at is null
+  where (c.expires_at is null or c.expires_at > now_is) and c.cancel_requested_at is null
     -- A retry that the campaign no longer grants.
     and (c.campaign_dials is null or c.dials < c.campaign_dials + c.dials_granted)
     and (select a.id from attempts a where a.phone = c.phone and a.ended_at is null) is null
     and (select min(s.phone) from suppressions s
          where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) is null
     -- Dialed often enough (capped_until): one look into the ledger for both rules, and among those who test if it says so.
-    and (($11::int <= 0 and $12::float8 <= 0)
-      or (select ($11::int <= 0 or count(*) < $11::int)
-            and ($12::float8 <= 0 or c.rank = 0 or count(*) filter (
-              where d.call_id <> c.id and d.dialed_at > (select at from now) - make_interval(secs => $12::float8)) = 0)
+    and ((dials_per_day <= 0 and gap_secs <= 0)
+      or (select (dials_per_day <= 0 or count(*) < dials_per_day)
+            and (gap_secs <= 0 or c.rank = 0 or count(*) filter (
+              where d.call_id <> c.id and d.dialed_at > now_is - make_interval(secs => gap_secs)) = 0)
           from (
             select d.call_id, d.dialed_at from dials d
-            where d.phone = c.phone and d.user_id = c.user_id and d.dialed_at > (select at from now) - interval '24 hours'
+            where d.phone = c.phone and d.user_id = c.user_id and d.dialed_at > now_is - interval '24 hours'
             order by d.dialed_at desc
-            limit greatest($11::int, 10)
+            limit greatest(dials_per_day, 10)
           ) d)
       or (select t.phone from test_numbers t where t.phone = c.phone) is not null)
 ),
@@ -645,7 +683,7 @@ one_of_number as materialized (
   select
     o.*,
     -- What a minute costs, where its user has a cap of cost.
-    case when o.user_id = any (array(select user_id from metered where budget is not null)) then price_of(o.phone) end as price
+    case when o.user_id = any (array(select user_id from unnest(metered) where budget is not null)) then price_of(o.phone) end as price
   from (
     select f.*, row_number() over (partition by f.phone order by f.rank > 0, f.due_at, f.id) as nth_of_number
     from free f
@@ -654,15 +692,15 @@ one_of_number as materialized (
   where nth_of_number = 1
 ),
 share as materialized (
-  select ceil(least($2::int, coalesce((select ceiling from asked), $2::int))::numeric
+  select ceil(most::numeric
     / greatest(1, (select count(*) from (select user_id from user_live union select user_id from free) u)))::int as each
 ),
-picked as materialized (
+picks as materialized (
   select id, nth, user_id, nth_of_user, price
   from (
     select *, row_number() over (
       -- A probe is of whoever had none for longest: one user's calls that the provider bars must not be all probes.
-      order by (select probed_at from user_turns t where t.user_id = in_user.user_id and (select probes from asked) is not null),
+      order by (select probed_at from user_turns t where t.user_id = in_user.user_id and probes is not null),
         not (rank = 0 and user_live + nth_of_user <= (select each from share)), user_live + nth_of_user, rank > 0, due_at, id) as nth
     from (
       select
@@ -677,23 +715,33 @@ picked as materialized (
     where (user_room is null or nth_of_user <= user_room)
       -- As many as what is left of the day's cost covers; a number without a price is none of them.
       and (select m.budget is null or coalesce(price is not null and price_upto * m.reserve <= m.budget, false)
-           from metered m where m.user_id = in_user.user_id) is not false
+           from unnest(metered) m where m.user_id = in_user.user_id) is not false
   ) in_all
   -- Some to spare: a call that somebody holds must not take the room of another.
-  where nth <= (select n + 10 from room)
-),
-picks as materialized (
+  where nth <= n + 10
+)
   select
-    coalesce(array_agg(p.id order by p.nth), '{}') as ids,
-    array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth) as minutes,
-    array_agg(m.day order by p.nth) as days, array_agg(m.spent_on order by p.nth) as spent_ons, array_agg(p.price order by p.nth) as prices
-  from picked p
-  left join metered m on m.user_id = p.user_id
-),
-claimed as (
+    coalesce(array_agg(p.id order by p.nth), '{}'),
+    array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth),
+    array_agg(m.day order by p.nth), array_agg(m.spent_on order by p.nth), array_agg(p.price order by p.nth),
+    (select count(*) from looked) < cardinality(looked_at) or (select count(*) from one_of_number) < (select count(*) from candidates)
+  into picked, minutes, days, spent_ons, prices, in_way
+  from picks p
+  left join unnest(metered) m on m.user_id = p.user_id;
+
+  return query
+  select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, in_way, null::uuid, null::uuid, null::integer,
+    null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
+    null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+  if picked = '{}' then
+    return;
+  end if;
+
+  return query
+with claimed as (
   update calls c
   -- An edited script holds for what is dialed from now on.
-  set state = 'live', attempt_number = c.attempt_number + 1, updated_at = (select at from now),
+  set state = 'live', attempt_number = c.attempt_number + 1, updated_at = now_is,
     script_id = coalesce(
       (select script_id from campaigns where id = c.campaign_id),
       (select case when p.reached_at is not null or p.status = 'RESCHEDULED' then coalesce(s.script_follow_up, s.script_initial)
@@ -702,18 +750,14 @@ claimed as (
       c.script_id)
   where c.id = any (array(
     select k.id from calls k
-    where k.id = any ((select ids from picks)::uuid[]) and k.state = 'waiting'
-    order by array_position((select ids from picks), k.id)
-    limit (select n from room)
+    where k.id = any (picked) and k.state = 'waiting'
+    order by array_position(picked, k.id)
+    limit n
     for update skip locked
   ))
-  -- The attempt's id by position: a join of two lists of unknown length would be planned for one row and cost their product.
+  -- By position: a join of two lists of unknown length would be planned for one row and cost their product.
   returning
-    ($6::uuid[])[array_position((select ids from picks), c.id)] as attempt_id,
-    (select minutes from picks)[array_position((select ids from picks), c.id)] as reserved_minutes,
-    (select days from picks)[array_position((select ids from picks), c.id)] as counted_on,
-    (select spent_ons from picks)[array_position((select ids from picks), c.id)] as spent_on,
-    (select prices from picks)[array_position((select ids from picks), c.id)] as minute_price,
+    array_position(picked, c.id) as nth,
     c.id, c.user_id, c.lane_id, c.campaign_id, c.attempt_number, c.dials, c.dials_max, c.dials_granted, c.priority, c.rank, c.phone, c.given,
     c.script_id, c.metadata, c.variables, c.due_at, c.prospect_id
 ),
@@ -723,101 +767,68 @@ attempted as (
     spent_on, minute_price
   )
   select
-    c.attempt_id, c.id, c.user_id, c.lane_id, c.campaign_id, $3, c.attempt_number, n.at,
-    n.at + make_interval(secs => $8), c.phone, $4, c.reserved_minutes, c.counted_on, c.spent_on, c.minute_price
-  from claimed c
-  cross join now n
+    attempt_ids[nth], id, user_id, lane_id, campaign_id, instance, attempt_number, now_is,
+    now_is + make_interval(secs => lease_secs), phone, provider_name, minutes[nth], days[nth], spent_ons[nth], prices[nth]
+  from claimed
 ),
 dialed as (
   insert into dials (user_id, dialed_at, call_id, phone)
-  select c.user_id, n.at, c.id, c.phone
-  from claimed c
-  cross join now n
-),
-spent as (
-  insert into provider_rates as r (provider, tokens, counted_at)
-  select $4, b.tokens - (select count(*) from claimed), n.at
-  from bucket b, now n
-  where $9 > 0 and exists (select from claimed)
-  on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at
-),
-counted as (
-  update subscriptions s
-  set day_dials = s.day_dials + d.n
-  from (select user_id, count(*)::int as n from claimed where reserved_minutes is not null group by user_id) d
-  where s.user_id = any (array(select user_id from claimed where reserved_minutes is not null)) and s.user_id = d.user_id
-),
-contended as materialized (
-  select from looks where lanes / 2 <= (select count(*) from lane_ids)
-),
-lanes_rotated as (
-  update lanes set next_at = (select at from now)
-  where id = any (array(
-    select id from lanes where id = any (array(select lane_id from claimed where exists (select from contended)))
-    for no key update skip locked
-  ))
-),
-probing as materialized (
-  select from asked where probes is not null
-),
-turns_rotated as (
-  update user_turns
-  set
-    next_at = case when exists (select from contended) then (select at from now) else next_at end,
-    probed_at = case when exists (select from probing) then (select at from now) else probed_at end
-  where user_id = any (array(
-    select user_id from user_turns
-    where user_id = any (array(
-      select user_id from claimed where exists (select from contended) or exists (select from probing)))
-    for no key update skip locked
-  ))
+  select user_id, now_is, id, phone
+  from claimed
 ),
 tallied as (
   insert into tally_deltas (lane_id, user_id, campaign_id, what, n)
-  select lane_id, user_id, campaign_id, what, sum(n)
+  select lane_id, user_id, campaign_id, what, sum(v.n)
   from claimed
   cross join (values ('PENDING', -1), ('IN_PROGRESS', 1)) as v(what, n)
   group by lane_id, user_id, campaign_id, what
 )
 select
-  s.at as at, s.room as room, s.live as live, s.held_until, s.probing as probing, nullif(s.next_at, 'infinity') as next_at,
-  s.lanes as lanes, s.users as users, s.obstructed as obstructed,
-  c.attempt_id as attempt_id, c.id as call_id, c.attempt_number as attempt_number, c.dials as dials, c.dials_max as dials_max,
-  c.priority as priority, c.rank as rank, c.retry_delay_secs as retry_delay_secs,
-  c.phone as phone, c.script_id as script_id, c.metadata as metadata, c.variables as variables, c.due_at as due_at,
-  c.reserved_minutes as reserved_minutes, c.prospect_id as prospect_id, c.agent as agent, c.retry_rules as retry_rules
-from (
+  now_is, null::integer, null::bigint, null::timestamptz, null::boolean, null::timestamptz, null::uuid[], null::uuid[], null::boolean,
+  attempt_ids[k.nth], k.id, k.attempt_number, k.dials, coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max), k.priority, k.rank,
+  g.retry_delay_secs, coalesce(k.given, k.phone), k.script_id, k.metadata, k.variables, k.due_at, minutes[k.nth], k.prospect_id, s.agent,
+  s.retry_rules
+from claimed k
+left join lateral (select retry_delay_secs, max_retries from campaigns where id = k.campaign_id offset 0) g on true
+left join lateral (
   select
-    (select at from now) as at,
-    (select n from room) as room,
-    (select count(*) from open) as live,
-    greatest(
-      (select held_until from asked),
-      -- When the next token is there, where the want of them was the limit.
-      (select (select at from now) + make_interval(secs => greatest(0.001, (1 - (b.tokens - r.n)) / $9))
-       from bucket b, room r where b.tokens - r.n < 1)
-    ) as held_until,
-    coalesce((select probes is not null from asked), false) as probing,
-    (select t.next_at from user_turns t where t.next_at <= 'infinity' order by t.next_at limit 1) as next_at,
-    array(select id from lane_ids) as lanes,
-    array(select user_id from users_looked) as users,
-    (select count(*) from looked) < (select count(*) from lane_ids)
-      or (select count(*) from one_of_number) < (select count(*) from candidates) as obstructed
-) s
-left join (
-  select
-    k.attempt_id, k.id, k.attempt_number, k.dials, k.priority, k.rank, coalesce(k.given, k.phone) as phone, k.script_id, k.metadata, k.variables, k.due_at,
-    k.reserved_minutes, k.prospect_id, s.agent, s.retry_rules, g.retry_delay_secs,
-    coalesce((g.max_retries + 1 + k.dials_granted)::smallint, k.dials_max) as dials_max
-  from claimed k
-  left join lateral (select retry_delay_secs, max_retries from campaigns where id = k.campaign_id offset 0) g on true
-  left join lateral (
-    select
-      jsonb_strip_nulls(jsonb_build_object('language', language, 'voice', voice, 'firstMessage', first_message)) as agent,
-      case when k.campaign_id is null then retry_rules end as retry_rules
-    from user_settings where user_id = k.user_id offset 0
-  ) s on true
-) c on true;
+    jsonb_strip_nulls(jsonb_build_object('language', language, 'voice', voice, 'firstMessage', first_message)) as agent,
+    case when k.campaign_id is null then retry_rules end as retry_rules
+  from user_settings where user_id = k.user_id offset 0
+) s on true;
+
+  -- What only some claims need.
+  if rate > 0 then
+    insert into provider_rates as r (provider, tokens, counted_at)
+    values ($4, tokens - (select count(*) from attempts where id = any (attempt_ids)), now_is)
+    on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at;
+  end if;
+  if metered is not null then
+    update subscriptions s
+    set day_dials = s.day_dials + d.n
+    from (
+      select user_id, count(*)::int as n from attempts where id = any (attempt_ids) and reserved_minutes is not null group by user_id
+    ) d
+    where s.user_id = any (countable) and s.user_id = d.user_id;
+  end if;
+  -- Where the ring is longer than one look, those who were served go to its end.
+  if contended then
+    update lanes set next_at = now_is
+    where id = any (array(
+      select id from lanes where id = any (array(select lane_id from attempts where id = any (attempt_ids))) for no key update skip locked
+    ));
+  end if;
+  if contended or probes is not null then
+    update user_turns
+    set
+      next_at = case when contended then now_is else next_at end,
+      probed_at = case when probes is not null then now_is else probed_at end
+    where user_id = any (array(
+      select user_id from user_turns
+      where user_id = any (array(select user_id from attempts where id = any (attempt_ids)))
+      for no key update skip locked
+    ));
+  end if;
 end
 $_$;
 
@@ -1519,16 +1530,13 @@ $$;
 
 COMMENT ON FUNCTION public.reopen_single_lanes("user" uuid) IS 'New hours or another zone of a user: the lanes of its single calls are closed until their windows are written anew. Needs the admission lock.';
 
-CREATE FUNCTION public.settle_attempts(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], now_is timestamp with time zone) RETURNS TABLE(attempt_id uuid, call_id uuid, phone text, user_id uuid, lane_id uuid, campaign_id uuid, disposition text, ends boolean, since_claim_secs double precision, waits_at timestamp with time zone, waits_as smallint, parked_behind boolean, blocked_behind boolean)
+CREATE FUNCTION public.settle_attempts(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], now_is timestamp with time zone) RETURNS TABLE(attempt_id uuid, call_id uuid, phone text, user_id uuid, lane_id uuid, campaign_id uuid, disposition text, ends boolean, since_claim_secs double precision, waits_at timestamp with time zone, is_urgent boolean, parked_behind boolean, blocked_behind boolean)
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
 begin
   return query
-with now as materialized (
-  select $31 as at
-),
-item as materialized (
+with item as materialized (
   select *
   from unnest(
     $1::uuid[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::smallint[], $7::text[], $8::text[], $9::int[], $10::jsonb[],
@@ -1542,8 +1550,8 @@ item as materialized (
 ),
 heard as (
   insert into events (attempt_id, key, type, source, received_at, body)
-  select e.attempt_id, e.key, e.type, e.source, n.at, e.body
-  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body), now n
+  select e.attempt_id, e.key, e.type, e.source, now_is, e.body
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body)
   on conflict do nothing
 ),
 settled as (
@@ -1551,9 +1559,9 @@ settled as (
   set
     revision = a.revision + 1,
     state = coalesce(i.state::attempt_state, a.state),
-    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, n.at) else a.ended_at end,
-    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, n.at) else a.accepted_at end,
-    started_at = case when i.started then coalesce(a.started_at, n.at) else a.started_at end,
+    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, now_is) else a.ended_at end,
+    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, now_is) else a.accepted_at end,
+    started_at = case when i.started then coalesce(a.started_at, now_is) else a.started_at end,
     provider_call_id = coalesce(i.provider_call_id, a.provider_call_id),
     carrier_call_id = coalesce(i.carrier_call_id, a.carrier_call_id),
     dialed = a.dialed or i.dialed,
@@ -1567,12 +1575,12 @@ settled as (
     summary = coalesce(i.summary, a.summary),
     record_at = case
       when i.record_in_secs is null then a.record_at
-      when i.record_in_secs < 'infinity' then n.at + make_interval(secs => i.record_in_secs)
+      when i.record_in_secs < 'infinity' then now_is + make_interval(secs => i.record_in_secs)
     end,
     misses = i.misses,
-    sent_at = coalesce(n.at - make_interval(secs => i.sent_secs_ago), a.sent_at),
-    check_at = coalesce(n.at + make_interval(secs => i.check_in_secs), a.check_at)
-  from item i, now n
+    sent_at = coalesce(now_is - make_interval(secs => i.sent_secs_ago), a.sent_at),
+    check_at = coalesce(now_is + make_interval(secs => i.check_in_secs), a.check_at)
+  from item i
   where a.id = any ($1) and a.id = i.attempt_id and a.revision = i.revision
   returning
     a.id, a.call_id, a.number, a.phone, a.user_id, a.lane_id, a.campaign_id, a.claimed_at,
@@ -1589,14 +1597,14 @@ moved as (
     dials_granted = case when s.dials_max is null or c.campaign_id is null then c.dials_granted else
       greatest(c.dials_granted, s.dials_max - 1 - (select max_retries from campaigns where id = c.campaign_id))::smallint end,
     rank = coalesce(s.rank, c.rank),
-    due_at = coalesce(s.due_at, n.at + make_interval(secs => s.due_in_secs), c.due_at),
+    due_at = coalesce(s.due_at, now_is + make_interval(secs => s.due_in_secs), c.due_at),
     disposition = coalesce(s.disposition, c.disposition),
     ended_at = case
-      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, n.at)
+      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, now_is)
       when s.call_becomes is not null then null
       else c.ended_at end,
-    updated_at = n.at
-  from settled s, now n
+    updated_at = now_is
+  from settled s
   where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
     and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
   returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.rank,
@@ -1618,18 +1626,22 @@ tallied as (
   having sum(n) <> 0
 )
 select
-  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false) as ends,
-  extract(epoch from (select at from now) - s.claimed_at)::float8 as since_claim_secs,
-  m.waits_at, m.rank as waits_as,
-  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as parked_behind,
+  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false),
+  extract(epoch from now_is - s.claimed_at)::float8,
+  null::timestamptz, null::boolean,
+  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false),
   coalesce(s.ends and (
     exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
     or exists (select from lanes l
                where l.user_id = s.user_id
                  and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
-  ), false) as blocked_behind
+  ), false)
 from settled s
-left join moved m on m.id = s.call_id and m.waits_at is not null;
+union all
+select null, null, null, null, m.lane_id, null, null, null, null, min(m.waits_at), m.rank < 2, null, null
+from moved m
+where m.waits_at is not null
+group by m.lane_id, m.rank < 2;
 end
 $_$;
 
@@ -1853,26 +1865,38 @@ CREATE FUNCTION public.tidy_lanes(lane_ids uuid[], user_ids uuid[], dial_guard_s
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
+declare
+  -- Metered users who may dial nothing now.
+  spent uuid[] := '{}';
 begin
+  -- The view costs as much to begin as all the rest.
+  if exists (
+    select from users u
+    where u.id = any (user_ids || array(select user_id from lanes where id = any (lane_ids)))
+      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
+  ) then
+    spent := array(
+      select q.user_id
+      from (select unnest(user_ids) as user_id union select user_id from lanes where id = any (lane_ids)) u
+      cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
+      where q.calls <= 0);
+  end if;
   return query
-with now as materialized (
-  select $7 as at
-),
-open as materialized (
+with open as materialized (
   select user_id, campaign_id from attempts where ended_at is null
 ),
 looked as materialized (
   select
-    l.id, l.user_id, l.next_at, l.urgent_at, l.opens_at, (select at from now) < l.opens_at as opens_later,
+    l.id, l.user_id, l.next_at, l.urgent_at, l.opens_at, now_is < l.opens_at as opens_later,
     -- Why it goes to sleep until somebody wakes it. An opening to come needs nobody: time wakes it.
     case
       when l.paused then 'pause'
-      when (select at from now) + make_interval(secs => $3) >= l.closes_at then 'window'
+      when now_is + make_interval(secs => $3) >= l.closes_at then 'window'
       when (select max_concurrent_calls from campaigns where id = l.campaign_id)
         <= (select count(*) from open where campaign_id = l.campaign_id) then 'campaign'
       when (select max_concurrent_calls from users where id = l.user_id)
         <= (select count(*) from open where user_id = l.user_id) then 'user'
-      when (select calls from quotas where user_id = l.user_id) <= 0 then 'quota'
+      when l.user_id = any (spent) then 'quota'
     end as blocked_on
   from lanes l
   where l.id = any ($1)
@@ -1884,7 +1908,7 @@ candidates as materialized (
   cross join lateral (
     select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted, c.cancel_requested_at
     from calls c
-    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
+    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= now_is
     order by c.due_at, c.id
     limit $4
   ) q
@@ -1894,14 +1918,14 @@ judged as materialized (
   select
     c.id, c.lane_id,
     -- Its time is over, or the campaign no longer grants the dial.
-    coalesce(c.expires_at <= (select at from now), false)
+    coalesce(c.expires_at <= now_is, false)
       or coalesce(c.dials >= (select max_retries + 1 from campaigns where id = c.campaign_id) + c.dials_granted, false) as expired,
     exists (select from suppressions s
             where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
     c.cancel_requested_at is not null as canceled,
     exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy,
     case when $5::int > 0 or $6::float8 > 0
-         then capped_until(c.user_id, c.phone, c.id, c.rank, (select at from now), $5::int, $6::float8) end as capped_until
+         then capped_until(c.user_id, c.phone, c.id, c.rank, now_is, $5::int, $6::float8) end as capped_until
   from candidates c
 ),
 dropped as (
@@ -1915,28 +1939,28 @@ dropped as (
       when c.id = any (array(select id from judged where suppressed)) then 'DO_NOT_CALL'
       when c.id = any (array(select id from judged where canceled)) then 'CANCELED'
       else c.disposition end,
-    ended_at = (select at from now), updated_at = (select at from now)
+    ended_at = now_is, updated_at = now_is
   where c.state = 'waiting' and c.id = any (array(select id from judged where expired or suppressed or canceled))
   returning c.lane_id, c.user_id, c.campaign_id, c.state, c.phone
 ),
 parked as (
   update calls c
-  set state = 'parked', updated_at = (select at from now)
+  set state = 'parked', updated_at = now_is
   where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed and not canceled))
   returning c.lane_id
 ),
 capped as (
   update calls c
-  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = (select at from now)
+  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = now_is
   from judged j
   where c.id = any (array(
-      select id from judged where capped_until > (select at from now) and not busy and not expired and not suppressed and not canceled))
+      select id from judged where capped_until > now_is and not busy and not expired and not suppressed and not canceled))
     and c.id = j.id and c.state = 'waiting'
   returning c.lane_id, c.due_at, c.rank
 ),
 left_over as materialized (
   select lane_id from judged
-  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= (select at from now))
+  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= now_is)
   union
   select lane_id from candidates group by lane_id, rank having count(*) >= $4
 ),
@@ -1962,7 +1986,7 @@ lanes_after as materialized (
     from generate_series(0, 4) as g(rank)
     cross join lateral (
       select c.due_at, g.rank from calls c
-      where c.state = 'waiting' and c.lane_id = l.id and c.rank = g.rank::smallint and c.due_at > (select at from now)
+      where c.state = 'waiting' and c.lane_id = l.id and c.rank = g.rank::smallint and c.due_at > now_is
       order by c.due_at
       limit 1
     ) q
@@ -1989,7 +2013,7 @@ turns_after as materialized (
   cross join lateral (
     select case
       when (select max_concurrent_calls from users where id = u.user_id) <= (select count(*) from open where user_id = u.user_id) then 'user'
-      when (select calls from quotas where user_id = u.user_id) <= 0 then 'quota'
+      when u.user_id = any (spent) then 'quota'
     end as blocked_on
   ) f
 ),
@@ -2011,7 +2035,7 @@ tallied as (
   group by lane_id, user_id, campaign_id, what
 )
 select
-  (select at from now) as at,
+  now_is as at,
   (select count(*) from parked) + (select count(*) from capped) as put_off,
   array(select distinct phone from dropped) as dropped,
   nullif(least(
@@ -2021,11 +2045,12 @@ select
 end
 $_$;
 
-CREATE FUNCTION public.turn(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], refused uuid[], hold_secs double precision, recover_secs double precision, want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, new_attempt_ids uuid[], lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer, gap_secs double precision) RETURNS TABLE(ends boolean, since_claim_secs double precision, at timestamp with time zone, room integer, live bigint, held_until timestamp with time zone, probing boolean, next_at timestamp with time zone, lanes uuid[], users uuid[], obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint, rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamp with time zone, reserved_minutes integer, prospect_id uuid, agent jsonb, retry_rules jsonb)
+CREATE FUNCTION public.turn(attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[], hangup_causes text[], durations integer[], told jsonb[], transcripts text[], misses smallint[], started boolean[], sent_secs_ago double precision[], check_in_secs double precision[], calls_were text[], calls_become text[], due_in_secs double precision[], due_ats timestamp with time zone[], ranks smallint[], dials_maxes smallint[], event_attempt_ids uuid[], event_keys text[], event_types text[], event_sources text[], event_bodies jsonb[], carrier_call_ids text[], summaries text[], billed boolean[], record_in_secs double precision[], refused uuid[], hold_secs double precision, recover_secs double precision, want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, new_attempt_ids uuid[], lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer, gap_secs double precision) RETURNS TABLE(ends boolean, since_claim_secs double precision, claims_after_secs double precision, at timestamp with time zone, room integer, live bigint, held_until timestamp with time zone, probing boolean, next_at timestamp with time zone, lanes uuid[], users uuid[], obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint, rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamp with time zone, reserved_minutes integer, prospect_id uuid, agent jsonb, retry_rules jsonb)
     LANGUAGE plpgsql
     AS $_$
 #variable_conflict use_column
 declare
+  began     constant timestamptz := clock_timestamp();
   now_is    timestamptz;
   s         record;
   settled   uuid[] := '{}';
@@ -2035,6 +2060,7 @@ declare
   woken     uuid[] := '{}';
   woken_at  timestamptz[] := '{}';
   urgents   boolean[] := '{}';
+  claims_after double precision;
 begin
   perform admission_lock(false);
   now_is := wall_clock();
@@ -2044,12 +2070,13 @@ begin
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
         $30, now_is)
     loop
-      settled := settled || s.attempt_id;
-      if s.waits_at is not null then
+      if s.attempt_id is null then
         woken := woken || s.lane_id;
         woken_at := woken_at || s.waits_at;
-        urgents := urgents || (s.waits_as < 2);
+        urgents := urgents || s.is_urgent;
+        continue;
       end if;
+      settled := settled || s.attempt_id;
       if s.parked_behind then
         parked := parked || s.phone;
       end if;
@@ -2083,8 +2110,9 @@ begin
     end if;
   end if;
   if want > 0 then
+    claims_after := extract(epoch from clock_timestamp() - began);
     return query
-    select null::boolean, null::double precision, c.*
+    select null::boolean, null::double precision, claims_after, c.*
     from claim_calls($34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now_is) c;
   end if;
 end
@@ -2780,22 +2808,22 @@ CREATE TABLE public.calls (
     prospect_id uuid,
     given text,
     capped_until timestamp with time zone,
-    CONSTRAINT calls_capped_until_computable CHECK (public.is_computable(capped_until)),
+    CONSTRAINT calls_capped_until_computable CHECK (((capped_until >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (capped_until < '10000-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT calls_dials_max_range CHECK (((dials_max >= 1) AND (dials_max <= 1000))),
     CONSTRAINT calls_dials_within_attempts CHECK (((dials >= 0) AND (dials <= attempt_number))),
-    CONSTRAINT calls_due_at_computable CHECK (public.is_computable(due_at)),
+    CONSTRAINT calls_due_at_computable CHECK (((due_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (due_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT calls_ended_at_iff_final CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['completed'::public.call_state, 'failed'::public.call_state, 'expired'::public.call_state, 'canceled'::public.call_state])))),
     CONSTRAINT calls_expired_never_dialed CHECK (((state <> 'expired'::public.call_state) OR (dials = 0))),
-    CONSTRAINT calls_expires_at_computable CHECK (public.is_computable(expires_at)),
+    CONSTRAINT calls_expires_at_computable CHECK (((expires_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (expires_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT calls_external_id_length CHECK ((char_length(external_id) <= 255)),
     CONSTRAINT calls_live_has_attempt CHECK (((state <> 'live'::public.call_state) OR (attempt_number > 0))),
-    CONSTRAINT calls_metadata_readable CHECK (public.json_is_bounded(metadata)),
+    CONSTRAINT calls_metadata_readable CHECK (((jsonb_typeof(metadata) = 'object'::text) AND (octet_length((metadata)::text) <= 65536) AND ((octet_length((metadata)::text) < 64) OR (NOT jsonb_path_exists(metadata, '$.**{32 to last}?(@.type() == "object" || @.type() == "array")'::jsonpath))))),
     CONSTRAINT calls_phone_e164 CHECK ((phone ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT calls_priority_known CHECK ((priority = ANY (ARRAY[1, 3, 4]))),
     CONSTRAINT calls_rank_known CHECK (((rank >= 0) AND (rank <= 4))),
     CONSTRAINT calls_script_id_length CHECK ((char_length(script_id) <= 20000)),
     CONSTRAINT calls_time_zone_length CHECK ((char_length(time_zone) <= 255)),
-    CONSTRAINT calls_variables_readable CHECK (public.json_is_bounded(variables))
+    CONSTRAINT calls_variables_readable CHECK (((jsonb_typeof(variables) = 'object'::text) AND (octet_length((variables)::text) <= 65536) AND ((octet_length((variables)::text) < 64) OR (NOT jsonb_path_exists(variables, '$.**{32 to last}?(@.type() == "object" || @.type() == "array")'::jsonpath)))))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
 
@@ -2890,12 +2918,12 @@ CREATE TABLE public.lanes (
     CONSTRAINT lanes_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['pause'::text, 'window'::text, 'campaign'::text, 'user'::text, 'quota'::text]))),
     CONSTRAINT lanes_blocked_sleeps CHECK (((blocked_on IS NULL) OR ((next_at = 'infinity'::timestamp with time zone) AND (urgent_at = 'infinity'::timestamp with time zone)))),
     CONSTRAINT lanes_closed_by_known CHECK ((closed_by = ANY (ARRAY['WINDOW_CLOSED'::text, 'CLOSED_DATE'::text, 'LEGAL_HOURS'::text, 'ZONE_UNKNOWN'::text, 'WINDOW_NEVER_OPENS'::text, 'DESTINATION_NOT_ALLOWED'::text, 'INVALID_NUMBER'::text]))),
-    CONSTRAINT lanes_closes_at_computable CHECK ((public.is_computable(closes_at) OR (closes_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_closes_at_computable CHECK ((((closes_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (closes_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (closes_at = 'infinity'::timestamp with time zone))),
     CONSTRAINT lanes_destination_known CHECK ((destination = ANY (ARRAY['ORDINARY'::text, 'PREMIUM'::text, 'SHARED_COST'::text, 'SATELLITE'::text, 'UNASSIGNED'::text, 'IMPOSSIBLE'::text]))),
-    CONSTRAINT lanes_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone))),
-    CONSTRAINT lanes_opens_at_computable CHECK ((public.is_computable(opens_at) OR (opens_at = '-infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_next_at_computable CHECK ((((next_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (next_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (next_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT lanes_opens_at_computable CHECK ((((opens_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (opens_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (opens_at = '-infinity'::timestamp with time zone))),
     CONSTRAINT lanes_opens_before_it_closes CHECK ((opens_at < closes_at)),
-    CONSTRAINT lanes_urgent_at_computable CHECK ((public.is_computable(urgent_at) OR (urgent_at = 'infinity'::timestamp with time zone)))
+    CONSTRAINT lanes_urgent_at_computable CHECK ((((urgent_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (urgent_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (urgent_at = 'infinity'::timestamp with time zone)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
@@ -3155,8 +3183,8 @@ CREATE TABLE public.user_turns (
     probed_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT user_turns_blocked_on_known CHECK ((blocked_on = ANY (ARRAY['user'::text, 'quota'::text]))),
     CONSTRAINT user_turns_blocked_sleeps CHECK (((blocked_on IS NULL) OR (next_at = 'infinity'::timestamp with time zone))),
-    CONSTRAINT user_turns_next_at_computable CHECK ((public.is_computable(next_at) OR (next_at = 'infinity'::timestamp with time zone))),
-    CONSTRAINT user_turns_probed_at_computable CHECK ((public.is_computable(probed_at) OR (probed_at = '-infinity'::timestamp with time zone)))
+    CONSTRAINT user_turns_next_at_computable CHECK ((((next_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (next_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (next_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT user_turns_probed_at_computable CHECK ((((probed_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (probed_at < '10000-01-01 00:00:00+00'::timestamp with time zone)) OR (probed_at = '-infinity'::timestamp with time zone)))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
@@ -4615,6 +4643,7 @@ insert into public._sqlx_migrations (version, description, success, checksum, ex
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('29', 'what roles may', true, E'\\x30c54fd8b6ef8534da44355d31274233980971d7b22e0951ca8e55e89ffaf63ee0672b106e5bdc1e642beb4afb382440', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('30', 'limits by sql wake', true, E'\\x6bf5962c1721aeb19278a18a6fec141860f76a1999a0e09c4db3b82b695980cddff5cbec60493126b1762c2de30b2b7a', 0);
 insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('31', 'functions of their own', true, E'\\x740ca6f94c29a46789292cc25f4508acd569ade557b8c2905f5402eb1b3c9cb7dbaccf681bbe76faf96bb6dfa9f62ae3', 0);
+insert into public._sqlx_migrations (version, description, success, checksum, execution_time) values ('32', 'checks without functions', true, E'\\x806850059989b4724f2a77db4bf7f4ea3fab5ad04a124da59244981dcdedc5f9f060c8892b9d421ecc0a675e392dc209', 0);
 insert into public.legal_hours (area, hours, source, as_of) values ('*', '[{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "opens": "08:00", "closes": "21:00"}]', '47 CFR 64.1200(c)(1), taken for everywhere', '2026-11-21');
 insert into public.planner default values;
 insert into public.users (id, name, external_id) values ('00000000-0000-7000-8000-000000000001', 'Operator', 'operator');

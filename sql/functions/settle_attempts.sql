@@ -2,6 +2,7 @@
 -- kept with them, whose second delivery adds nothing. In the arrays null keeps what is: states, provider_call_ids, weights, dispositions,
 -- hangup_causes, durations, told, transcripts, sent_secs_ago, check_in_secs, calls_become, due_in_secs, due_ats, ranks, dials_maxes,
 -- carrier_call_ids, summaries and record_in_secs (infinity: never). `now_is`: the time it is written by.
+-- A row for each attempt that was settled, and, without an attempt, one for each lane with calls that wait again.
 -- No row for an item is a normal answer: somebody else settled it first; decide again on fresh facts.
 -- Needs the admission lock, exclusive. Called by turn. Plan pinned by tests/it/plans.rs.
 create or replace function settle_attempts(
@@ -14,17 +15,14 @@ create or replace function settle_attempts(
   now_is timestamptz
 ) returns table (
   attempt_id uuid, call_id uuid, phone text, user_id uuid, lane_id uuid, campaign_id uuid, disposition text, ends boolean,
-  since_claim_secs double precision, waits_at timestamptz, waits_as smallint, parked_behind boolean, blocked_behind boolean
+  since_claim_secs double precision, waits_at timestamptz, is_urgent boolean, parked_behind boolean, blocked_behind boolean
 )
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
   return query
-with now as materialized (
-  select $31 as at
-),
-item as materialized (
+with item as materialized (
   select *
   from unnest(
     $1::uuid[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::smallint[], $7::text[], $8::text[], $9::int[], $10::jsonb[],
@@ -38,8 +36,8 @@ item as materialized (
 ),
 heard as (
   insert into events (attempt_id, key, type, source, received_at, body)
-  select e.attempt_id, e.key, e.type, e.source, n.at, e.body
-  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body), now n
+  select e.attempt_id, e.key, e.type, e.source, now_is, e.body
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::jsonb[]) as e(attempt_id, key, type, source, body)
   on conflict do nothing
 ),
 settled as (
@@ -47,9 +45,9 @@ settled as (
   set
     revision = a.revision + 1,
     state = coalesce(i.state::attempt_state, a.state),
-    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, n.at) else a.ended_at end,
-    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, n.at) else a.accepted_at end,
-    started_at = case when i.started then coalesce(a.started_at, n.at) else a.started_at end,
+    ended_at = case when i.state = 'ended' then coalesce(a.ended_at, now_is) else a.ended_at end,
+    accepted_at = case when i.dialed and i.state in ('accepted', 'ended') then coalesce(a.accepted_at, now_is) else a.accepted_at end,
+    started_at = case when i.started then coalesce(a.started_at, now_is) else a.started_at end,
     provider_call_id = coalesce(i.provider_call_id, a.provider_call_id),
     carrier_call_id = coalesce(i.carrier_call_id, a.carrier_call_id),
     dialed = a.dialed or i.dialed,
@@ -63,12 +61,12 @@ settled as (
     summary = coalesce(i.summary, a.summary),
     record_at = case
       when i.record_in_secs is null then a.record_at
-      when i.record_in_secs < 'infinity' then n.at + make_interval(secs => i.record_in_secs)
+      when i.record_in_secs < 'infinity' then now_is + make_interval(secs => i.record_in_secs)
     end,
     misses = i.misses,
-    sent_at = coalesce(n.at - make_interval(secs => i.sent_secs_ago), a.sent_at),
-    check_at = coalesce(n.at + make_interval(secs => i.check_in_secs), a.check_at)
-  from item i, now n
+    sent_at = coalesce(now_is - make_interval(secs => i.sent_secs_ago), a.sent_at),
+    check_at = coalesce(now_is + make_interval(secs => i.check_in_secs), a.check_at)
+  from item i
   where a.id = any ($1) and a.id = i.attempt_id and a.revision = i.revision
   returning
     a.id, a.call_id, a.number, a.phone, a.user_id, a.lane_id, a.campaign_id, a.claimed_at,
@@ -85,14 +83,14 @@ moved as (
     dials_granted = case when s.dials_max is null or c.campaign_id is null then c.dials_granted else
       greatest(c.dials_granted, s.dials_max - 1 - (select max_retries from campaigns where id = c.campaign_id))::smallint end,
     rank = coalesce(s.rank, c.rank),
-    due_at = coalesce(s.due_at, n.at + make_interval(secs => s.due_in_secs), c.due_at),
+    due_at = coalesce(s.due_at, now_is + make_interval(secs => s.due_in_secs), c.due_at),
     disposition = coalesce(s.disposition, c.disposition),
     ended_at = case
-      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, n.at)
+      when s.call_becomes in ('completed', 'failed', 'expired', 'canceled') then coalesce(c.ended_at, now_is)
       when s.call_becomes is not null then null
       else c.ended_at end,
-    updated_at = n.at
-  from settled s, now n
+    updated_at = now_is
+  from settled s
   where c.id = s.call_id and c.attempt_number = s.number and c.state = s.call_was::call_state
     and (s.call_becomes is not null or s.dials_more or s.disposition is not null)
   returning c.id, c.lane_id, c.user_id, c.campaign_id, s.call_was, c.state, c.dials, s.dials_more, c.rank,
@@ -114,17 +112,21 @@ tallied as (
   having sum(n) <> 0
 )
 select
-  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false) as ends,
-  extract(epoch from (select at from now) - s.claimed_at)::float8 as since_claim_secs,
-  m.waits_at, m.rank as waits_as,
-  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false) as parked_behind,
+  s.id, s.call_id, s.phone, s.user_id, s.lane_id, s.campaign_id, s.disposition, coalesce(s.ends, false),
+  extract(epoch from now_is - s.claimed_at)::float8,
+  null::timestamptz, null::boolean,
+  coalesce(s.ends and exists (select from calls p where p.state = 'parked' and p.phone = s.phone), false),
   coalesce(s.ends and (
     exists (select from user_turns t where t.user_id = s.user_id and t.blocked_on = 'user')
     or exists (select from lanes l
                where l.user_id = s.user_id
                  and (l.blocked_on = 'user' or (l.blocked_on = 'campaign' and l.campaign_id = s.campaign_id)))
-  ), false) as blocked_behind
+  ), false)
 from settled s
-left join moved m on m.id = s.call_id and m.waits_at is not null;
+union all
+select null, null, null, null, m.lane_id, null, null, null, null, min(m.waits_at), m.rank < 2, null, null
+from moved m
+where m.waits_at is not null
+group by m.lane_id, m.rank < 2;
 end
 $$;

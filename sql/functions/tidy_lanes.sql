@@ -10,26 +10,38 @@ create or replace function tidy_lanes(
 language plpgsql
 as $$
 #variable_conflict use_column
+declare
+  -- Metered users who may dial nothing now.
+  spent uuid[] := '{}';
 begin
+  -- The view costs as much to begin as all the rest.
+  if exists (
+    select from users u
+    where u.id = any (user_ids || array(select user_id from lanes where id = any (lane_ids)))
+      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
+  ) then
+    spent := array(
+      select q.user_id
+      from (select unnest(user_ids) as user_id union select user_id from lanes where id = any (lane_ids)) u
+      cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
+      where q.calls <= 0);
+  end if;
   return query
-with now as materialized (
-  select $7 as at
-),
-open as materialized (
+with open as materialized (
   select user_id, campaign_id from attempts where ended_at is null
 ),
 looked as materialized (
   select
-    l.id, l.user_id, l.next_at, l.urgent_at, l.opens_at, (select at from now) < l.opens_at as opens_later,
+    l.id, l.user_id, l.next_at, l.urgent_at, l.opens_at, now_is < l.opens_at as opens_later,
     -- Why it goes to sleep until somebody wakes it. An opening to come needs nobody: time wakes it.
     case
       when l.paused then 'pause'
-      when (select at from now) + make_interval(secs => $3) >= l.closes_at then 'window'
+      when now_is + make_interval(secs => $3) >= l.closes_at then 'window'
       when (select max_concurrent_calls from campaigns where id = l.campaign_id)
         <= (select count(*) from open where campaign_id = l.campaign_id) then 'campaign'
       when (select max_concurrent_calls from users where id = l.user_id)
         <= (select count(*) from open where user_id = l.user_id) then 'user'
-      when (select calls from quotas where user_id = l.user_id) <= 0 then 'quota'
+      when l.user_id = any (spent) then 'quota'
     end as blocked_on
   from lanes l
   where l.id = any ($1)
@@ -41,7 +53,7 @@ candidates as materialized (
   cross join lateral (
     select c.id, c.rank, c.phone, c.expires_at, c.campaign_id, c.dials, c.dials_granted, c.cancel_requested_at
     from calls c
-    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= (select at from now)
+    where c.state = 'waiting' and c.lane_id = l.id and c.rank = r.rank::smallint and c.due_at <= now_is
     order by c.due_at, c.id
     limit $4
   ) q
@@ -51,14 +63,14 @@ judged as materialized (
   select
     c.id, c.lane_id,
     -- Its time is over, or the campaign no longer grants the dial.
-    coalesce(c.expires_at <= (select at from now), false)
+    coalesce(c.expires_at <= now_is, false)
       or coalesce(c.dials >= (select max_retries + 1 from campaigns where id = c.campaign_id) + c.dials_granted, false) as expired,
     exists (select from suppressions s
             where s.phone = c.phone and s.user_id in (c.user_id, '00000000-0000-7000-8000-000000000001')) as suppressed,
     c.cancel_requested_at is not null as canceled,
     exists (select from attempts a where a.phone = c.phone and a.ended_at is null) as busy,
     case when $5::int > 0 or $6::float8 > 0
-         then capped_until(c.user_id, c.phone, c.id, c.rank, (select at from now), $5::int, $6::float8) end as capped_until
+         then capped_until(c.user_id, c.phone, c.id, c.rank, now_is, $5::int, $6::float8) end as capped_until
   from candidates c
 ),
 dropped as (
@@ -72,29 +84,29 @@ dropped as (
       when c.id = any (array(select id from judged where suppressed)) then 'DO_NOT_CALL'
       when c.id = any (array(select id from judged where canceled)) then 'CANCELED'
       else c.disposition end,
-    ended_at = (select at from now), updated_at = (select at from now)
+    ended_at = now_is, updated_at = now_is
   where c.state = 'waiting' and c.id = any (array(select id from judged where expired or suppressed or canceled))
   returning c.lane_id, c.user_id, c.campaign_id, c.state, c.phone
 ),
 parked as (
   update calls c
-  set state = 'parked', updated_at = (select at from now)
+  set state = 'parked', updated_at = now_is
   where c.state = 'waiting' and c.id = any (array(select id from judged where busy and not expired and not suppressed and not canceled))
   returning c.lane_id
 ),
 capped as (
   update calls c
-  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = (select at from now)
+  set due_at = j.capped_until, capped_until = j.capped_until, updated_at = now_is
   from judged j
   where c.id = any (array(
-      select id from judged where capped_until > (select at from now) and not busy and not expired and not suppressed and not canceled))
+      select id from judged where capped_until > now_is and not busy and not expired and not suppressed and not canceled))
     and c.id = j.id and c.state = 'waiting'
   returning c.lane_id, c.due_at, c.rank
 ),
 -- Lanes whose due calls are all gone now sleep until their next one.
 left_over as materialized (
   select lane_id from judged
-  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= (select at from now))
+  where not busy and not expired and not suppressed and not canceled and (capped_until is null or capped_until <= now_is)
   union
   select lane_id from candidates group by lane_id, rank having count(*) >= $4
 ),
@@ -120,7 +132,7 @@ lanes_after as materialized (
     from generate_series(0, 4) as g(rank)
     cross join lateral (
       select c.due_at, g.rank from calls c
-      where c.state = 'waiting' and c.lane_id = l.id and c.rank = g.rank::smallint and c.due_at > (select at from now)
+      where c.state = 'waiting' and c.lane_id = l.id and c.rank = g.rank::smallint and c.due_at > now_is
       order by c.due_at
       limit 1
     ) q
@@ -147,7 +159,7 @@ turns_after as materialized (
   cross join lateral (
     select case
       when (select max_concurrent_calls from users where id = u.user_id) <= (select count(*) from open where user_id = u.user_id) then 'user'
-      when (select calls from quotas where user_id = u.user_id) <= 0 then 'quota'
+      when u.user_id = any (spent) then 'quota'
     end as blocked_on
   ) f
 ),
@@ -169,7 +181,7 @@ tallied as (
   group by lane_id, user_id, campaign_id, what
 )
 select
-  (select at from now) as at,
+  now_is as at,
   (select count(*) from parked) + (select count(*) from capped) as put_off,
   array(select distinct phone from dropped) as dropped,
   nullif(least(

@@ -2,7 +2,7 @@
 -- Each step is a statement of its own, so that it sees what the one before has done; the time is taken when the lock is held.
 -- The arrays up to record_in_secs as in settle_attempts; `refused`: attempts that found the provider full, which is held for `hold_secs`
 -- and recovers over `recover_secs`; from `want` on as in claim_calls, 0 = claim nothing.
--- A row for each attempt that was settled (`ends` is not null), then those of claim_calls.
+-- A row for each attempt that was settled (`ends` is not null), then those of claim_calls, which began `claims_after_secs` after this.
 -- Used by queue::turn.
 create or replace function turn(
   attempt_ids uuid[], revisions integer[], states text[], provider_call_ids text[], dialed boolean[], weights smallint[], dispositions text[],
@@ -16,7 +16,7 @@ create or replace function turn(
   lanes_max integer, lease_secs double precision, rate double precision, burst double precision, dials_per_day integer,
   gap_secs double precision
 ) returns table (
-  ends boolean, since_claim_secs double precision,
+  ends boolean, since_claim_secs double precision, claims_after_secs double precision,
   at timestamptz, room integer, live bigint, held_until timestamptz, probing boolean, next_at timestamptz, lanes uuid[], users uuid[],
   obstructed boolean, attempt_id uuid, call_id uuid, attempt_number integer, dials smallint, dials_max smallint, priority smallint,
   rank smallint, retry_delay_secs integer, phone text, script_id text, metadata jsonb, variables jsonb, due_at timestamptz,
@@ -26,6 +26,7 @@ language plpgsql
 as $$
 #variable_conflict use_column
 declare
+  began     constant timestamptz := clock_timestamp();
   now_is    timestamptz;
   s         record;
   settled   uuid[] := '{}';
@@ -35,6 +36,7 @@ declare
   woken     uuid[] := '{}';
   woken_at  timestamptz[] := '{}';
   urgents   boolean[] := '{}';
+  claims_after double precision;
 begin
   perform admission_lock(false);
   now_is := wall_clock();
@@ -44,12 +46,13 @@ begin
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
         $30, now_is)
     loop
-      settled := settled || s.attempt_id;
-      if s.waits_at is not null then
+      if s.attempt_id is null then
         woken := woken || s.lane_id;
         woken_at := woken_at || s.waits_at;
-        urgents := urgents || (s.waits_as < 2);
+        urgents := urgents || s.is_urgent;
+        continue;
       end if;
+      settled := settled || s.attempt_id;
       if s.parked_behind then
         parked := parked || s.phone;
       end if;
@@ -83,8 +86,9 @@ begin
     end if;
   end if;
   if want > 0 then
+    claims_after := extract(epoch from clock_timestamp() - began);
     return query
-    select null::boolean, null::double precision, c.*
+    select null::boolean, null::double precision, claims_after, c.*
     from claim_calls($34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now_is) c;
   end if;
 end

@@ -21,18 +21,18 @@ use crate::config;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Functions that are installed after the migrations, and anew whenever one of them has changed.
-const FUNCTIONS: [&str; 11] = [
-    include_str!("../../sql/functions/bring_back.sql"),
-    include_str!("../../sql/functions/claim_calls.sql"),
-    include_str!("../../sql/functions/free_slots.sql"),
-    include_str!("../../sql/functions/hold_provider.sql"),
-    include_str!("../../sql/functions/settle_attempts.sql"),
-    include_str!("../../sql/functions/suppress_numbers.sql"),
-    include_str!("../../sql/functions/tend.sql"),
-    include_str!("../../sql/functions/tidy_lanes.sql"),
-    include_str!("../../sql/functions/turn.sql"),
-    include_str!("../../sql/functions/unpark_calls.sql"),
-    include_str!("../../sql/functions/wake_lanes.sql"),
+const FUNCTIONS: [(&str, &str); 11] = [
+    ("bring_back", include_str!("../../sql/functions/bring_back.sql")),
+    ("claim_calls", include_str!("../../sql/functions/claim_calls.sql")),
+    ("free_slots", include_str!("../../sql/functions/free_slots.sql")),
+    ("hold_provider", include_str!("../../sql/functions/hold_provider.sql")),
+    ("settle_attempts", include_str!("../../sql/functions/settle_attempts.sql")),
+    ("suppress_numbers", include_str!("../../sql/functions/suppress_numbers.sql")),
+    ("tend", include_str!("../../sql/functions/tend.sql")),
+    ("tidy_lanes", include_str!("../../sql/functions/tidy_lanes.sql")),
+    ("turn", include_str!("../../sql/functions/turn.sql")),
+    ("unpark_calls", include_str!("../../sql/functions/unpark_calls.sql")),
+    ("wake_lanes", include_str!("../../sql/functions/wake_lanes.sql")),
 ];
 /// Where sqlx notes what it has applied.
 const APPLIED: &str = "_sqlx_migrations";
@@ -225,7 +225,7 @@ async fn is_up_to_date(connection: &mut PgConnection) -> Result<bool, MigrateErr
 
 /// What all functions together are, in a word.
 fn digest_of_functions() -> String {
-    let digest = FUNCTIONS.iter().fold(Sha256::new(), |digest, function| digest.chain_update(function));
+    let digest = FUNCTIONS.iter().fold(Sha256::new(), |digest, (_, function)| digest.chain_update(function));
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -239,7 +239,14 @@ async fn install_functions(connection: &mut PgConnection) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     sqlx::query_file!("sql/store/functions_lock.sql").execute(&mut *transaction).await?;
     if !has_functions(&mut transaction).await? {
-        for function in FUNCTIONS {
+        // One that takes or gives something else cannot be replaced.
+        let names = FUNCTIONS.map(|(name, _)| name.to_owned());
+        let drops =
+            sqlx::query_file_scalar!("sql/store/functions_drops.sql", &names).fetch_all(&mut *transaction).await?;
+        for drop in drops {
+            transaction.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(drop))).await?;
+        }
+        for (_, function) in FUNCTIONS {
             transaction.execute(sqlx::raw_sql(function)).await?;
         }
         sqlx::query_file!("sql/store/functions_note.sql", digest_of_functions()).execute(&mut *transaction).await?;

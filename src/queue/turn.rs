@@ -169,7 +169,7 @@ fn stage_of(error: &sqlx::Error, claims: bool) -> Stage {
 
 fn read(rows: Vec<Row>, begun: Instant) -> (Vec<Settled>, Claim) {
     let mut settled = Vec::new();
-    let mut claim = Claim { begun: Some(begun), ..Claim::default() };
+    let mut claim = Claim::default();
     for mut row in rows {
         if let (Some(ends), Some(attempt), Some(call)) = (row.ends, row.attempt_id, row.call_id) {
             let since_claim_secs = row.since_claim_secs.unwrap_or_default();
@@ -177,14 +177,24 @@ fn read(rows: Vec<Row>, begun: Instant) -> (Vec<Settled>, Claim) {
             continue;
         }
         let at = row.at.unwrap_or_default();
-        claim.room = usize::try_from(row.room.unwrap_or_default()).unwrap_or_default();
-        claim.live = row.live.unwrap_or_default();
-        claim.obstructed = row.obstructed.unwrap_or_default();
-        claim.probing = row.probing.unwrap_or_default();
-        claim.next_in_secs = row.next_at.map(|next| secs_until(at, next));
-        claim.held_secs = row.held_until.map(|until| secs_until(at, until));
-        let (lanes, users) = (row.lanes.take(), row.users.take());
-        claim.looked = Looked { lanes: lanes.unwrap_or_default(), users: users.unwrap_or_default() };
+        if let Some(room) = row.room {
+            // It had come so far at the earliest when it began to look.
+            let claims_after = Duration::from_secs_f64(row.claims_after_secs.unwrap_or_default().clamp(0.0, 60.0));
+            claim = Claim {
+                room: usize::try_from(room).unwrap_or_default(),
+                live: row.live.unwrap_or_default(),
+                looked: Looked {
+                    lanes: row.lanes.take().unwrap_or_default(),
+                    users: row.users.take().unwrap_or_default(),
+                },
+                obstructed: row.obstructed.unwrap_or_default(),
+                probing: row.probing.unwrap_or_default(),
+                next_in_secs: row.next_at.map(|next| secs_until(at, next)),
+                held_secs: row.held_until.map(|until| secs_until(at, until)),
+                begun: Some(begun + claims_after),
+                ..claim
+            };
+        }
         match row.into_claimed(at) {
             Some(Ok(call)) => claim.calls.push(call),
             Some(Err(unreadable)) => claim.unreadable.push(unreadable),
@@ -194,11 +204,12 @@ fn read(rows: Vec<Row>, begun: Instant) -> (Vec<Settled>, Claim) {
     (settled, claim)
 }
 
-/// A row of sql/queue/turn.sql: a settled attempt, or the summary of the claim and beside it a claimed call, if any.
+/// A row of sql/queue/turn.sql: a settled attempt, a claimed call, or the summary of the claim.
 struct Row {
     /// Of settled attempts alone.
     ends: Option<bool>,
     since_claim_secs: Option<f64>,
+    claims_after_secs: Option<f64>,
     at: Option<DateTime<Utc>>,
     room: Option<i32>,
     live: Option<i64>,
@@ -228,7 +239,7 @@ struct Row {
 }
 
 impl Row {
-    /// None: there is no call beside the summary.
+    /// None: it is the summary.
     fn into_claimed(self, claimed_at: DateTime<Utc>) -> Option<Result<Claimed, Unreadable>> {
         let (Some(attempt_id), Some(call_id), Some(attempt_number), Some(phone)) =
             (self.attempt_id.map(AttemptId), self.call_id.map(CallId), self.attempt_number, self.phone)

@@ -43,6 +43,22 @@ async fn a_loaded_schema_serves() {
     service.finish().await;
 }
 
+/// Functions of an older edition, which took and gave something else, are taken out of the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_edition_of_functions_is_replaced() {
+    let test_db = TestDb::new().await;
+    test_db
+        .run(
+            "drop function bring_back; create function bring_back(phones text[], how text) returns void language sql as '';
+             drop function tend; update installed_functions set digest = 'older'",
+        )
+        .await;
+    outdial::db::migrate(&test_db.options, &config(&[]).database).await.expect("installed anew");
+    let there = "select count(*) from pg_proc where proname in ('bring_back', 'tend')";
+    assert_eq!(test_db.count(there).await, 2);
+    assert_eq!(test_db.count("select bring_back('{+14155550100}')").await, 0);
+}
+
 /// What an older version let in through its door for plain SQL stops nobody after the upgrade: it is set aside, alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_sets_aside_what_was_let_in() {
