@@ -42,6 +42,15 @@ impl PhoneNumber {
     /// # Errors
     /// What keeps the text from being a number.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let written = Self::stored(text)?.0;
+        Ok(Self(canonical(&written).unwrap_or(written)))
+    }
+
+    /// A number that was read before it was kept: its form is not looked for again by the rules of its country.
+    ///
+    /// # Errors
+    /// What keeps the text from being a number.
+    pub fn stored(text: &str) -> Result<Self, Error> {
         let between = |c: char| c.is_whitespace() || matches!(c, '-' | '.' | '(' | ')');
         let written: String = text.chars().filter(|c| !between(*c)).collect();
         let digits = written.strip_prefix('+').ok_or(Error::NoPlus)?;
@@ -56,7 +65,7 @@ impl PhoneNumber {
         if digits.starts_with('0') {
             return Err(Error::ZeroCountry);
         }
-        Ok(Self(canonical(&written).unwrap_or(written)))
+        Ok(Self(written))
     }
 
     /// As it is dialed.

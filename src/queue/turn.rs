@@ -94,7 +94,8 @@ async fn rows_of(connection: &mut PgConnection, work: &Work, room: Option<Room<'
         rows.iter().map(field).collect()
     }
     let (batch, events) = (&work.settlements, &work.events);
-    let want = room.map_or(0, |room| room.want);
+    // No claim finds more room than the limit of all.
+    let want = room.map_or(0, |room| room.want.min(usize::try_from(room.global_limit).unwrap_or_default()));
     let attempt_ids: Vec<Uuid> = (0..want).map(|_| new_id()).collect();
     let full = work.full.as_ref();
     sqlx::query_file_as!(
@@ -246,7 +247,7 @@ impl Row {
         else {
             return None;
         };
-        let phone = match PhoneNumber::parse(&phone) {
+        let phone = match PhoneNumber::stored(&phone) {
             Ok(phone) => phone,
             Err(error) => return Some(Err(Unreadable { attempt_id, call_id, detail: format!("phone: {error}") })),
         };

@@ -16,14 +16,16 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
     connection.execute(sqlx::raw_sql(settings)).await.expect("settings");
     for (name, types, sql) in [
         ("facts", "(uuid[])", FACTS.to_owned()),
-        ("claim", CLAIMS, statement_of(&mut connection, "claim_calls").await),
         (
             "tidy",
             "(uuid[], uuid[], float8, bigint, int, float8, timestamptz)",
-            statement_of(&mut connection, "tidy_lanes").await,
+            statement_of(&mut connection, "tidy_lanes")
+                .await
+                .replace("now_is", "$7")
+                .replace("any (spent)", "any ('{}')"),
         ),
         ("unpark", "(text[])", statement_of(&mut connection, "unpark_calls").await.replace("phones", "$1")),
-        ("settle", SETTLES, statement_of(&mut connection, "settle_attempts").await),
+        ("settle", SETTLES, statement_of(&mut connection, "settle_attempts").await.replace("now_is", "$31")),
         ("enqueue", "", statement_of(&mut connection, "enqueue").await.replace("givens[", "($9::text[])[")),
     ] {
         let prepare = format!("prepare {name}{types} as {sql}");
@@ -33,7 +35,6 @@ async fn prepared(test_db: &TestDb) -> PgConnection {
 }
 
 /// What the statements of functions are given.
-const CLAIMS: &str = "(int, int, uuid, text, float8, uuid[], int, float8, float8, float8, int, float8, timestamptz)";
 const SETTLES: &str = "(uuid[], int[], text[], text[], bool[], smallint[], text[], text[], int[], jsonb[], text[], smallint[], bool[],
     float8[], float8[], text[], text[], float8[], timestamptz[], smallint[], smallint[], uuid[], text[], text[], text[], jsonb[], text[],
     text[], bool[], float8[], timestamptz)";
@@ -73,7 +74,7 @@ fn claim_under(want: usize, dials_per_day: i32, gap_secs: i32) -> String {
     let ids: Vec<String> = (0..want).map(|_| new_id().to_string()).collect();
     let ids = ids.join(",");
     format!(
-        "claim({want}, {want}, '{}', 'test', 2.0, '{{{ids}}}', 64, 15.0, 0.0, 1.0, {dials_per_day}, {gap_secs}, now())",
+        "select * from claim_calls({want}, {want}, '{}', 'test', 2.0, '{{{ids}}}', 64, 15.0, 0.0, 1.0, {dials_per_day}, {gap_secs}, now())",
         new_id()
     )
 }
@@ -97,7 +98,6 @@ async fn hot_statements_use_their_indexes() {
              '{{a,b}}', '{{a,b}}', '{{f,f}}', '{{1,1}}', now())"
         );
         for execute in [
-            claim_of(30),
             format!("tidy({ids}, {ids}, 2.0, 34, 3, 900, now())"),
             format!("facts({ids})"),
             "unpark('{+14155550100,+14155550101}')".to_owned(),
@@ -137,6 +137,62 @@ async fn hot_statements_use_their_indexes() {
     }
 }
 
+/// The steps of a claim are planned one by one, perhaps while there is next to nothing, and read the hot tables by the indexes made for that
+/// alone: Postgres counts what it has read by what.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_uses_its_indexes() {
+    let test_db = TestDb::new().await;
+    fill(&test_db, 1, "now() - interval '1 hour'").await;
+    let mut first = prepared(&test_db).await;
+    for stage in ["almost empty", "analyzed while almost empty", "large", "large and analyzed"] {
+        match stage {
+            "large" => {
+                insert(
+                    &test_db,
+                    20_000,
+                    &format!("'{OPERATOR}'"),
+                    "'waiting'",
+                    "now() - interval '1 hour'",
+                    "'+1' || (3000000000 + g)",
+                )
+                .await;
+            }
+            "analyzed while almost empty" | "large and analyzed" => test_db.run("analyze").await,
+            _ => {}
+        }
+        let mut fresh = prepared(&test_db).await;
+        for connection in [&mut first, &mut fresh] {
+            connection.execute("select pg_stat_force_next_flush()").await.expect("flush");
+            connection.execute("select pg_stat_reset()").await.expect("reset");
+            connection.execute("begin").await.expect("begin");
+            run(connection, claim_of(30)).await;
+            connection.execute("rollback; select pg_stat_force_next_flush()").await.expect("rollback");
+            let read: Vec<String> = sqlx::query_scalar(
+                "select relname::text from pg_stat_user_tables
+                 where seq_scan > 0 and relname in ('calls', 'attempts', 'lanes', 'user_turns', 'users', 'campaigns', 'dials')
+                 union all
+                 select indexrelname::text from pg_stat_user_indexes where idx_scan > 0 and relname in ('calls', 'attempts', 'lanes')
+                 order by 1",
+            )
+            .fetch_all(&mut *connection)
+            .await
+            .expect("what was read");
+            assert!(read.iter().any(|index| index == "calls_waiting"), "{stage}: {read:?}");
+            let good = [
+                "calls_waiting",
+                "calls_pkey",
+                "attempts_one_per_phone",
+                "attempts_pkey",
+                "lanes_pkey",
+                "lanes_ring",
+                "lanes_urgent",
+            ];
+            let bad: Vec<&String> = read.iter().filter(|name| !good.contains(&name.as_str())).collect();
+            assert!(bad.is_empty(), "{stage}: a claim reads by {bad:?}");
+        }
+    }
+}
+
 /// Due calls of the operator to distinct numbers, in bulk.
 async fn fill(test_db: &TestDb, count: usize, due: &str) {
     insert(test_db, count, &format!("'{OPERATOR}'"), "'waiting'", due, "'+1' || (2000000000 + g)").await;
@@ -156,7 +212,7 @@ async fn insert(test_db: &TestDb, count: usize, lane: &str, state: &str, due: &s
 /// Buffers touched by one claim of 100 calls.
 async fn buffers_of_a_claim(test_db: &TestDb) -> f64 {
     let mut connection = prepared(test_db).await;
-    let claim = format!("execute {}", claim_of(100));
+    let claim = claim_of(100);
     connection.execute("begin").await.expect("begin");
     run(&mut connection, claim.clone()).await;
     let claimed: i64 =
@@ -223,8 +279,8 @@ async fn the_ledger_costs_a_look_a_candidate() {
         );
         run(&mut connection, dials).await;
         connection.execute("vacuum analyze").await.expect("vacuum");
-        let without = buffers_of(&mut connection, &format!("execute {}", claim_under(100, 0, 0))).await;
-        let with = buffers_of(&mut connection, &format!("execute {}", claim_under(100, 3, 900))).await;
+        let without = buffers_of(&mut connection, &claim_under(100, 0, 0)).await;
+        let with = buffers_of(&mut connection, &claim_under(100, 3, 900)).await;
         println!(
             "{count} more dials in the ledger: a claim of 100 reads {without} buffers without the rules, {with} with them"
         );
