@@ -750,7 +750,8 @@ with claimed as (
       c.script_id)
   where c.id = any (array(
     select k.id from calls k
-    where k.id = any (picked) and k.state = 'waiting'
+    -- As text, so that no partial index seems as good as the key while there is next to nothing.
+    where k.id = any (picked) and k.state::text = 'waiting'
     order by array_position(picked, k.id)
     limit n
     for update skip locked
