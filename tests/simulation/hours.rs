@@ -1,9 +1,9 @@
 //! Hours, judged again and in another way than the product does: by the callee's and the schedule's wall clocks at the moment of the
 //! claim, from the rules as they are written, never from the lanes.
 
-use chrono::{DateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, Timelike, Utc};
 use chrono_tz::Tz;
-use outdial::domain::hours::Span;
+use outdial::domain::hours::{Day, Span};
 use outdial::domain::raw_json::RawJson;
 use sqlx::Row;
 
@@ -48,28 +48,19 @@ impl World {
     }
 }
 
-/// Whether a wall clock in a zone is within one of the spans.
+/// Whether a wall clock in a zone is within one of the spans; one that closes at or before it opens goes on into the next day.
 fn is_open(spans: &[Span], zone: &str, at: DateTime<Utc>) -> bool {
     let zone: Tz = zone.parse().expect("a zone");
     let local = at.with_timezone(&zone);
-    let now = local.time();
-    let of = |secs: i64| {
-        NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(secs).expect("a time of day"), 0).expect("a time")
-    };
-    let days_since = |days_ago: i64| {
-        (local.date_naive() - chrono::TimeDelta::days(days_ago))
-            .signed_duration_since(chrono::NaiveDate::default())
-            .num_days()
-    };
-    let on =
-        |span: &Span, days_ago: i64| span.days.contains(&outdial::domain::hours::Day::of_epoch(days_since(days_ago)));
-    debug_assert!(now.nanosecond() < 2_000_000_000);
+    let now = i64::from(local.time().num_seconds_from_midnight());
+    let day = local.date_naive().signed_duration_since(NaiveDate::default()).num_days();
     spans.iter().any(|span| {
-        let (opens, closes) = (of(span.opens.0), of(span.closes.0));
+        let (opens, closes) = (span.opens.0, span.closes.0);
+        let (today, yesterday) = (span.days.contains(&Day::of_epoch(day)), span.days.contains(&Day::of_epoch(day - 1)));
         if opens < closes {
-            on(span, 0) && opens <= now && now < closes
+            today && opens <= now && now < closes
         } else {
-            (on(span, 0) && opens <= now) || (on(span, 1) && now < closes)
+            (today && opens <= now) || (yesterday && now < closes)
         }
     })
 }

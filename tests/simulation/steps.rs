@@ -130,7 +130,6 @@ impl World {
         if self.read_only && random.random_bool(0.1) {
             self.write_protect(false).await;
         }
-        *self.counts.entry(name(step.kind)).or_default() += 1;
         self.act(step.kind, &mut random).await;
         self.settle_down().await;
         let mut faults = self.faults().await;
@@ -514,41 +513,5 @@ impl World {
         self.control.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("alter");
         self.read_only = on;
         self.disconnect().await;
-    }
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Enqueue => "enqueue",
-        Kind::Recruit => "recruit",
-        Kind::Promise => "promise",
-        Kind::PlainSql => "plain sql",
-        Kind::Turn => "turn",
-        Kind::BrokenTurn => "broken turn",
-        Kind::TwoTurns => "two turns",
-        Kind::Answer => "answer",
-        Kind::RingEarly => "ring early",
-        Kind::End => "end",
-        Kind::Webhook => "webhook",
-        Kind::Renew => "renew",
-        Kind::Rescue => "rescue",
-        Kind::Inquire => "inquire",
-        Kind::Tick => "tick",
-        Kind::SlowTick => "slow tick",
-        Kind::TakeIn => "take in",
-        Kind::Pass => "pass",
-        Kind::ClockSteps => "clock steps",
-        Kind::Crash => "crash",
-        Kind::Cancel => "cancel",
-        Kind::Amend => "amend",
-        Kind::Retry => "retry",
-        Kind::Pause => "pause",
-        Kind::ChangeCampaign => "change campaign",
-        Kind::ChangeSchedule => "change schedule",
-        Kind::Suppress => "suppress",
-        Kind::Unsuppress => "unsuppress",
-        Kind::Disconnect => "disconnect",
-        Kind::ReadOnly => "read only",
-        Kind::Restart => "restart",
     }
 }

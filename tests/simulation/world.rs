@@ -3,7 +3,6 @@
 //! The processes are the product's own: dispatcher, dials, inquiries, scheduler. Only who drives them is another: a step runs one of
 //! them to its end, so that an order of steps is an order of events, and a seed can be replayed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +93,6 @@ pub struct World {
     pub read_only: bool,
     /// A step had a process panic, which sets aside what it was about.
     pub panicked: bool,
-    pub counts: BTreeMap<&'static str, usize>,
     born: usize,
 }
 
@@ -172,7 +170,6 @@ impl World {
             shaken: false,
             read_only: false,
             panicked: false,
-            counts: BTreeMap::new(),
             born: 0,
         };
         world.pass(TimeDelta::zero()).await;

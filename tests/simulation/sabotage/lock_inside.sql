@@ -5,6 +5,11 @@ begin
     perform pg_advisory_xact_lock_shared(7001);
   end if;
 end $$;
-do $$ begin
-  execute replace(pg_get_functiondef('claim_calls'::regproc), 'select $13 as at', 'select $13 as at from (select pg_advisory_xact_lock(7001)) l');
+do $$
+declare
+  claim constant text := pg_get_functiondef('claim_calls'::regproc);
+  counts constant text := '(select count(*) from attempts where ended_at is null);';
+begin
+  assert strpos(claim, counts) > 0, 'the claim does not count like that any more';
+  execute replace(claim, counts, '(select count(*) from attempts, (select pg_advisory_xact_lock(7001)) l where ended_at is null);');
 end $$;
