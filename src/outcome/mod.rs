@@ -61,7 +61,7 @@ pub async fn settle(
     turn(connection, heard, rules, memory, None).await.map(|(report, _)| report).map_err(|failed| failed.error)
 }
 
-/// [`settle`], and claims what is due in the same transaction ([`queue::turn`]). Facts are read, and decided upon, before that: each write
+/// [`settle`], and claims what is due in the same transaction ([`queue::turn()`]). Facts are read, and decided upon, before that: each write
 /// is fenced by the revision of its facts, so that nobody waits for our thinking with the lock in hand.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The claim: which calls are dialed now. Exact limits, bounded cost. It is done by [`crate::queue::turn`].
+//! The claim: which calls are dialed now. Exact limits, bounded cost. It is done by [`crate::queue::turn()`].
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};

@@ -1,6 +1,6 @@
 //! Every statement that moves a call: into its lane, to an attempt, to its end.
 //!
-//! One admission lock orders them. Claiming and settling take it alone ([`turn`]); whatever else feeds or forbids takes it
+//! One admission lock orders them. Claiming and settling take it alone ([`turn()`]); whatever else feeds or forbids takes it
 //! shared ([`feed`]). So a claim never runs beside a half-done feeder, and whoever comes later sees the other's commit: limits,
 //! sleeping lanes and parked calls need no cleverness beyond that (tests/it/races.rs takes the lock out and sees it fail).
 //! Windows have a lock of their own, taken before it ([`windows`]).

@@ -1,4 +1,4 @@
-//! What a decision rests on, and what is written of it. It is written by [`crate::queue::turn`], fenced by the revision of the facts.
+//! What a decision rests on, and what is written of it. It is written by [`crate::queue::turn()`], fenced by the revision of the facts.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;

@@ -81,7 +81,7 @@ pub async fn turn(
         .map_err(|_| Failed { stage: Stage::Claiming, error: sqlx::Error::WorkerCrashed })
 }
 
-/// [`turn`] that writes nothing.
+/// [`turn()`] that writes nothing.
 ///
 /// # Errors
 /// Postgres is away.
