@@ -526,7 +526,6 @@ declare
   days      date[];
   spent_ons date[];
   prices    numeric[];
-  in_way    boolean;
 begin
   select
     case when p.hold_until > now_is then p.hold_until end, least(ceiling_of(p, $2), $2),
@@ -585,38 +584,36 @@ begin
   end if;
   -- When the next token is there, where the want of them was the limit.
   held := greatest(held, case when tokens - n < 1 then now_is + make_interval(secs => greatest(0.001, (1 - (tokens - n)) / rate)) end);
+  at := now_is;
+  room := n;
+  live := live_now;
+  held_until := held;
+  probing := probes is not null;
+  next_at := next_look;
+  lanes := looked_at;
+  users := asked;
+  obstructed := false;
   if looked_at = '{}' then
-    return query
-    select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, false, null::uuid, null::uuid, null::integer,
-      null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
-      null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+    return next;
     return;
   end if;
   contended := looks / 2 <= cardinality(looked_at);
-  -- The view costs as much to begin as all the rest.
-  if exists (
-    select from lanes l
-    join users u on u.id = l.user_id
-    where l.id = any (looked_at)
-      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
-  ) then
-    select array_agg(row(q.*)::quotas) into metered
-    from (select distinct user_id from lanes where id = any (looked_at)) u
-    cross join lateral (select * from quotas where user_id = u.user_id offset 0) q;
+  metered := array(select q from quotas_of(array(select user_id from lanes where id = any (looked_at))) q);
+  if metered <> '{}' then
     -- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim.
     countable := array(
       select user_id from subscriptions where user_id = any (array(select user_id from unnest(metered))) for no key update skip locked);
   end if;
 
-  with open as materialized (
-    select user_id, campaign_id from attempts where ended_at is null
-  ),
-  user_live as materialized (
-    select user_id, count(*)::int as n from open group by user_id
-  ),
-  campaign_live as materialized (
-    select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
-  ),
+with open as materialized (
+  select user_id, campaign_id from attempts where ended_at is null
+),
+user_live as materialized (
+  select user_id, count(*)::int as n from open group by user_id
+),
+campaign_live as materialized (
+  select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
+),
 looked as materialized (
   select
     l.id, l.user_id, l.campaign_id,
@@ -725,14 +722,11 @@ picks as materialized (
     array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth),
     array_agg(m.day order by p.nth), array_agg(m.spent_on order by p.nth), array_agg(p.price order by p.nth),
     (select count(*) from looked) < cardinality(looked_at) or (select count(*) from one_of_number) < (select count(*) from candidates)
-  into picked, minutes, days, spent_ons, prices, in_way
+  into picked, minutes, days, spent_ons, prices, obstructed
   from picks p
   left join unnest(metered) m on m.user_id = p.user_id;
 
-  return query
-  select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, in_way, null::uuid, null::uuid, null::integer,
-    null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
-    null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+  return next;
   if picked = '{}' then
     return;
   end if;
@@ -804,7 +798,7 @@ left join lateral (
     values ($4, tokens - (select count(*) from attempts where id = any (attempt_ids)), now_is)
     on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at;
   end if;
-  if metered is not null then
+  if metered <> '{}' then
     update subscriptions s
     set day_dials = s.day_dials + d.n
     from (
@@ -1521,6 +1515,328 @@ $$;
 
 COMMENT ON FUNCTION public.public_status(state public.call_state) IS 'PENDING, IN_PROGRESS, COMPLETED, FAILED, EXPIRED or CANCELED.';
 
+CREATE TABLE public.attempts (
+    id uuid NOT NULL,
+    call_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    lane_id uuid NOT NULL,
+    campaign_id uuid,
+    instance_id uuid NOT NULL,
+    state public.attempt_state DEFAULT 'dialing'::public.attempt_state NOT NULL,
+    number integer NOT NULL,
+    revision integer DEFAULT 0 NOT NULL,
+    duration_secs integer,
+    weight smallint DEFAULT 0 NOT NULL,
+    misses smallint DEFAULT 0 NOT NULL,
+    dialed boolean DEFAULT false NOT NULL,
+    billed boolean DEFAULT false NOT NULL,
+    claimed_at timestamp with time zone NOT NULL,
+    sent_at timestamp with time zone,
+    accepted_at timestamp with time zone,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    check_at timestamp with time zone NOT NULL,
+    hang_up_at timestamp with time zone,
+    record_at timestamp with time zone,
+    phone text NOT NULL,
+    provider text NOT NULL,
+    provider_call_id text,
+    carrier_call_id text,
+    disposition text,
+    hangup_cause text,
+    told jsonb,
+    transcript text,
+    summary text,
+    reserved_minutes integer,
+    charged_minutes integer,
+    counted_on date,
+    spent_on date,
+    minute_price numeric(12,6),
+    CONSTRAINT attempts_charged_not_negative CHECK ((charged_minutes >= 0)),
+    CONSTRAINT attempts_duration_not_negative CHECK ((duration_secs >= 0)),
+    CONSTRAINT attempts_ended_at_iff_ended CHECK (((ended_at IS NOT NULL) = (state = 'ended'::public.attempt_state))),
+    CONSTRAINT attempts_number_positive CHECK ((number > 0)),
+    CONSTRAINT attempts_reserved_positive CHECK ((reserved_minutes > 0))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
+
+COMMENT ON TABLE public.attempts IS 'One time we dialed for a call, also called conversation. Committed before the provider is asked; open rows are the slots.';
+
+COMMENT ON COLUMN public.attempts.instance_id IS 'The process that dials it; its lease is in instances.';
+
+COMMENT ON COLUMN public.attempts.revision IS 'Grows with every settled change; a decision names the revision it was made on.';
+
+COMMENT ON COLUMN public.attempts.weight IS 'Strength of the evidence behind disposition: 0 none, 1 ours, 2 bare status, 3 carrier cause, 4 explicit outcome.';
+
+COMMENT ON COLUMN public.attempts.misses IS 'Look-ups in a row that found nothing, each after the quiet time.';
+
+COMMENT ON COLUMN public.attempts.dialed IS 'Whether it counts as a dial.';
+
+COMMENT ON COLUMN public.attempts.billed IS 'duration_secs is what the provider bills, and stands.';
+
+COMMENT ON COLUMN public.attempts.sent_at IS 'The latest moment at which the request may have left us, known only in doubt.';
+
+COMMENT ON COLUMN public.attempts.check_at IS 'When the provider is asked about it next, should no word come before.';
+
+COMMENT ON COLUMN public.attempts.hang_up_at IS 'When the provider is to be asked to hang up.';
+
+COMMENT ON COLUMN public.attempts.record_at IS 'When the provider is asked for the record of the ended call (billed duration, transcript, summary); null: nothing is missing.';
+
+COMMENT ON COLUMN public.attempts.carrier_call_id IS 'The carrier''s id of the leg to the phone, where it is another than the provider''s.';
+
+COMMENT ON COLUMN public.attempts.hangup_cause IS 'The cause in the provider''s or carrier''s own words, "cause/SIP code" where both were given.';
+
+COMMENT ON COLUMN public.attempts.told IS 'The explicit outcome as told, during the call or after.';
+
+COMMENT ON COLUMN public.attempts.reserved_minutes IS 'Minutes of the subscription held for it while it is open, and the longest it may talk; null: no subscription.';
+
+COMMENT ON COLUMN public.attempts.charged_minutes IS 'Minutes taken for it: its length in begun minutes.';
+
+COMMENT ON COLUMN public.attempts.counted_on IS 'The day of the subscription it was counted in; null: in none, or it turned out to be no dial.';
+
+COMMENT ON COLUMN public.attempts.spent_on IS 'The day (UTC) its minutes count for, where its user has a daily cap.';
+
+COMMENT ON COLUMN public.attempts.minute_price IS 'What a minute of it costs, where its user has a cap of cost.';
+
+CREATE TABLE public.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    token_key bytea NOT NULL,
+    reserve_minutes integer DEFAULT 10 NOT NULL,
+    max_concurrent_calls integer DEFAULT 30 NOT NULL,
+    provider text DEFAULT 'simulator'::text NOT NULL,
+    dials_per_second double precision DEFAULT 0 NOT NULL,
+    system_identifier text,
+    timeline integer,
+    database_oid oid,
+    held_since timestamp with time zone,
+    held_for text,
+    hold_lifted_at timestamp with time zone,
+    waiting_calls_max bigint DEFAULT 1000000 NOT NULL,
+    upload_bytes_max bigint DEFAULT '2147483648'::bigint NOT NULL,
+    kept_answer_bytes_max bigint DEFAULT 268435456 NOT NULL,
+    obeys_hours boolean DEFAULT false NOT NULL,
+    obeys_destinations boolean DEFAULT false NOT NULL,
+    sorts_operator boolean DEFAULT false NOT NULL,
+    countries text[],
+    placed_by integer DEFAULT 0 NOT NULL,
+    caps_day date,
+    CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
+    CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
+    CONSTRAINT installation_only_row CHECK (only_row)
+);
+
+COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
+
+COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
+
+COMMENT ON COLUMN public.installation.reserve_minutes IS 'Minutes reserved for a call of a metered user, as the newest process was told.';
+
+COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
+
+COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
+
+COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
+
+COMMENT ON COLUMN public.installation.system_identifier IS 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
+
+COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
+
+COMMENT ON COLUMN public.installation.hold_lifted_at IS 'A person has looked: what is missing of the attempts before then holds no more.';
+
+COMMENT ON COLUMN public.installation.waiting_calls_max IS 'What each tenant may have, as the newest process was told; for views.';
+
+COMMENT ON COLUMN public.installation.obeys_hours IS 'Single calls of users without hours of their own, the operator among them, keep to the legal hours.';
+
+COMMENT ON COLUMN public.installation.obeys_destinations IS 'Calls keep to the countries and kinds of numbers their user may have called.';
+
+COMMENT ON COLUMN public.installation.sorts_operator IS 'The operator''s single calls go into the lanes of their zones, like everybody''s.';
+
+COMMENT ON COLUMN public.installation.countries IS 'Where users without a list of their own may call; null: anywhere.';
+
+COMMENT ON COLUMN public.installation.placed_by IS 'By which edition of our rules what waits was put into its lanes (queue::windows::PLACED_BY).';
+
+COMMENT ON COLUMN public.installation.caps_day IS 'The day (UTC) for which users with daily caps were woken.';
+
+CREATE TABLE public.plans (
+    id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    price numeric(12,2) DEFAULT 0 NOT NULL,
+    minutes integer NOT NULL,
+    duration_days integer NOT NULL,
+    per_day integer,
+    name text NOT NULL,
+    external_id text,
+    CONSTRAINT plans_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT plans_duration_positive CHECK ((duration_days > 0)),
+    CONSTRAINT plans_duration_range CHECK ((duration_days <= 3660)),
+    CONSTRAINT plans_minutes_not_negative CHECK ((minutes >= 0)),
+    CONSTRAINT plans_minutes_range CHECK ((minutes <= 100000000)),
+    CONSTRAINT plans_per_day_positive CHECK ((per_day > 0)),
+    CONSTRAINT plans_per_day_range CHECK ((per_day <= 1000000)),
+    CONSTRAINT plans_price_is_a_number CHECK ((price <> 'NaN'::numeric)),
+    CONSTRAINT plans_price_not_negative CHECK ((price >= (0)::numeric)),
+    CONSTRAINT plans_updated_at_computable CHECK (public.is_computable(updated_at))
+);
+
+COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period of days, and dials a day.';
+
+COMMENT ON COLUMN public.plans.per_day IS 'Dials a day on the user''s clock; null: any number.';
+
+CREATE TABLE public.subscriptions (
+    user_id uuid NOT NULL,
+    plan_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    period_ends_at timestamp with time zone NOT NULL,
+    day_ends_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    minutes_left integer NOT NULL,
+    overage_minutes integer DEFAULT 0 NOT NULL,
+    day_dials integer DEFAULT 0 NOT NULL,
+    day date,
+    status text DEFAULT 'ACTIVE'::text NOT NULL,
+    external_id text,
+    CONSTRAINT subscriptions_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT subscriptions_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date))),
+    CONSTRAINT subscriptions_day_dials_not_negative CHECK ((day_dials >= 0)),
+    CONSTRAINT subscriptions_day_ends_at_computable CHECK ((public.is_computable(day_ends_at) OR (day_ends_at = '-infinity'::timestamp with time zone))),
+    CONSTRAINT subscriptions_minutes_not_negative CHECK ((minutes_left >= 0)),
+    CONSTRAINT subscriptions_minutes_range CHECK ((minutes_left <= 100000000)),
+    CONSTRAINT subscriptions_overage_not_negative CHECK ((overage_minutes >= 0)),
+    CONSTRAINT subscriptions_overage_range CHECK ((overage_minutes <= 100000000)),
+    CONSTRAINT subscriptions_period_ends_at_computable CHECK (public.is_computable(period_ends_at)),
+    CONSTRAINT subscriptions_status_known CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'CANCELED'::text]))),
+    CONSTRAINT subscriptions_updated_at_computable CHECK (public.is_computable(updated_at))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON TABLE public.subscriptions IS 'The quota of a user who has one: every call of that user is held to it.';
+
+COMMENT ON COLUMN public.subscriptions.minutes_left IS 'The settled balance; what live calls have reserved is on their attempts. Never below zero.';
+
+COMMENT ON COLUMN public.subscriptions.overage_minutes IS 'Minutes talked beyond the balance, in this period.';
+
+COMMENT ON COLUMN public.subscriptions.day IS 'The date on the user''s clock that day_dials counts; the scheduler turns it at day_ends_at. Past that: closed until it has.';
+
+CREATE TABLE public.users (
+    id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    max_concurrent_calls integer,
+    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
+    name text NOT NULL,
+    external_id text,
+    email text,
+    time_zone text,
+    clerk_id text,
+    allowed_countries text[],
+    allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_agents text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_tools text[] DEFAULT '{hangUp,leaveVoicemail,playDtmfSounds}'::text[] NOT NULL,
+    max_concurrent_calls_allowed integer,
+    daily_minutes_max integer,
+    daily_cost_max numeric(14,4),
+    CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
+    CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
+    CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
+    CONSTRAINT users_daily_cost_max_range CHECK (((daily_cost_max >= (0)::numeric) AND (daily_cost_max <= (1000000000)::numeric))),
+    CONSTRAINT users_daily_minutes_max_range CHECK (((daily_minutes_max >= 0) AND (daily_minutes_max <= 10000000))),
+    CONSTRAINT users_max_concurrent_calls_allowed_range CHECK (((max_concurrent_calls_allowed >= 1) AND (max_concurrent_calls_allowed <= 100000))),
+    CONSTRAINT users_max_concurrent_calls_are_allowed CHECK (((max_concurrent_calls_allowed IS NULL) OR ((max_concurrent_calls IS NOT NULL) AND (max_concurrent_calls <= max_concurrent_calls_allowed)))),
+    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
+    CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
+);
+
+COMMENT ON TABLE public.users IS 'Tenants. Everything else belongs to one of them; calls of nobody in particular belong to the operator.';
+
+COMMENT ON COLUMN public.users.max_concurrent_calls IS 'Live calls this user may have at once; null: only the global limit counts.';
+
+COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this user by.';
+
+COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
+
+COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
+
+COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_agents IS 'Ids of agents kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.allowed_tools IS 'Names and ids of tools kept at the provider that this user''s scripts may name, * for any. An admin decides.';
+
+COMMENT ON COLUMN public.users.max_concurrent_calls_allowed IS 'The most live calls this user may give itself (max_concurrent_calls); null: only the global limit. An admin decides.';
+
+COMMENT ON COLUMN public.users.daily_minutes_max IS 'Minutes this user''s calls may last in a day (UTC); null: any. An admin decides.';
+
+COMMENT ON COLUMN public.users.daily_cost_max IS 'What this user''s calls may cost in a day (UTC), by the table rates; null: anything. An admin decides.';
+
+CREATE VIEW public.quotas AS
+ SELECT q.user_id,
+    q.day,
+    q.day_ends_at,
+    q.reserve,
+    q.minutes,
+    q.reason,
+        CASE
+            WHEN (q.reason IS NOT NULL) THEN 0
+            ELSE LEAST((((q.minutes + q.reserve) - 1) / q.reserve), q.day_left, 2147483647)
+        END AS calls,
+    q.is_subscribed,
+    q.budget,
+    q.spent_on
+   FROM ( SELECT u.id AS user_id,
+            s.day,
+            s.day_ends_at,
+            r.reserve,
+            LEAST(m.minutes, c.minutes) AS minutes,
+            d.day_left,
+            (s.user_id IS NOT NULL) AS is_subscribed,
+            c.budget,
+            c.spent_on,
+                CASE
+                    WHEN (s.status <> 'ACTIVE'::text) THEN 'SUBSCRIPTION_INACTIVE'::text
+                    WHEN ((m.minutes <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
+                    WHEN ((d.day_left <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
+                    ELSE c.reason
+                END AS reason
+           FROM ((((((public.users u
+             LEFT JOIN public.subscriptions s ON ((s.user_id = u.id)))
+             LEFT JOIN public.plans p ON ((p.id = s.plan_id)))
+             CROSS JOIN LATERAL ( SELECT COALESCE(( SELECT installation.reserve_minutes
+                           FROM public.installation), 10) AS reserve) r)
+             LEFT JOIN LATERAL ( SELECT (s.minutes_left - (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer) AS minutes
+                   FROM public.attempts a
+                  WHERE ((a.user_id = s.user_id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) m ON (true))
+             CROSS JOIN LATERAL ( SELECT (p.per_day - s.day_dials) AS day_left) d)
+             LEFT JOIN LATERAL ( SELECT left_of_day.minutes,
+                    left_of_day.budget,
+                    left_of_day.spent_on,
+                    left_of_day.reason
+                   FROM public.left_of_day(u.id, u.daily_minutes_max, u.daily_cost_max, r.reserve) left_of_day(minutes, budget, spent_on, reason)
+                  WHERE ((u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) c ON (true))
+          WHERE ((s.user_id IS NOT NULL) OR (u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) q;
+
+COMMENT ON VIEW public.quotas IS 'What each metered user may still dial: calls, each reserving so many minutes; reason: why none.';
+
+CREATE FUNCTION public.quotas_of(user_ids uuid[]) RETURNS SETOF public.quotas
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+begin
+  if exists (
+    select from users u
+    where u.id = any (user_ids)
+      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
+  ) then
+    return query
+    select q.*
+    from (select distinct unnest(user_ids) as user_id) u
+    cross join lateral (select * from quotas where user_id = u.user_id offset 0) q;
+  end if;
+end
+$$;
+
 CREATE FUNCTION public.reopen_single_lanes("user" uuid) RETURNS void
     LANGUAGE sql
     AS $$
@@ -1868,20 +2184,9 @@ CREATE FUNCTION public.tidy_lanes(lane_ids uuid[], user_ids uuid[], dial_guard_s
 #variable_conflict use_column
 declare
   -- Metered users who may dial nothing now.
-  spent uuid[] := '{}';
+  spent uuid[] := array(
+    select user_id from quotas_of(user_ids || array(select user_id from lanes where id = any (lane_ids))) where calls <= 0);
 begin
-  -- The view costs as much to begin as all the rest.
-  if exists (
-    select from users u
-    where u.id = any (user_ids || array(select user_id from lanes where id = any (lane_ids)))
-      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
-  ) then
-    spent := array(
-      select q.user_id
-      from (select unnest(user_ids) as user_id union select user_id from lanes where id = any (lane_ids)) u
-      cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
-      where q.calls <= 0);
-  end if;
   return query
 with open as materialized (
   select user_id, campaign_id from attempts where ended_at is null
@@ -2061,7 +2366,6 @@ declare
   woken     uuid[] := '{}';
   woken_at  timestamptz[] := '{}';
   urgents   boolean[] := '{}';
-  claims_after double precision;
 begin
   perform admission_lock(false);
   now_is := wall_clock();
@@ -2104,16 +2408,18 @@ begin
     if cardinality(woken) > 0 then
       perform wake_lanes(woken, woken_at, urgents);
     end if;
-    -- Only those that were refused by what was written here.
-    refused := array(select unnest(refused) intersect select unnest(settled));
     if cardinality(refused) > 0 then
-      perform hold_provider(refused, hold_secs, recover_secs, global_limit);
+      -- Only those that were refused by what was written here.
+      refused := array(select unnest(refused) intersect select unnest(settled));
+      if cardinality(refused) > 0 then
+        perform hold_provider(refused, hold_secs, recover_secs, global_limit);
+      end if;
     end if;
   end if;
   if want > 0 then
-    claims_after := extract(epoch from clock_timestamp() - began);
+    claims_after_secs := extract(epoch from clock_timestamp() - began);
     return query
-    select null::boolean, null::double precision, claims_after, c.*
+    select null::boolean, null::double precision, claims_after_secs, c.*
     from claim_calls($34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now_is) c;
   end if;
 end
@@ -2361,149 +2667,6 @@ CREATE FUNCTION public.wall_clock() RETURNS timestamp with time zone
     AS $$ select coalesce(nullif(current_setting('outdial.now', true), '')::timestamptz, clock_timestamp()) $$;
 
 COMMENT ON FUNCTION public.wall_clock() IS 'The time at this very moment, for who has waited for a lock inside its statement; clock() is the time the statement began.';
-
-CREATE TABLE public.attempts (
-    id uuid NOT NULL,
-    call_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    lane_id uuid NOT NULL,
-    campaign_id uuid,
-    instance_id uuid NOT NULL,
-    state public.attempt_state DEFAULT 'dialing'::public.attempt_state NOT NULL,
-    number integer NOT NULL,
-    revision integer DEFAULT 0 NOT NULL,
-    duration_secs integer,
-    weight smallint DEFAULT 0 NOT NULL,
-    misses smallint DEFAULT 0 NOT NULL,
-    dialed boolean DEFAULT false NOT NULL,
-    billed boolean DEFAULT false NOT NULL,
-    claimed_at timestamp with time zone NOT NULL,
-    sent_at timestamp with time zone,
-    accepted_at timestamp with time zone,
-    started_at timestamp with time zone,
-    ended_at timestamp with time zone,
-    check_at timestamp with time zone NOT NULL,
-    hang_up_at timestamp with time zone,
-    record_at timestamp with time zone,
-    phone text NOT NULL,
-    provider text NOT NULL,
-    provider_call_id text,
-    carrier_call_id text,
-    disposition text,
-    hangup_cause text,
-    told jsonb,
-    transcript text,
-    summary text,
-    reserved_minutes integer,
-    charged_minutes integer,
-    counted_on date,
-    spent_on date,
-    minute_price numeric(12,6),
-    CONSTRAINT attempts_charged_not_negative CHECK ((charged_minutes >= 0)),
-    CONSTRAINT attempts_duration_not_negative CHECK ((duration_secs >= 0)),
-    CONSTRAINT attempts_ended_at_iff_ended CHECK (((ended_at IS NOT NULL) = (state = 'ended'::public.attempt_state))),
-    CONSTRAINT attempts_number_positive CHECK ((number > 0)),
-    CONSTRAINT attempts_reserved_positive CHECK ((reserved_minutes > 0))
-)
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_insert_scale_factor='0.05');
-
-COMMENT ON TABLE public.attempts IS 'One time we dialed for a call, also called conversation. Committed before the provider is asked; open rows are the slots.';
-
-COMMENT ON COLUMN public.attempts.instance_id IS 'The process that dials it; its lease is in instances.';
-
-COMMENT ON COLUMN public.attempts.revision IS 'Grows with every settled change; a decision names the revision it was made on.';
-
-COMMENT ON COLUMN public.attempts.weight IS 'Strength of the evidence behind disposition: 0 none, 1 ours, 2 bare status, 3 carrier cause, 4 explicit outcome.';
-
-COMMENT ON COLUMN public.attempts.misses IS 'Look-ups in a row that found nothing, each after the quiet time.';
-
-COMMENT ON COLUMN public.attempts.dialed IS 'Whether it counts as a dial.';
-
-COMMENT ON COLUMN public.attempts.billed IS 'duration_secs is what the provider bills, and stands.';
-
-COMMENT ON COLUMN public.attempts.sent_at IS 'The latest moment at which the request may have left us, known only in doubt.';
-
-COMMENT ON COLUMN public.attempts.check_at IS 'When the provider is asked about it next, should no word come before.';
-
-COMMENT ON COLUMN public.attempts.hang_up_at IS 'When the provider is to be asked to hang up.';
-
-COMMENT ON COLUMN public.attempts.record_at IS 'When the provider is asked for the record of the ended call (billed duration, transcript, summary); null: nothing is missing.';
-
-COMMENT ON COLUMN public.attempts.carrier_call_id IS 'The carrier''s id of the leg to the phone, where it is another than the provider''s.';
-
-COMMENT ON COLUMN public.attempts.hangup_cause IS 'The cause in the provider''s or carrier''s own words, "cause/SIP code" where both were given.';
-
-COMMENT ON COLUMN public.attempts.told IS 'The explicit outcome as told, during the call or after.';
-
-COMMENT ON COLUMN public.attempts.reserved_minutes IS 'Minutes of the subscription held for it while it is open, and the longest it may talk; null: no subscription.';
-
-COMMENT ON COLUMN public.attempts.charged_minutes IS 'Minutes taken for it: its length in begun minutes.';
-
-COMMENT ON COLUMN public.attempts.counted_on IS 'The day of the subscription it was counted in; null: in none, or it turned out to be no dial.';
-
-COMMENT ON COLUMN public.attempts.spent_on IS 'The day (UTC) its minutes count for, where its user has a daily cap.';
-
-COMMENT ON COLUMN public.attempts.minute_price IS 'What a minute of it costs, where its user has a cap of cost.';
-
-CREATE TABLE public.installation (
-    only_row boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    token_key bytea NOT NULL,
-    reserve_minutes integer DEFAULT 10 NOT NULL,
-    max_concurrent_calls integer DEFAULT 30 NOT NULL,
-    provider text DEFAULT 'simulator'::text NOT NULL,
-    dials_per_second double precision DEFAULT 0 NOT NULL,
-    system_identifier text,
-    timeline integer,
-    database_oid oid,
-    held_since timestamp with time zone,
-    held_for text,
-    hold_lifted_at timestamp with time zone,
-    waiting_calls_max bigint DEFAULT 1000000 NOT NULL,
-    upload_bytes_max bigint DEFAULT '2147483648'::bigint NOT NULL,
-    kept_answer_bytes_max bigint DEFAULT 268435456 NOT NULL,
-    obeys_hours boolean DEFAULT false NOT NULL,
-    obeys_destinations boolean DEFAULT false NOT NULL,
-    sorts_operator boolean DEFAULT false NOT NULL,
-    countries text[],
-    placed_by integer DEFAULT 0 NOT NULL,
-    caps_day date,
-    CONSTRAINT installation_held_for_known CHECK ((held_for = ANY (ARRAY['RESTORED_DATABASE'::text, 'LOST_COMMITS'::text]))),
-    CONSTRAINT installation_hold_whole CHECK (((held_since IS NULL) = (held_for IS NULL))),
-    CONSTRAINT installation_only_row CHECK (only_row)
-);
-
-COMMENT ON TABLE public.installation IS 'The one row every process of this installation shares.';
-
-COMMENT ON COLUMN public.installation.token_key IS 'Key of the HMAC that makes the token in webhook URLs.';
-
-COMMENT ON COLUMN public.installation.reserve_minutes IS 'Minutes reserved for a call of a metered user, as the newest process was told.';
-
-COMMENT ON COLUMN public.installation.max_concurrent_calls IS 'The global limit in force, as the newest process was told it; for views. The claim is given it by the process.';
-
-COMMENT ON COLUMN public.installation.provider IS 'The provider in force; for views.';
-
-COMMENT ON COLUMN public.installation.dials_per_second IS 'The rate in force; for views.';
-
-COMMENT ON COLUMN public.installation.system_identifier IS 'The server, its timeline and the database this installation dialed on last. Another one is a copy: it does not know what was dialed since.';
-
-COMMENT ON COLUMN public.installation.held_since IS 'Nothing is dialed from then on, until a person lifts the hold (outdial reconcile).';
-
-COMMENT ON COLUMN public.installation.hold_lifted_at IS 'A person has looked: what is missing of the attempts before then holds no more.';
-
-COMMENT ON COLUMN public.installation.waiting_calls_max IS 'What each tenant may have, as the newest process was told; for views.';
-
-COMMENT ON COLUMN public.installation.obeys_hours IS 'Single calls of users without hours of their own, the operator among them, keep to the legal hours.';
-
-COMMENT ON COLUMN public.installation.obeys_destinations IS 'Calls keep to the countries and kinds of numbers their user may have called.';
-
-COMMENT ON COLUMN public.installation.sorts_operator IS 'The operator''s single calls go into the lanes of their zones, like everybody''s.';
-
-COMMENT ON COLUMN public.installation.countries IS 'Where users without a list of their own may call; null: anywhere.';
-
-COMMENT ON COLUMN public.installation.placed_by IS 'By which edition of our rules what waits was put into its lanes (queue::windows::PLACED_BY).';
-
-COMMENT ON COLUMN public.installation.caps_day IS 'The day (UTC) for which users with daily caps were woken.';
 
 CREATE TABLE public.provider_rates (
     provider text NOT NULL,
@@ -2970,167 +3133,6 @@ CREATE TABLE public.later_tallies (
 WITH (fillfactor='70');
 
 COMMENT ON TABLE public.later_tallies IS 'Folded counts of the waiting calls of campaigns by the second, minute, hour and day (UTC) they fall due in. True of spans to come alone: a call that falls due leaves nothing behind. It is taken for granted that the database''s clock does not go back.';
-
-CREATE TABLE public.plans (
-    id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    price numeric(12,2) DEFAULT 0 NOT NULL,
-    minutes integer NOT NULL,
-    duration_days integer NOT NULL,
-    per_day integer,
-    name text NOT NULL,
-    external_id text,
-    CONSTRAINT plans_created_at_computable CHECK (public.is_computable(created_at)),
-    CONSTRAINT plans_duration_positive CHECK ((duration_days > 0)),
-    CONSTRAINT plans_duration_range CHECK ((duration_days <= 3660)),
-    CONSTRAINT plans_minutes_not_negative CHECK ((minutes >= 0)),
-    CONSTRAINT plans_minutes_range CHECK ((minutes <= 100000000)),
-    CONSTRAINT plans_per_day_positive CHECK ((per_day > 0)),
-    CONSTRAINT plans_per_day_range CHECK ((per_day <= 1000000)),
-    CONSTRAINT plans_price_is_a_number CHECK ((price <> 'NaN'::numeric)),
-    CONSTRAINT plans_price_not_negative CHECK ((price >= (0)::numeric)),
-    CONSTRAINT plans_updated_at_computable CHECK (public.is_computable(updated_at))
-);
-
-COMMENT ON TABLE public.plans IS 'What a subscription buys: minutes for a period of days, and dials a day.';
-
-COMMENT ON COLUMN public.plans.per_day IS 'Dials a day on the user''s clock; null: any number.';
-
-CREATE TABLE public.subscriptions (
-    user_id uuid NOT NULL,
-    plan_id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    period_ends_at timestamp with time zone NOT NULL,
-    day_ends_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    minutes_left integer NOT NULL,
-    overage_minutes integer DEFAULT 0 NOT NULL,
-    day_dials integer DEFAULT 0 NOT NULL,
-    day date,
-    status text DEFAULT 'ACTIVE'::text NOT NULL,
-    external_id text,
-    CONSTRAINT subscriptions_created_at_computable CHECK (public.is_computable(created_at)),
-    CONSTRAINT subscriptions_day_computable CHECK (((day >= '1900-01-01'::date) AND (day <= '9999-12-31'::date))),
-    CONSTRAINT subscriptions_day_dials_not_negative CHECK ((day_dials >= 0)),
-    CONSTRAINT subscriptions_day_ends_at_computable CHECK ((public.is_computable(day_ends_at) OR (day_ends_at = '-infinity'::timestamp with time zone))),
-    CONSTRAINT subscriptions_minutes_not_negative CHECK ((minutes_left >= 0)),
-    CONSTRAINT subscriptions_minutes_range CHECK ((minutes_left <= 100000000)),
-    CONSTRAINT subscriptions_overage_not_negative CHECK ((overage_minutes >= 0)),
-    CONSTRAINT subscriptions_overage_range CHECK ((overage_minutes <= 100000000)),
-    CONSTRAINT subscriptions_period_ends_at_computable CHECK (public.is_computable(period_ends_at)),
-    CONSTRAINT subscriptions_status_known CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'PAUSED'::text, 'CANCELED'::text]))),
-    CONSTRAINT subscriptions_updated_at_computable CHECK (public.is_computable(updated_at))
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
-
-COMMENT ON TABLE public.subscriptions IS 'The quota of a user who has one: every call of that user is held to it.';
-
-COMMENT ON COLUMN public.subscriptions.minutes_left IS 'The settled balance; what live calls have reserved is on their attempts. Never below zero.';
-
-COMMENT ON COLUMN public.subscriptions.overage_minutes IS 'Minutes talked beyond the balance, in this period.';
-
-COMMENT ON COLUMN public.subscriptions.day IS 'The date on the user''s clock that day_dials counts; the scheduler turns it at day_ends_at. Past that: closed until it has.';
-
-CREATE TABLE public.users (
-    id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    max_concurrent_calls integer,
-    updated_at timestamp with time zone DEFAULT public.clock() NOT NULL,
-    name text NOT NULL,
-    external_id text,
-    email text,
-    time_zone text,
-    clerk_id text,
-    allowed_countries text[],
-    allowed_destinations text[] DEFAULT '{}'::text[] NOT NULL,
-    allowed_agents text[] DEFAULT '{}'::text[] NOT NULL,
-    allowed_tools text[] DEFAULT '{hangUp,leaveVoicemail,playDtmfSounds}'::text[] NOT NULL,
-    max_concurrent_calls_allowed integer,
-    daily_minutes_max integer,
-    daily_cost_max numeric(14,4),
-    CONSTRAINT users_allowed_countries_are_codes CHECK ((array_to_string(allowed_countries, ' '::text, '-'::text) ~ '^([A-Z]{2}|\*)?( ([A-Z]{2}|\*))*$'::text)),
-    CONSTRAINT users_allowed_destinations_known CHECK ((allowed_destinations <@ '{PREMIUM,SHARED_COST,SATELLITE,UNASSIGNED}'::text[])),
-    CONSTRAINT users_created_at_computable CHECK (public.is_computable(created_at)),
-    CONSTRAINT users_daily_cost_max_range CHECK (((daily_cost_max >= (0)::numeric) AND (daily_cost_max <= (1000000000)::numeric))),
-    CONSTRAINT users_daily_minutes_max_range CHECK (((daily_minutes_max >= 0) AND (daily_minutes_max <= 10000000))),
-    CONSTRAINT users_max_concurrent_calls_allowed_range CHECK (((max_concurrent_calls_allowed >= 1) AND (max_concurrent_calls_allowed <= 100000))),
-    CONSTRAINT users_max_concurrent_calls_are_allowed CHECK (((max_concurrent_calls_allowed IS NULL) OR ((max_concurrent_calls IS NOT NULL) AND (max_concurrent_calls <= max_concurrent_calls_allowed)))),
-    CONSTRAINT users_max_concurrent_calls_positive CHECK ((max_concurrent_calls > 0)),
-    CONSTRAINT users_updated_at_computable CHECK (public.is_computable(updated_at))
-);
-
-COMMENT ON TABLE public.users IS 'Tenants. Everything else belongs to one of them; calls of nobody in particular belong to the operator.';
-
-COMMENT ON COLUMN public.users.max_concurrent_calls IS 'Live calls this user may have at once; null: only the global limit counts.';
-
-COMMENT ON COLUMN public.users.external_id IS 'The id other systems know this user by.';
-
-COMMENT ON COLUMN public.users.time_zone IS 'The zone that stands in for callees whose own is unknown, where the zone policy allows it.';
-
-COMMENT ON COLUMN public.users.clerk_id IS 'The id at the platform''s sign-in service.';
-
-COMMENT ON COLUMN public.users.allowed_countries IS 'Countries (ISO 3166) this user may have called, * for any; null: those of the installation. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_destinations IS 'Kinds of numbers beside the ordinary that this user may have called. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_agents IS 'Ids of agents kept at the provider that this user''s scripts may name, * for any. An admin decides.';
-
-COMMENT ON COLUMN public.users.allowed_tools IS 'Names and ids of tools kept at the provider that this user''s scripts may name, * for any. An admin decides.';
-
-COMMENT ON COLUMN public.users.max_concurrent_calls_allowed IS 'The most live calls this user may give itself (max_concurrent_calls); null: only the global limit. An admin decides.';
-
-COMMENT ON COLUMN public.users.daily_minutes_max IS 'Minutes this user''s calls may last in a day (UTC); null: any. An admin decides.';
-
-COMMENT ON COLUMN public.users.daily_cost_max IS 'What this user''s calls may cost in a day (UTC), by the table rates; null: anything. An admin decides.';
-
-CREATE VIEW public.quotas AS
- SELECT q.user_id,
-    q.day,
-    q.day_ends_at,
-    q.reserve,
-    q.minutes,
-    q.reason,
-        CASE
-            WHEN (q.reason IS NOT NULL) THEN 0
-            ELSE LEAST((((q.minutes + q.reserve) - 1) / q.reserve), q.day_left, 2147483647)
-        END AS calls,
-    q.is_subscribed,
-    q.budget,
-    q.spent_on
-   FROM ( SELECT u.id AS user_id,
-            s.day,
-            s.day_ends_at,
-            r.reserve,
-            LEAST(m.minutes, c.minutes) AS minutes,
-            d.day_left,
-            (s.user_id IS NOT NULL) AS is_subscribed,
-            c.budget,
-            c.spent_on,
-                CASE
-                    WHEN (s.status <> 'ACTIVE'::text) THEN 'SUBSCRIPTION_INACTIVE'::text
-                    WHEN ((m.minutes <= 0) OR (s.period_ends_at <= public.clock())) THEN 'QUOTA_MINUTES'::text
-                    WHEN ((d.day_left <= 0) OR ((p.per_day IS NOT NULL) AND (s.day_ends_at <= public.clock()))) THEN 'QUOTA_PER_DAY'::text
-                    ELSE c.reason
-                END AS reason
-           FROM ((((((public.users u
-             LEFT JOIN public.subscriptions s ON ((s.user_id = u.id)))
-             LEFT JOIN public.plans p ON ((p.id = s.plan_id)))
-             CROSS JOIN LATERAL ( SELECT COALESCE(( SELECT installation.reserve_minutes
-                           FROM public.installation), 10) AS reserve) r)
-             LEFT JOIN LATERAL ( SELECT (s.minutes_left - (COALESCE(sum(a.reserved_minutes), (0)::bigint))::integer) AS minutes
-                   FROM public.attempts a
-                  WHERE ((a.user_id = s.user_id) AND (a.ended_at IS NULL) AND (a.reserved_minutes IS NOT NULL))) m ON (true))
-             CROSS JOIN LATERAL ( SELECT (p.per_day - s.day_dials) AS day_left) d)
-             LEFT JOIN LATERAL ( SELECT left_of_day.minutes,
-                    left_of_day.budget,
-                    left_of_day.spent_on,
-                    left_of_day.reason
-                   FROM public.left_of_day(u.id, u.daily_minutes_max, u.daily_cost_max, r.reserve) left_of_day(minutes, budget, spent_on, reason)
-                  WHERE ((u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) c ON (true))
-          WHERE ((s.user_id IS NOT NULL) OR (u.daily_minutes_max IS NOT NULL) OR (u.daily_cost_max IS NOT NULL))) q;
-
-COMMENT ON VIEW public.quotas IS 'What each metered user may still dial: calls, each reserving so many minutes; reason: why none.';
 
 CREATE TABLE public.sql_changes (
     id bigint NOT NULL,

@@ -1,8 +1,9 @@
 -- Claim up to `want` due calls: each gets its attempt, committed before anybody is asked to dial.
 -- `burst`: tokens the bucket holds; `rate`: dials a second, 0 = any. `dials_per_day`: to a number, 0 = any; `gap_secs`: between different
 -- calls to a number, 0 = none. `now_is`: the time it is decided by.
--- Needs the admission lock, exclusive, taken by a statement before this one. The first row is the summary: it has a room and no call. Steps that end it early come first, since the large statement costs more to begin than to run. What it finds in its way (numbers on a call, expired calls,
--- lanes with nothing due) it leaves to tidy_lanes, so that nobody waits for that.
+-- Needs the admission lock, exclusive, taken by a statement before this one. The first row is the summary: it has a room and no call.
+-- Large statements cost more to begin than to run: what only some claims need is apart, and small steps that may end it come first.
+-- What it finds in its way (numbers on a call, expired calls, lanes with nothing due) it leaves to tidy_lanes, so that nobody waits for that.
 -- Called by turn. Plan pinned by tests/it/plans.rs.
 create or replace function claim_calls(
   want integer, global_limit integer, instance uuid, provider_name text, dial_guard_secs double precision, attempt_ids uuid[],
@@ -42,7 +43,6 @@ declare
   days      date[];
   spent_ons date[];
   prices    numeric[];
-  in_way    boolean;
 begin
   select
     case when p.hold_until > now_is then p.hold_until end, least(ceiling_of(p, $2), $2),
@@ -101,38 +101,36 @@ begin
   end if;
   -- When the next token is there, where the want of them was the limit.
   held := greatest(held, case when tokens - n < 1 then now_is + make_interval(secs => greatest(0.001, (1 - (tokens - n)) / rate)) end);
+  at := now_is;
+  room := n;
+  live := live_now;
+  held_until := held;
+  probing := probes is not null;
+  next_at := next_look;
+  lanes := looked_at;
+  users := asked;
+  obstructed := false;
   if looked_at = '{}' then
-    return query
-    select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, false, null::uuid, null::uuid, null::integer,
-      null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
-      null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+    return next;
     return;
   end if;
   contended := looks / 2 <= cardinality(looked_at);
-  -- The view costs as much to begin as all the rest.
-  if exists (
-    select from lanes l
-    join users u on u.id = l.user_id
-    where l.id = any (looked_at)
-      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
-  ) then
-    select array_agg(row(q.*)::quotas) into metered
-    from (select distinct user_id from lanes where id = any (looked_at)) u
-    cross join lateral (select * from quotas where user_id = u.user_id offset 0) q;
+  metered := array(select q from quotas_of(array(select user_id from lanes where id = any (looked_at))) q);
+  if metered <> '{}' then
     -- A metered user's dials are counted in its subscription: one that somebody holds is left for the next claim.
     countable := array(
       select user_id from subscriptions where user_id = any (array(select user_id from unnest(metered))) for no key update skip locked);
   end if;
 
-  with open as materialized (
-    select user_id, campaign_id from attempts where ended_at is null
-  ),
-  user_live as materialized (
-    select user_id, count(*)::int as n from open group by user_id
-  ),
-  campaign_live as materialized (
-    select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
-  ),
+with open as materialized (
+  select user_id, campaign_id from attempts where ended_at is null
+),
+user_live as materialized (
+  select user_id, count(*)::int as n from open group by user_id
+),
+campaign_live as materialized (
+  select campaign_id, count(*)::int as n from open where campaign_id is not null group by campaign_id
+),
 looked as materialized (
   select
     l.id, l.user_id, l.campaign_id,
@@ -246,14 +244,11 @@ picks as materialized (
     array_agg(least(m.reserve, m.minutes - (p.nth_of_user - 1) * m.reserve)::int order by p.nth),
     array_agg(m.day order by p.nth), array_agg(m.spent_on order by p.nth), array_agg(p.price order by p.nth),
     (select count(*) from looked) < cardinality(looked_at) or (select count(*) from one_of_number) < (select count(*) from candidates)
-  into picked, minutes, days, spent_ons, prices, in_way
+  into picked, minutes, days, spent_ons, prices, obstructed
   from picks p
   left join unnest(metered) m on m.user_id = p.user_id;
 
-  return query
-  select now_is, n, live_now, held, probes is not null, next_look, looked_at, asked, in_way, null::uuid, null::uuid, null::integer,
-    null::smallint, null::smallint, null::smallint, null::smallint, null::integer, null::text, null::text, null::jsonb, null::jsonb,
-    null::timestamptz, null::integer, null::uuid, null::jsonb, null::jsonb;
+  return next;
   if picked = '{}' then
     return;
   end if;
@@ -326,7 +321,7 @@ left join lateral (
     values ($4, tokens - (select count(*) from attempts where id = any (attempt_ids)), now_is)
     on conflict (provider) do update set tokens = excluded.tokens, counted_at = excluded.counted_at;
   end if;
-  if metered is not null then
+  if metered <> '{}' then
     update subscriptions s
     set day_dials = s.day_dials + d.n
     from (

@@ -12,20 +12,9 @@ as $$
 #variable_conflict use_column
 declare
   -- Metered users who may dial nothing now.
-  spent uuid[] := '{}';
+  spent uuid[] := array(
+    select user_id from quotas_of(user_ids || array(select user_id from lanes where id = any (lane_ids))) where calls <= 0);
 begin
-  -- The view costs as much to begin as all the rest.
-  if exists (
-    select from users u
-    where u.id = any (user_ids || array(select user_id from lanes where id = any (lane_ids)))
-      and (u.daily_minutes_max is not null or u.daily_cost_max is not null or exists (select from subscriptions where user_id = u.id))
-  ) then
-    spent := array(
-      select q.user_id
-      from (select unnest(user_ids) as user_id union select user_id from lanes where id = any (lane_ids)) u
-      cross join lateral (select * from quotas where user_id = u.user_id offset 0) q
-      where q.calls <= 0);
-  end if;
   return query
 with open as materialized (
   select user_id, campaign_id from attempts where ended_at is null

@@ -36,7 +36,6 @@ declare
   woken     uuid[] := '{}';
   woken_at  timestamptz[] := '{}';
   urgents   boolean[] := '{}';
-  claims_after double precision;
 begin
   perform admission_lock(false);
   now_is := wall_clock();
@@ -79,16 +78,18 @@ begin
     if cardinality(woken) > 0 then
       perform wake_lanes(woken, woken_at, urgents);
     end if;
-    -- Only those that were refused by what was written here.
-    refused := array(select unnest(refused) intersect select unnest(settled));
     if cardinality(refused) > 0 then
-      perform hold_provider(refused, hold_secs, recover_secs, global_limit);
+      -- Only those that were refused by what was written here.
+      refused := array(select unnest(refused) intersect select unnest(settled));
+      if cardinality(refused) > 0 then
+        perform hold_provider(refused, hold_secs, recover_secs, global_limit);
+      end if;
     end if;
   end if;
   if want > 0 then
-    claims_after := extract(epoch from clock_timestamp() - began);
+    claims_after_secs := extract(epoch from clock_timestamp() - began);
     return query
-    select null::boolean, null::double precision, claims_after, c.*
+    select null::boolean, null::double precision, claims_after_secs, c.*
     from claim_calls($34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now_is) c;
   end if;
 end

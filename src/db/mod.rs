@@ -21,11 +21,12 @@ use crate::config;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Functions that are installed after the migrations, and anew whenever one of them has changed.
-const FUNCTIONS: [(&str, &str); 11] = [
+const FUNCTIONS: [(&str, &str); 12] = [
     ("bring_back", include_str!("../../sql/functions/bring_back.sql")),
     ("claim_calls", include_str!("../../sql/functions/claim_calls.sql")),
     ("free_slots", include_str!("../../sql/functions/free_slots.sql")),
     ("hold_provider", include_str!("../../sql/functions/hold_provider.sql")),
+    ("quotas_of", include_str!("../../sql/functions/quotas_of.sql")),
     ("settle_attempts", include_str!("../../sql/functions/settle_attempts.sql")),
     ("suppress_numbers", include_str!("../../sql/functions/suppress_numbers.sql")),
     ("tend", include_str!("../../sql/functions/tend.sql")),

@@ -76,28 +76,6 @@ pub struct Dispatcher {
     tends_after: Instant,
 }
 
-/// Where a turn failed.
-#[derive(Debug)]
-enum TurnFailed {
-    /// Before anything was touched: no connection, or no lock.
-    Beginning(sqlx::Error),
-    /// While what was heard was written.
-    Settling(sqlx::Error),
-    /// While calls were claimed, or at a commit that holds claims.
-    Claiming(sqlx::Error),
-    Panicked,
-}
-
-impl From<Failed> for TurnFailed {
-    fn from(failed: Failed) -> Self {
-        match failed.stage {
-            Stage::Admission => Self::Beginning(failed.error),
-            Stage::Settling => Self::Settling(failed.error),
-            Stage::Claiming => Self::Claiming(failed.error),
-        }
-    }
-}
-
 /// When to take the next turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
@@ -149,25 +127,17 @@ impl Dispatcher {
     pub async fn run(mut self, claiming: CancellationToken, settling: CancellationToken, drain: Duration) {
         let mut next = Next::Now;
         while !claiming.is_cancelled() {
-            match next {
-                Next::Now => {}
-                Next::Later => tokio::time::sleep(OUTAGE_PAUSE).await,
-                Next::Wait { at_most, full } => {
-                    let Some(source) = self.wait(at_most, full, &claiming).await else {
-                        break;
-                    };
-                    metrics::counter!("outdial_wakes_total", "source" => source).increment(1);
-                }
+            if let Next::Wait { at_most, full } = next {
+                let Some(source) = self.wait(at_most, full, &claiming).await else {
+                    break;
+                };
+                metrics::counter!("outdial_wakes_total", "source" => source).increment(1);
             }
-            next = self.guarded_turn().await;
+            next = self.turn_and_pause().await;
         }
         self.permits.close();
         while !(settling.is_cancelled() && self.is_idle()) {
-            let next = self.guarded_turn().await;
-            if next == Next::Later {
-                tokio::time::sleep(OUTAGE_PAUSE).await;
-            }
-            if let Next::Wait { at_most, .. } = next {
+            if let Next::Wait { at_most, .. } = self.turn_and_pause().await {
                 let waits = self.wait(at_most, false, &settling);
                 // Asked to stop with dials under way: their answers are waited for.
                 if waits.await.is_none() && !self.is_idle() && tokio::time::timeout(drain, self.drain()).await.is_err()
@@ -192,10 +162,17 @@ impl Dispatcher {
                 Some(ended) = self.dials.join_next_with_id() => self.dial_ended(ended),
                 () = self.inbox.ready() => {}
             }
-            if self.guarded_turn().await == Next::Later {
-                tokio::time::sleep(OUTAGE_PAUSE).await;
-            }
+            self.turn_and_pause().await;
         }
+    }
+
+    /// A turn, and a pause where it failed.
+    async fn turn_and_pause(&mut self) -> Next {
+        let next = self.guarded_turn().await;
+        if next == Next::Later {
+            tokio::time::sleep(OUTAGE_PAUSE).await;
+        }
+        next
     }
 
     /// Requests to the provider under way.
@@ -315,24 +292,27 @@ impl Dispatcher {
                 };
                 return Ok(self.next_after(&claim, claimed, want, tended, batch_was_full));
             }
-            Ok(Ok(Err(failed))) => failed,
-            Ok(Err(_)) => TurnFailed::Claiming(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-            Err(_) => TurnFailed::Panicked,
+            Ok(Ok(Err(failed))) => Some(failed),
+            Ok(Err(_)) => {
+                Some(Failed { stage: Stage::Claiming, error: sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()) })
+            }
+            // It panicked.
+            Err(_) => None,
         };
         self.kept.discard().await;
         self.memory.clear();
         let pause = match &failed {
-            TurnFailed::Claiming(error)
+            Some(Failed { stage: Stage::Claiming, error })
                 if fault::is_of_the_values(error) || matches!(error, sqlx::Error::WorkerCrashed) =>
             {
                 tracing::error!(%error, "a claim failed for what it read; settling goes on without it (outdial doctor)");
                 Some(POISON_PAUSE)
             }
-            TurnFailed::Claiming(error) => {
+            Some(Failed { stage: Stage::Claiming, error }) => {
                 tracing::warn!(%error, "a claim failed; what was heard is settled first");
                 Some(CLAIM_PAUSE)
             }
-            TurnFailed::Beginning(_) | TurnFailed::Settling(_) | TurnFailed::Panicked => None,
+            Some(Failed { stage: Stage::Admission | Stage::Settling, .. }) | None => None,
         };
         // Whoever is at fault where a turn claimed, it is not what was heard: that is kept, and settled by a turn that does not claim.
         if let Some(pause) = pause.filter(|_| want > 0) {
@@ -342,9 +322,9 @@ impl Dispatcher {
             return Ok(Next::Later);
         }
         let unsettled = match failed {
-            TurnFailed::Beginning(error) => Unsettled::NotBegun(error),
-            TurnFailed::Settling(error) | TurnFailed::Claiming(error) => Unsettled::Failed(error),
-            TurnFailed::Panicked => Unsettled::Panicked,
+            None => Unsettled::Panicked,
+            Some(Failed { stage: Stage::Admission, error }) => Unsettled::NotBegun(error),
+            Some(Failed { error, .. }) => Unsettled::Failed(error),
         };
         let heard_nothing = batch.heard.is_empty();
         if !outcome::conclude(&self.pool, &self.inbox, batch, Err(unsettled)).await || heard_nothing {
@@ -369,14 +349,15 @@ impl Dispatcher {
         }
     }
 
-    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> Result<(outcome::Report, Claim), TurnFailed> {
+    async fn settle_and_claim(&mut self, batch: &Batch, want: usize) -> Result<(outcome::Report, Claim), Failed> {
         if self.memory.len() > MEMORY_MAX {
             self.memory.clear();
         }
         let room = self.line.as_ref().filter(|_| want > 0).map(|line| self.room(line, want));
-        let connection = self.kept.get().await.map_err(TurnFailed::Beginning)?;
+        let failed = |stage: Stage| move |error| Failed { stage, error };
+        let connection = self.kept.get().await.map_err(failed(Stage::Admission))?;
         let turned = if failpoint::is_awaited(&["claim.before_commit", "event.before_commit"]) {
-            let mut transaction = connection.begin().await.map_err(TurnFailed::Beginning)?;
+            let mut transaction = connection.begin().await.map_err(failed(Stage::Admission))?;
             let turned = outcome::turn(&mut transaction, &batch.heard, &self.rules, &mut self.memory, room).await;
             if turned.as_ref().is_ok_and(|(_, claim)| !claim.calls.is_empty()) {
                 failpoint::hit("claim.before_commit");
@@ -384,7 +365,7 @@ impl Dispatcher {
             if !batch.heard.is_empty() {
                 failpoint::hit("event.before_commit");
             }
-            transaction.commit().await.map_err(TurnFailed::Claiming)?;
+            transaction.commit().await.map_err(failed(Stage::Claiming))?;
             turned
         } else {
             outcome::turn(connection, &batch.heard, &self.rules, &mut self.memory, room).await

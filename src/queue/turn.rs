@@ -52,7 +52,7 @@ pub struct Failed {
 /// How far it had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The admission lock was not to be had.
+    /// The admission lock was not to be had, or no connection.
     Admission,
     /// What was decided was being written.
     Settling,
@@ -159,9 +159,10 @@ fn stage_of(error: &sqlx::Error, claims: bool) -> Stage {
         }
         _ => "",
     };
-    if context.contains("function admission_lock(") {
+    // By names alone: the words around them are of the server's language.
+    if context.contains("admission_lock(") {
         Stage::Admission
-    } else if context.contains("function claim_calls(") || (claims && !context.contains("function turn(")) {
+    } else if context.contains("claim_calls(") || (claims && context.is_empty()) {
         Stage::Claiming
     } else {
         Stage::Settling

@@ -85,6 +85,11 @@ impl Exchange {
         self.requests.values().filter(|request| request.process == process && !request.answer.is_closed()).count()
     }
 
+    /// Requests that may still be answered.
+    pub fn open_requests(&self) -> Vec<(AttemptId, CallId, String)> {
+        self.requests.iter().map(|(id, request)| (*id, request.call, request.number.clone())).collect()
+    }
+
     /// A phone rings from now on.
     pub fn ring(&mut self, attempt: AttemptId, call: CallId, number: &str, at: DateTime<Utc>) {
         if self.legs.contains_key(&attempt) {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use outdial::domain::disposition::Disposition;
-use outdial::domain::ids::{AttemptId, CallId};
+use outdial::domain::ids::CallId;
 use outdial::domain::word::{Ended, Weight, Word};
 use outdial::executor::inquiry;
 use outdial::outcome::inbox::Heard;
@@ -102,8 +102,7 @@ impl World {
     /// Every request is taken.
     fn pick_up(&mut self) {
         let mut exchange = lock(&self.exchange);
-        let requests: Vec<(AttemptId, CallId, String)> =
-            exchange.requests.iter().map(|(id, request)| (*id, request.call, request.number.clone())).collect();
+        let requests = exchange.open_requests();
         let now = exchange.now;
         for (attempt, call, number) in requests {
             exchange.ring(attempt, call, &number, now);

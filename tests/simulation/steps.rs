@@ -275,8 +275,7 @@ impl World {
 
     fn answer(&mut self, random: &mut StdRng) {
         let mut exchange = lock(&self.exchange);
-        let open: Vec<(AttemptId, _, _)> =
-            exchange.requests.iter().map(|(id, request)| (*id, request.call, request.number.clone())).collect();
+        let open = exchange.open_requests();
         let Some((attempt, call, number)) = open.choose(random).cloned() else { return };
         let rang = exchange.legs.contains_key(&attempt);
         let accepted = Placed::Accepted { provider_call_id: Some(id_at_provider(attempt)), carrier_call_id: None };
@@ -311,8 +310,7 @@ impl World {
 
     fn ring_early(&mut self, random: &mut StdRng) {
         let mut exchange = lock(&self.exchange);
-        let open: Vec<(AttemptId, _, _)> =
-            exchange.requests.iter().map(|(id, request)| (*id, request.call, request.number.clone())).collect();
+        let open = exchange.open_requests();
         if let Some((attempt, call, number)) = open.choose(random).cloned() {
             let now = exchange.now;
             exchange.ring(attempt, call, &number, now);
